@@ -1,0 +1,35 @@
+"""Checked at the door: is the variable that a study needs in the file, and if not, how does it get there."""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from lcakit.errors import TrajectoryError, unknown
+from lcakit.schema import VARIABLES, split_name
+
+
+def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
+    """Return a data variable of a trajectory, with ``parameter`` as its last dimension.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file does not hold it; the message says which option of ``lk.Recorder`` stores it.
+    ValueError
+        If the format has no such variable.
+    """
+    if variable in ds.data_vars:
+        array = ds[variable]
+        return array.transpose(..., "parameter") if "parameter" in array.dims else array
+    base, suffix = split_name(variable)
+    present = [str(name) for name in ds.data_vars]
+    if base not in VARIABLES:
+        raise unknown("variable", variable, present or VARIABLES)
+    option = VARIABLES[base].option
+    remedy = f"record with lk.Recorder(…, {option})" if option else "record the run again with this lcakit"
+    where = f" for the objective {suffix!r}" if suffix else ""
+    raise TrajectoryError(
+        f"this trajectory has no {variable!r} ({VARIABLES[base].long_name}). "
+        f"It has {', '.join(present) or 'no data'}. "
+        f"To have it, {remedy}{where}."
+    )

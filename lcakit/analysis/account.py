@@ -1,0 +1,228 @@
+"""The account of a trajectory: do the allocations add up to the loss, and what do they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import dask
+import numpy as np
+import xarray as xr
+
+from lcakit.analysis.layers import layer_lca
+from lcakit.analysis.noise import fraction_helping, help_hurt_zero
+from lcakit.errors import TrajectoryError
+from lcakit.schema import with_suffix
+
+
+def _number(label: str, form: str, meaning: str) -> Any:
+    return field(default=None, metadata={"label": label, "form": form, "meaning": meaning})
+
+
+@dataclass(frozen=True)
+class Account:
+    """The numbers that ``lcakit info`` prints. None where the trajectory cannot tell.
+
+    Errors are :math:`100\\,(ΣA - ΔL) / |ΔL|` for the whole run: negative when the allocations claim a larger
+    fall of the loss than there was. Losses and LCA are in ``loss_unit``.
+    """
+
+    loss_unit: str
+    iterations: int | None = _number("iterations", "{:,}", "Moves from one recorded snapshot to the next.")
+    parameters: int | None = _number("parameters", "{:,}", "Numbers that the training can change.")
+    loss_first: float | None = _number("loss at the start", "{:.6g} {unit}", "The objective before the first move.")
+    loss_last: float | None = _number("loss at the end", "{:.6g} {unit}", "The objective after the last move.")
+    accuracy_first: float | None = _number("accuracy at the start", "{:.2%}", "Fraction of examples right at first.")
+    accuracy_last: float | None = _number("accuracy at the end", "{:.2%}", "Fraction of examples right at the end.")
+    lca_sum: float | None = _number(
+        "sum of LCA", "{:.6g} {unit}", "All allocations together; they should equal the change of the loss."
+    )
+    error_percent: float | None = _number(
+        "total error",
+        "{:+.3g} %",
+        "How far that sum is from the loss change; below 1 % the account is closed.",
+    )
+    first_order_error_percent: float | None = _number(
+        "total error, first order", "{:+.4g} %", "The same if each move used only the gradient at its start."
+    )
+    mean_abs_error: float | None = _number(
+        "mean error of an iteration",
+        "{:.3g} {unit}",
+        "Mean distance between an iteration's LCA and its loss change.",
+    )
+    first_order_mean_abs_error: float | None = _number(
+        "mean error, first order", "{:.3g} {unit}", "The same with first-order allocations."
+    )
+    worst_residual: float | None = _number(
+        "worst residual", "{:+.3g} {unit}", "The iteration whose allocations miss the loss change by most."
+    )
+    worst_iteration: int | None = _number("  at iteration", "{}", "Where that is.")
+    flagged: int | None = _number(
+        "iterations over tolerance",
+        "{:,}",
+        "Their residual stayed too large at the finest quadrature allowed.",
+    )
+    gradient_evaluations: int | None = _number(
+        "full-set gradients", "{:,}", "Passes over the whole evaluation set that the path integrals took."
+    )
+    helping_percent: float | None = _number(
+        "helping",
+        "{:.2f} %",
+        "Of the parameters with nonzero LCA, those that lower the loss, in the mean iteration.",
+    )
+    zero_percent: float | None = _number(
+        "zero", "{:.2f} %", "Parameters that do not change the loss, in the mean iteration."
+    )
+    layers: dict[str, float] = field(default_factory=dict)
+
+    def lines(self, explain: bool = False) -> list[str]:
+        """Return one aligned line per number that is known; ``explain`` puts one sentence below each."""
+        rows = list(self._rows())
+        width = max((len(label) for label, *_ in rows), default=0)
+        out = []
+        for label, text, meaning in rows:
+            out.append(f"{label:<{width}}  {text}")
+            out += [f"    {meaning}"] if explain and meaning else []
+        return out
+
+    def to_text(self, explain: bool = False) -> str:
+        """Return :meth:`lines` as one text."""
+        return "\n".join(self.lines(explain))
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.metadata and value is not None:
+                text = item.metadata["form"].format(value, unit=self.loss_unit)
+                yield item.metadata["label"], text, item.metadata["meaning"]
+        meaning = "Loss change that each layer caused (with its bias and norm): negative helps, positive hurts."
+        for name, value in self.layers.items():
+            yield f"LCA of {name}", f"{value:+.6g} {self.loss_unit}", meaning
+            meaning = ""
+
+
+def account(ds: xr.Dataset, suffix: str | None = None) -> Account:
+    """Add up a trajectory, in one pass over its data.
+
+    Parameters
+    ----------
+    ds
+        Trajectory of one run; any of its variables may be missing.
+    suffix
+        Another objective along the same trajectory: ``"val"`` reads ``lca_val``, ``loss_val``, …
+
+    Returns
+    -------
+    Account
+
+    Raises
+    ------
+    TrajectoryError
+        If ``ds`` holds several runs, or has nothing of the objective ``suffix``.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> account(tiny_trajectory()).iterations
+    12
+    """
+    if "run" in ds.dims:
+        raise TrajectoryError(
+            f"an account is of one run, got {ds.sizes['run']}: pass ds.isel(run=0), or loop over them"
+        )
+    if suffix and not any(str(name).endswith(f"_{suffix}") for name in ds.data_vars):
+        raise TrajectoryError(
+            f"this trajectory has no objective {suffix!r}; it has {', '.join(map(str, ds.data_vars))}"
+        )
+    values = _compute(ds, suffix)
+    loss = values.get("loss")
+    change = float(loss[-1] - loss[0]) if loss is not None and loss.size > 1 else None
+    numbers: dict[str, Any] = {
+        "iterations": ds.sizes.get("iteration"),
+        "parameters": ds.sizes.get("parameter"),
+        **_ends("loss", loss),
+        **_ends("accuracy", values.get("accuracy")),
+        **_sums(values, change),
+        **_residuals(ds, values),
+        **_first_order(values, loss, change),
+        **_signs(values),
+    }
+    return Account(loss_unit=str(ds.attrs.get("loss_unit", "")), **numbers)
+
+
+def _compute(ds: xr.Dataset, suffix: str | None) -> dict[str, Any]:
+    """Return everything that needs the data, from one ``dask.compute``."""
+    small = ("loss", "accuracy", "residual", "splits", "first_order")
+    names = {base: with_suffix(base, suffix) for base in (*small, "lca", "lca_unit_class", "lca_class")}
+    lazy: dict[str, Any] = {base: ds[names[base]].data for base in small if names[base] in ds}
+    if any(names[base] in ds for base in ("lca", "lca_unit_class", "lca_class")):
+        lazy["layers"] = layer_lca(ds, lca=names["lca"]).sum("iteration")
+    if names["lca"] in ds:
+        lazy["outcomes"] = help_hurt_zero(ds, names["lca"]).mean("iteration")
+        lazy["helping"] = fraction_helping(ds, lca=names["lca"])
+    (values,) = dask.compute(lazy)
+    return values
+
+
+def _ends(name: str, values: np.ndarray | None) -> dict[str, float]:
+    if values is None or not values.size:
+        return {}
+    return {f"{name}_first": float(values[0]), f"{name}_last": float(values[-1])}
+
+
+def _percent(total: float, change: float | None) -> float | None:
+    """Return 100 (ΣA − ΔL) / |ΔL|, or None where the loss did not change."""
+    return 100 * (total - change) / abs(change) if change else None
+
+
+def _sums(values: dict[str, Any], change: float | None) -> dict[str, Any]:
+    if "layers" in values:
+        layers = {
+            str(name): float(x)
+            for name, x in zip(values["layers"]["layer"].values, values["layers"].values, strict=True)
+        }
+        total = sum(layers.values())
+    elif "residual" in values and change is not None:
+        layers, total = {}, change + float(values["residual"].sum())
+    else:
+        return {}
+    return {"layers": layers, "lca_sum": total, "error_percent": _percent(total, change)}
+
+
+def _residuals(ds: xr.Dataset, values: dict[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    residual, tolerance = values.get("residual"), float(ds.attrs.get("tolerance", -1))
+    if residual is not None and residual.size:
+        worst = int(np.argmax(np.abs(residual)))
+        out |= {"mean_abs_error": float(np.abs(residual).mean()), "worst_residual": float(residual[worst])}
+        out["worst_iteration"] = int(ds["iteration"].values[worst])
+        if tolerance > 0:
+            out["flagged"] = int((np.abs(residual) > tolerance).sum())
+    if "splits" in values:  # neighbouring iterations share the gradient at their common snapshot
+        out["gradient_evaluations"] = int(values["splits"].sum(dtype=np.int64)) + 1
+    return out
+
+
+def _first_order(values: dict[str, Any], loss: np.ndarray | None, change: float | None) -> dict[str, Any]:
+    first = values.get("first_order")
+    if first is None or loss is None or not first.size:
+        return {}
+    error = first - np.diff(loss)
+    return {
+        "first_order_error_percent": _percent(float(first.sum()), change),
+        "first_order_mean_abs_error": float(np.abs(error).mean()),
+    }
+
+
+def _signs(values: dict[str, Any]) -> dict[str, Any]:
+    if "outcomes" not in values:
+        return {}
+    helping = float(values["helping"])
+    return {
+        "helping_percent": 100 * helping if np.isfinite(helping) else None,
+        "zero_percent": 100 * float(values["outcomes"].sel(outcome="zero")),
+    }

@@ -1,0 +1,175 @@
+"""Oscillation: weights turn around and gradients cross zero every few iterations (section 3.2, Table S2).
+
+A sign change is counted between neighbouring *nonzero* values: a zero takes the sign of the last nonzero
+value before it, and zeros at the start are skipped. Counts are exact across blocks: each block reports its
+count and its first and last nonzero signs, and blocks are merged in order, in a tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.core import flatten
+
+from lcakit.analysis._check import require
+
+Masks = Iterator[tuple[np.ndarray, np.ndarray]]
+Summarize = Callable[[np.ndarray], "_Signs"]
+
+
+@dataclass(frozen=True)
+class _Signs:
+    """Sign changes in a block (…, K); first and last nonzero signs (0: none); for movement, the end rows."""
+
+    count: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    head: np.ndarray | None = None
+    tail: np.ndarray | None = None
+
+
+def weight_turns(ds: xr.Dataset) -> xr.DataArray:
+    r"""Count how often each parameter turns around.
+
+    .. math:: n_i = \#\{t : \operatorname{sign}(θ_{t+1} - θ_t)_i \ne \text{the last nonzero sign before}\}
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``theta`` (snapshot, parameter).
+
+    Returns
+    -------
+    DataArray
+        (parameter), int64. Lazy. A step of exactly zero is no turn, nor does it hide one.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> int(weight_turns(tiny_trajectory())[0]) >= 0
+    True
+    """
+    return _count(require(ds, "theta"), _movement_signs, "weight_turns", "turns of the weight")
+
+
+def gradient_crossings(ds: xr.Dataset) -> xr.DataArray:
+    r"""Count how often the full gradient of each parameter changes its sign, over all snapshots.
+
+    .. math:: n_i = \#\{t : \operatorname{sign}(∇L(θ_t))_i \ne \text{the last nonzero sign before}\}
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``gradient`` (snapshot, parameter).
+
+    Returns
+    -------
+    DataArray
+        (parameter), int64. Lazy. A gradient of exactly zero is no crossing, nor does it hide one.
+    """
+    return _count(require(ds, "gradient"), _value_signs, "gradient_crossings", "sign changes of the gradient")
+
+
+def iterations_per_turn(ds: xr.Dataset) -> xr.DataArray:
+    r"""Return the iterations per weight turn, :math:`T / \frac1K \sum_i n_i` (Table S2).
+
+    A DataArray without dimensions, or (run). Lazy. Infinite where nothing turns.
+    """
+    return _iterations_per(ds, weight_turns(ds), "iterations per weight turn")
+
+
+def iterations_per_crossing(ds: xr.Dataset) -> xr.DataArray:
+    r"""Return the iterations per gradient crossing, :math:`T / \frac1K \sum_i n_i` (Table S2).
+
+    A DataArray without dimensions, or (run). Lazy. Infinite where nothing crosses.
+    """
+    return _iterations_per(ds, gradient_crossings(ds), "iterations per gradient crossing")
+
+
+def _iterations_per(ds: xr.Dataset, counts: xr.DataArray, long_name: str) -> xr.DataArray:
+    iterations = ds.sizes["snapshot"] - 1
+    mean = counts.mean("parameter")
+    out = iterations / mean.where(mean > 0, np.nan)
+    return out.fillna(np.inf).rename(long_name.replace(" ", "_")).assign_attrs(long_name=long_name, units="1")
+
+
+def _count(array: xr.DataArray, summarize: Summarize, name: str, long_name: str) -> xr.DataArray:
+    array = array.transpose(..., "snapshot", "parameter")
+    data: Any = array.data
+    data = _reduce(data, summarize) if isinstance(data, da.Array) else summarize(np.asarray(data)).count
+    coords = {key: c for key, c in array.coords.items() if "snapshot" not in c.dims}
+    dims = [d for d in array.dims if d != "snapshot"]
+    return xr.DataArray(data, dims=dims, coords=coords, name=name, attrs={"long_name": long_name, "units": "1"})
+
+
+def _reduce(data: da.Array, summarize: Summarize) -> da.Array:
+    """Count over the last axis but one, block by block, merging the blocks' summaries in a tree.
+
+    Summaries are no arrays, so (as in Dask's own mean) each step answers with one when Dask asks for its type.
+    """
+
+    def chunk(block: np.ndarray, axis: Any, keepdims: bool, computing_meta: bool = False) -> Any:
+        return block if computing_meta else summarize(block)
+
+    def combine(parts: Any, axis: Any, keepdims: bool, computing_meta: bool = False) -> Any:
+        return parts if computing_meta else reduce(_merge, flatten([parts], container=list))
+
+    def aggregate(parts: Any, axis: Any, keepdims: bool, computing_meta: bool = False) -> np.ndarray:
+        return parts if computing_meta else combine(parts, axis, keepdims).count
+
+    options = {"axis": data.ndim - 2, "dtype": np.int64, "meta": np.empty((0,) * (data.ndim - 1), np.int64)}
+    return da.reduction(data, chunk, aggregate, combine=combine, concatenate=False, split_every=4, **options)
+
+
+def _merge(a: _Signs, b: _Signs) -> _Signs:
+    """Join the summaries of two neighbouring blocks, with the move between them where they have end rows."""
+    if a.tail is not None and b.head is not None:
+        up, down = b.head > a.tail, b.head < a.tail
+        step = _sign(up, down)
+        a = _join(a, _Signs(np.zeros_like(a.count), step, step))
+    return _join(a, b)
+
+
+def _join(a: _Signs, b: _Signs) -> _Signs:
+    count = a.count + b.count + (a.last * b.first < 0)
+    first = np.where(a.first != 0, a.first, b.first)
+    last = np.where(b.last != 0, b.last, a.last)
+    return _Signs(count, first, last, a.head, b.tail)
+
+
+def _value_signs(block: np.ndarray) -> _Signs:
+    rows = np.moveaxis(block, -2, 0)
+    return _scan(((row > 0, row < 0) for row in rows), rows.shape[1:])
+
+
+def _movement_signs(block: np.ndarray) -> _Signs:
+    rows = np.moveaxis(block, -2, 0)
+    steps = pairwise(rows)
+    inside = _scan(((after > before, after < before) for before, after in steps), rows.shape[1:])
+    return _Signs(inside.count, inside.first, inside.last, rows[0].copy(), rows[-1].copy())
+
+
+def _scan(masks: Masks, shape: tuple[int, ...]) -> _Signs:
+    """Run over (positive, negative) masks in order. Booleans: several times faster than signs."""
+    count = np.zeros(shape, np.int32)
+    first = np.zeros(shape, np.int8)
+    was_up, was_down = np.zeros(shape, bool), np.zeros(shape, bool)
+    unseen = True
+    for up, down in masks:
+        if unseen:
+            first = np.where(first == 0, _sign(up, down), first)
+            unseen = not first.all()
+        count += (up & was_down) | (down & was_up)
+        was_up, was_down = up | (was_up & ~down), down | (was_down & ~up)
+    return _Signs(count.astype(np.int64), first, _sign(was_up, was_down))
+
+
+def _sign(up: np.ndarray, down: np.ndarray) -> np.ndarray:
+    return up.astype(np.int8) - down.astype(np.int8)

@@ -1,0 +1,228 @@
+"""How near a full-set gradient comes to the bare matrix products it needs: ``lcakit bench gradient``."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from lcakit.errors import DataError
+from lcakit.record.isolation import ThreadTeam
+from lcakit.record.objective import Objective
+from lcakit.studies import networks
+
+CHUNKS = (250, 500, 1000, 1375, 2000, 2750, 5500)
+LOADER_BATCH = 1000
+BOUND = 1.15  # per-class gradients must cost at most this many times the bare matrix products
+IMAGE, N_CLASSES = (1, 28, 28), 10
+
+Timings = dict[str, list[float]]
+
+
+def run(examples: int = 55_000, repeats: int = 7) -> dict[str, Any]:
+    """Time full-set gradients of MNIST-FC on random images, in one process, in alternating repeats.
+
+    The floor is the best median over all chunk sizes and ways to use the cores: with torch as it was found
+    ("as found"; lowering and restoring its threads changes how MKL works on small matrices, so this is
+    measured before anything does), with the same call afterwards ("all threads"), and with one Python thread
+    per core ("team").
+
+    Parameters
+    ----------
+    examples
+        Number of random images.
+    repeats
+        Measurements of each; the slow DataLoader gets half as many, at least two. Medians are reported.
+
+    Returns
+    -------
+    dict
+        ``machine``, ``seconds`` (medians; ``floor`` by way and chunk size), ``ratios``, ``bound``, and
+        ``disagreement``: the largest difference of our gradient from autograd's, relative to its largest
+        entry.
+    """
+    if examples < 1 or repeats < 1:
+        raise DataError(f"examples and repeats must be positive, got {examples} and {repeats}")
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand((examples, *IMAGE), generator=generator)
+    y = torch.randint(N_CLASSES, (examples,), generator=generator)
+    model = networks.build("fc", IMAGE, N_CLASSES, seed=0)
+    contenders = _contenders(model, x, y)
+
+    times: Timings = {}
+    as_found = dict(_floors("as found", _Products(model, x), ThreadTeam(1)))
+    _measure(as_found, repeats, times)
+    _measure(contenders, repeats, times)
+    return _result(times, examples, repeats, _disagreement(model, x, y))
+
+
+def to_text(result: dict[str, Any]) -> str:
+    """Return the result of ``run`` as lines to print."""
+    machine, seconds, ratios = result["machine"], result["seconds"], result["ratios"]
+    chunks = sorted({chunk for way in seconds["floor"].values() for chunk in way}, key=int)
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores; torch {machine['torch']}, {machine['threads']} threads",
+        f"MNIST-FC, float32, {result['examples']} examples; seconds, medians of {result['repeats']} repeats",
+        f"{'matrix products, chunk':24}" + "".join(f"{chunk:>8}" for chunk in chunks),
+    ]
+    for way, row in seconds["floor"].items():
+        lines.append(f"  {way:22}" + "".join(f"{row[chunk]:8.4f}" for chunk in chunks))
+    lines += [f"{name:24}{seconds[key]:8.4f}{note}" for name, key, note in _rows(result)]
+    verdict = "within" if ratios["classes_to_floor"] <= result["bound"] else "ABOVE"
+    rows = [
+        ("ours with classes / floor", "classes_to_floor", f"   ({verdict} the bound {result['bound']})"),
+        ("ours / floor", "plain_to_floor", ""),
+        ("DataLoader / ours with classes", "loader_to_classes", ""),
+        ("DataLoader / ours", "loader_to_plain", ""),
+    ]
+    lines += [f"{name:32}{ratios[key]:7.3f}{note}" for name, key, note in rows]
+    return "\n".join([*lines, f"largest difference from autograd, relative: {result['disagreement']:.1e}"])
+
+
+def _rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+    best = result["floor"]
+    return [
+        ("floor", "best_floor", f"   ({best['way']}, chunk {best['chunk']})"),
+        ("ours, ten classes", "classes", ""),
+        ("ours, no classes", "plain", ""),
+        ("DataLoader + autograd", "loader", f"   (batch {LOADER_BATCH})"),
+    ]
+
+
+# ---- what is timed -----------------------------------------------------------------------------------------
+
+
+class _Products:
+    """The eight matrix products of a forward and backward pass, into buffers that are there already."""
+
+    def __init__(self, model: nn.Module, x: torch.Tensor) -> None:
+        self.x = x.flatten(1)
+        self.kernels = [m.weight.detach() for m in model.modules() if isinstance(m, nn.Linear)]
+
+    def __call__(self, start: int, stop: int, size: int) -> None:
+        """Do them for the examples ``start … stop`` in chunks of ``size``; buffers are made once a call."""
+        widths = [len(kernel) for kernel in self.kernels]
+        rows = min(size, stop - start)
+        outputs, errors = ([torch.ones(rows, width) for width in widths] for _ in range(2))
+        gradients = [torch.empty_like(kernel) for kernel in self.kernels]
+        with torch.no_grad():
+            for first in range(start, stop, size):
+                n = min(size, stop - first)
+                self._chunk([self.x[first : first + n], *(o[:n] for o in outputs)], [e[:n] for e in errors], gradients)
+
+    def _chunk(self, inputs: list[torch.Tensor], errors: list[torch.Tensor], gradients: list[torch.Tensor]) -> None:
+        for k, kernel in enumerate(self.kernels):
+            torch.mm(inputs[k], kernel.T, out=inputs[k + 1])
+        for k in reversed(range(len(self.kernels))):
+            torch.mm(errors[k].T, inputs[k], out=gradients[k])
+            if k:
+                torch.mm(errors[k], self.kernels[k], out=errors[k - 1])
+
+
+def _floors(way: str, products: _Products, team: ThreadTeam) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield the bare products for every chunk size, the examples cut into one contiguous share per worker."""
+    n = len(products.x)
+    edges = [n * k // team.workers for k in range(team.workers + 1)]
+    shares = list(itertools.pairwise(edges))
+    for size in CHUNKS:
+
+        def work(share: tuple[int, int], size: int = size) -> None:
+            products(*share, size)
+
+        yield f"{way}/{size}", lambda work=work: team.map(work, shares)  # type: ignore[misc]
+
+
+def _contenders(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, Callable[[], object]]:
+    """Return what is timed in turns: ours, the floor in its two lasting ways, and the DataLoader."""
+    objective, products = Objective(model, (x, y)), _Products(model, x)
+    return {
+        "classes": lambda: objective.evaluate(classes=True),
+        "plain": lambda: objective.evaluate(),
+        **dict(_floors("all threads", products, ThreadTeam(1))),
+        **dict(_floors("team", products, ThreadTeam(max(1, torch.get_num_threads())))),
+        "loader": lambda: _loader_gradient(model, x, y),
+    }
+
+
+def _loader_gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Add up the gradient as most notebooks do: a DataLoader, autograd, one batch after the other."""
+    model.zero_grad()
+    for xs, ys in DataLoader(TensorDataset(x, y), batch_size=LOADER_BATCH):
+        functional.cross_entropy(model(xs), ys, reduction="sum").backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]) / len(x)
+
+
+def _disagreement(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    """Return how far our gradient, summed over classes, is from the DataLoader's."""
+    theirs = _loader_gradient(model, x, y)
+    ours = torch.from_numpy(Objective(model, (x, y)).gradient(classes=True)).sum(0)
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+# ---- how it is timed ---------------------------------------------------------------------------------------
+
+
+def _measure(contenders: dict[str, Callable[[], object]], repeats: int, times: Timings) -> None:
+    """Time all contenders in turns, after one untimed turn."""
+    for turn in range(repeats + 1):
+        for name, work in contenders.items():
+            if name == "loader" and turn > max(2, repeats // 2):
+                continue
+            began = time.perf_counter()
+            work()
+            if turn:
+                times.setdefault(name, []).append(time.perf_counter() - began)
+
+
+def _result(times: Timings, examples: int, repeats: int, disagreement: float) -> dict[str, Any]:
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    floors: dict[str, dict[str, float]] = {}
+    for name in (name for name in medians if "/" in name):
+        way, chunk = name.split("/")
+        floors.setdefault(way, {})[chunk] = medians[name]
+    best = min((name for name in medians if "/" in name), key=medians.__getitem__)
+    floor, classes, plain, loader = (medians[name] for name in (best, "classes", "plain", "loader"))
+    return {
+        "machine": machine(),
+        "examples": examples,
+        "repeats": repeats,
+        "seconds": {
+            "floor": floors,
+            "best_floor": floor,
+            "classes": classes,
+            "plain": plain,
+            "loader": loader,
+        },
+        "floor": dict(zip(("way", "chunk"), best.split("/"), strict=True)),
+        "ratios": {
+            "classes_to_floor": classes / floor,
+            "plain_to_floor": plain / floor,
+            "loader_to_classes": loader / classes,
+            "loader_to_plain": loader / plain,
+        },
+        "bound": BOUND,
+        "disagreement": disagreement,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on: the CPU, its cores, torch and its threads."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,175 @@
+"""What a recording will cost, said before it runs: bytes by variable, gradient evaluations, time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lcakit.errors import BudgetError, unknown
+
+KEEP = ("theta", "gradient", "lca")
+LARGE_ITERATION = ("lca", "lca_unit_class", "lca_class")
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_NODES_INSIDE = {"first_order": 0, "trapezoid": 0, "midpoint": 1, "rk4": 1, "boole": 3}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Size and cost of a recording.
+
+    Attributes
+    ----------
+    n_iterations, n_parameters
+        T and K; T counts recorded iterations (after thinning).
+    bytes_by_variable : dict
+        Bytes of each large variable, uncompressed.
+    gradient_evaluations : int
+        Full-set gradients that the rule needs without refinement.
+    seconds : float or None
+        Time of these gradients; None before one has been timed.
+    """
+
+    n_iterations: int
+    n_parameters: int
+    bytes_by_variable: dict[str, int]
+    gradient_evaluations: int
+    seconds: float | None
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file in bytes, uncompressed."""
+        return sum(self.bytes_by_variable.values())
+
+    def to_text(self) -> str:
+        """Return the estimate as a few lines."""
+        parts = ", ".join(f"{name} {format_bytes(n)}" for name, n in self.bytes_by_variable.items())
+        took = f", about {format_seconds(self.seconds)}" if self.seconds is not None else ""
+        return (
+            f"{self.n_iterations:,} iterations × {self.n_parameters:,} parameters: {format_bytes(self.bytes)} "
+            f"({parts}); {self.gradient_evaluations:,} full-set gradients{took}"
+        )
+
+    def check(self, budget: str | int) -> None:
+        """Raise BudgetError if the file would be larger than ``budget`` (bytes, or text such as ``"20 GB"``)."""
+        allowed = parse_bytes(budget)
+        if self.bytes > allowed:
+            every = -(-self.bytes // max(allowed, 1))
+            largest = max(self.bytes_by_variable, key=lambda name: self.bytes_by_variable[name])
+            raise BudgetError(
+                f"the recording needs {format_bytes(self.bytes)}, the budget is {format_bytes(allowed)}. "
+                f"Thin it (every={every}), drop a variable (keep without {largest!r}), or use coarser classes "
+                '(classes="unit" or None).'
+            )
+
+
+def estimate(
+    model: Any,
+    n_iterations: int,
+    *,
+    classes: str | None = "unit",
+    keep: Sequence[str] = KEEP,
+    every: int = 1,
+    rule: str = "rk4",
+    n_classes: int | None = None,
+    seconds_per_gradient: float | None = None,
+    allocate: bool = True,
+) -> Estimate:
+    """Estimate size and cost of recording ``n_iterations`` optimizer steps of a model.
+
+    Parameters
+    ----------
+    model
+        An :class:`lcakit.Objective` (its classes and timing are used), an ``nn.Module``, or
+        :class:`lcakit.labels.Labels`.
+    classes, keep, every, rule
+        As for :class:`lcakit.Recorder`.
+    n_classes
+        C, needed with an ``nn.Module`` or labels for the per-class variables (0 by default).
+    seconds_per_gradient
+        Measured time of one full-set gradient; an objective that has computed some knows it.
+
+    Raises
+    ------
+    ValueError
+        For a name in ``keep`` that cannot be kept, or non-positive counts.
+    """
+    check_keep(keep)
+    if n_iterations < 1 or every < 1:
+        raise ValueError(f"n_iterations and every must be at least 1, got {n_iterations} and {every}")
+    labels = _labels(model)
+    n_classes = getattr(model, "n_classes", 0) if n_classes is None else n_classes
+    evaluations = getattr(model, "evaluations", 0)
+    if seconds_per_gradient is None and evaluations:
+        seconds_per_gradient = model.seconds / evaluations
+    steps = -(-n_iterations // every)
+    k, u = labels.n_parameters, labels.n_units
+    size = {
+        "theta": 4 * (steps + 1) * k,
+        "gradient": 4 * (steps + 1) * k if allocate else 0,
+        "lca": 4 * steps * k if allocate else 0,
+    }
+    found = {name: size[name] for name in keep if size[name]}
+    if allocate and classes is not None and n_classes:
+        found["lca_unit_class"] = 4 * steps * u * n_classes
+    if allocate and classes == "parameter" and n_classes:
+        found["lca_class"] = 4 * steps * k * n_classes
+    count = (steps * (1 + _NODES_INSIDE[rule]) + 1) if allocate else 0
+    return Estimate(steps, k, found, count, None if seconds_per_gradient is None else count * seconds_per_gradient)
+
+
+def _labels(model: Any) -> Any:
+    if hasattr(model, "n_units"):
+        return model
+    if hasattr(model, "labels"):
+        return model.labels
+    from lcakit.record.describe import describe
+
+    return describe(model)
+
+
+def check_keep(keep: Sequence[str]) -> None:
+    """Raise ValueError for names in ``keep`` that are no per-parameter variable."""
+    for name in [keep] if isinstance(keep, str) else keep:
+        if name not in KEEP:
+            raise unknown("variable to keep", name, KEEP)
+    if isinstance(keep, str):
+        raise ValueError(f"keep must be a sequence of names such as ({keep!r},), got the text {keep!r}")
+
+
+def parse_bytes(text: str | int) -> int:
+    """Return a number of bytes: ``"20 GB"`` -> 20 000 000 000.
+
+    Raises
+    ------
+    ValueError
+        For text that is no size.
+    """
+    if isinstance(text, int):
+        return text
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?B)?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise ValueError(f'a size is a number with B, KB, MB, GB or TB, such as "20 GB"; got {text!r}')
+    return int(float(match[1]) * _UNITS[(match[2] or "B").upper()])
+
+
+def format_bytes(n: float) -> str:
+    """Return bytes as text: 888_000_000 -> ``888 MB``."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a time as text: 200 -> ``3 min 20 s``."""
+    if seconds < 90:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    return (
+        f"{minutes // 60} h {minutes % 60:02d} min"
+        if minutes >= 60
+        else f"{int(seconds // 60)} min {seconds % 60:02.0f} s"
+    )

@@ -1,0 +1,226 @@
+"""What each entry of the flat parameter vector is: tensor, layer, unit, input, kernel tap.
+
+A network is described by one :class:`TensorSpec` per parameter tensor; :class:`Labels` lays them out on the flat
+``parameter`` axis and gives the label coordinates and lookup tables of the format (:mod:`lcakit.schema`). No torch
+here: ``lcakit.record`` makes the specs from a model, tests and importers make them by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+
+from lcakit.errors import TrajectoryError, unknown
+from lcakit.schema import ROLES
+
+GROUPINGS = ("tensor", "layer", "kernel_layer", "unit", "role")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One parameter tensor.
+
+    ``shape`` is the natural shape; the unit axis is the first one (output neurons, output channels), except in a
+    transposed convolution (``transposed=True``: in, out per group, taps …, with ``groups``). ``kernel_layer`` names the
+    layer whose kernel this tensor's layer is merged into (itself, for a layer with a kernel).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    role: str
+    layer: str
+    layer_kind: str = "other"
+    kernel_layer: str = ""
+    transposed: bool = False
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise unknown("tensor role", self.role, ROLES)
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return math.prod(self.shape)
+
+    @property
+    def unit_view(self) -> tuple[int, int, int, int]:
+        """Shape (groups, before, units, after) of the tensor such that units are axes 0 and 2 (C order)."""
+        if self.transposed and len(self.shape) >= 2:
+            taps = math.prod(self.shape[2:])
+            return self.groups, self.shape[0] // self.groups, self.shape[1], taps
+        units = self.shape[0] if self.shape else 1
+        return 1, 1, units, self.size // max(units, 1)
+
+    @property
+    def n_units(self) -> int:
+        """Number of units that the tensor contributes to."""
+        groups, _, units, _ = self.unit_view
+        return groups * units
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The layout of the flat parameter vector of one network, in the order of ``tensors``."""
+
+    tensors: tuple[TensorSpec, ...]
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Index of each tensor's first parameter."""
+        ends = np.cumsum([0, *(t.size for t in self.tensors)])
+        return tuple(int(n) for n in ends[:-1])
+
+    @property
+    def n_parameters(self) -> int:
+        """K, the length of the flat vector."""
+        return sum(t.size for t in self.tensors)
+
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """Layer names in the order of their first tensor."""
+        return tuple(dict.fromkeys(t.layer for t in self.tensors))
+
+    @cached_property
+    def units_per_layer(self) -> tuple[int, ...]:
+        """Number of units of each layer: that of its widest tensor."""
+        return tuple(max(t.n_units for t in self.tensors if t.layer == layer) for layer in self.layers)
+
+    @cached_property
+    def first_unit(self) -> dict[str, int]:
+        """Value of the ``unit`` coordinate of each layer's first unit."""
+        starts = np.cumsum([0, *self.units_per_layer])
+        return {layer: int(n) for layer, n in zip(self.layers, starts, strict=False)}
+
+    @property
+    def n_units(self) -> int:
+        """U, the number of units of the network."""
+        return sum(self.units_per_layer)
+
+    def tensor_slice(self, name: str) -> slice:
+        """Return the place of a tensor on the flat axis."""
+        for spec, offset in zip(self.tensors, self.offsets, strict=True):
+            if spec.name == name:
+                return slice(offset, offset + spec.size)
+        raise unknown("tensor", name, (t.name for t in self.tensors))
+
+    def parameter_labels(self) -> dict[str, np.ndarray]:
+        """Return ``tensor_index, layer_index, unit_index, input_index, tap_index``, each int32 of length K."""
+        columns: dict[str, list[np.ndarray]] = {f"{n}_index": [] for n in ("tensor", "layer", "unit", "input", "tap")}
+        layer_row = {layer: i for i, layer in enumerate(self.layers)}
+        for row, spec in enumerate(self.tensors):
+            unit, inputs, tap = _positions(spec)
+            columns["tensor_index"].append(np.full(spec.size, row))
+            columns["layer_index"].append(np.full(spec.size, layer_row[spec.layer]))
+            columns["unit_index"].append(unit + self.first_unit[spec.layer])
+            columns["input_index"].append(inputs)
+            columns["tap_index"].append(tap)
+        return {name: np.concatenate([*parts, []]).astype(np.int32) for name, parts in columns.items()}
+
+    def coords(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        """Return all label coordinates and tables as ``name -> (dims, values)``, for ``schema.build_dataset``."""
+        out: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+        for name, values in self.parameter_labels().items():
+            out[name] = (("parameter",), values)
+        layer_row = {layer: i for i, layer in enumerate(self.layers)}
+        rank = max(1, *(len(t.shape) for t in self.tensors))
+        shapes = [t.shape + (0,) * (rank - len(t.shape)) for t in self.tensors]
+        tensor: dict[str, np.ndarray] = {
+            "tensor": np.array([t.name for t in self.tensors]),
+            "tensor_layer": np.array([layer_row[t.layer] for t in self.tensors], np.int32),
+            "tensor_role": np.array([t.role for t in self.tensors]),
+            "tensor_offset": np.array(self.offsets, np.int64),
+            "tensor_size": np.array([t.size for t in self.tensors], np.int64),
+        }
+        out |= {name: (("tensor",), values) for name, values in tensor.items()}
+        out["tensor_shape"] = (("tensor", "axis"), np.array(shapes, np.int64).reshape(len(shapes), rank))
+        first = {layer: next(t for t in self.tensors if t.layer == layer) for layer in self.layers}
+        kernels = [layer_row[first[layer].kernel_layer or layer] for layer in self.layers]
+        out["layer"] = (("layer",), np.array(self.layers))
+        out["layer_kind"] = (("layer",), np.array([first[layer].layer_kind for layer in self.layers]))
+        out["kernel_layer"] = (("layer",), np.array(kernels, np.int32))
+        channels = [np.arange(n) for n in self.units_per_layer]
+        out["unit"] = (("unit",), np.arange(self.n_units, dtype=np.int32))
+        out["unit_layer"] = (
+            ("unit",),
+            np.repeat(np.arange(len(channels)), self.units_per_layer).astype(np.int32),
+        )
+        out["unit_channel"] = (("unit",), np.concatenate(channels).astype(np.int32))
+        return out
+
+
+def _positions(spec: TensorSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return unit, input and tap index of each entry of a tensor, flat in C order."""
+    groups, before, units, after = spec.unit_view
+    group, row, unit, rest = np.indices((groups, before, units, after)).reshape(4, -1)
+    none = np.full(spec.size, -1)
+    if len(spec.shape) < 2:
+        return group * units + unit, none, none
+    taps = math.prod(spec.shape[2:])
+    tap = rest % taps if len(spec.shape) > 2 else none
+    inputs = group * before + row if spec.transposed else rest // taps
+    return group * units + unit, inputs, tap
+
+
+def group_ids(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:
+    """Return the group of each parameter of ``ds`` and the labels of the groups.
+
+    Parameters
+    ----------
+    by
+        One of ``tensor, layer, kernel_layer, unit, role``.
+
+    Returns
+    -------
+    ids
+        int array over ``parameter``, a position in the labels.
+    labels
+        One-dimensional coordinate named ``by`` (units keep ``unit_layer`` and ``unit_channel``). For ``kernel_layer``
+        only layers that own a kernel appear, for ``role`` only roles that occur.
+    """
+    if by not in GROUPINGS:
+        raise unknown("grouping", by, GROUPINGS)
+    if by in ("tensor", "layer", "unit"):
+        return _ids_of_table(ds, by)
+    if by == "role":
+        values = ds["tensor_role"].values.astype(str)[parameter_coord(ds, "tensor_index")]
+        order: Callable[[str], int] = ROLES.index
+    else:
+        kernel = ds["kernel_layer"].values[parameter_coord(ds, "layer_index")]
+        names = ds["layer"].values.astype(str)
+        values, order = names[kernel], list(names).index
+    present = sorted(set(values), key=order)
+    ids = np.searchsorted(np.sort(present), values)
+    rank = np.array([present.index(name) for name in np.sort(present)], dtype=np.int64)
+    return rank[ids], xr.DataArray(present, dims=by, coords={by: present}, name=by)
+
+
+def _ids_of_table(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:
+    index = parameter_coord(ds, f"{by}_index").astype(np.int64)
+    if by == "unit":  # a selection keeps the original unit numbers, so look them up
+        return np.searchsorted(ds["unit"].values, index), ds["unit"]
+    return index, ds[by].drop_vars([c for c in ds[by].coords if c not in (by, "layer_kind", "tensor_role")])
+
+
+def parameter_coord(ds: xr.Dataset, name: str) -> np.ndarray:
+    """Return a label column of the parameters, or say that the file holds none."""
+    if name not in ds.coords:
+        raise TrajectoryError(
+            f"this dataset has no {name!r}, so it holds nothing per parameter. "
+            "It may be an aggregated copy; open the original file for per-parameter questions."
+        )
+    return np.asarray(ds[name].values)
+
+
+def runs_of(ids: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the starts and the values of the runs of equal neighbours: ``[3,3,5] -> [0,2], [3,5]``."""
+    array = np.asarray(ids)
+    if array.size == 0:
+        return np.zeros(0, np.int64), array
+    starts = np.flatnonzero(np.r_[True, array[1:] != array[:-1]])
+    return starts, array[starts]

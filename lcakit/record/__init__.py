@@ -1,0 +1,1 @@
+"""The rooms that import torch: objectives, path integrals, the recorder."""

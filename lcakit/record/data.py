@@ -1,0 +1,137 @@
+"""The evaluation set: whole, resident on the device, sorted by class where that is allowed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, TensorDataset
+
+from lcakit.errors import ObjectiveError
+from lcakit.record.describe import tensors_fingerprint
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A contiguous range of evaluation examples, and their class where they all have the same."""
+
+    start: int
+    stop: int
+    label: int | None = None
+
+
+def as_tensors(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (x, y) tensors of a pair of arrays or of a map-style Dataset, read once in its order.
+
+    Raises
+    ------
+    ObjectiveError
+        For empty data, x and y of different length, or data of another kind.
+    """
+    if isinstance(data, TensorDataset):
+        pair: Sequence[Any] = data.tensors
+    elif isinstance(data, Dataset):
+        items = [data[i] for i in range(len(data))]  # type: ignore[arg-type]
+        pair = tuple(torch.stack([torch.as_tensor(item[k]) for item in items]) for k in (0, 1)) if items else ((), ())
+    else:
+        pair = data
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ObjectiveError(
+            f"data must be a pair (x, y) of arrays or a torch Dataset of such pairs, got {type(data).__name__}"
+        )
+    x, y = (v.detach() if isinstance(v, torch.Tensor) else torch.as_tensor(np.asarray(v)) for v in pair)
+    if x.dim() == 0 or y.dim() == 0 or len(x) != len(y):
+        raise ObjectiveError(
+            f"x and y must have one entry per example: x has shape {tuple(x.shape)}, y {tuple(y.shape)}. "
+            "Pass arrays of the same length."
+        )
+    if len(x) == 0:
+        raise ObjectiveError("the evaluation set is empty; an objective needs at least one example")
+    return x, y
+
+
+def class_labels(y: torch.Tensor, n_classes: int | None) -> torch.Tensor | None:
+    """Return y as class numbers (int64), or None where the targets are no classes.
+
+    Raises
+    ------
+    ObjectiveError
+        For labels outside ``0 … n_classes - 1``.
+    """
+    if y.dim() != 1 or y.is_floating_point() or y.is_complex():
+        return None
+    labels = y.to(torch.int64)
+    low, high = int(labels.min()), int(labels.max())
+    top = high if n_classes is None else n_classes - 1
+    if low < 0 or high > top:
+        wrong = sorted({int(v) for v in labels.unique() if v < 0 or v > top})
+        raise ObjectiveError(
+            f"labels {wrong[:10]} are outside the classes 0 … {top}. "
+            "Relabel the data, or give the network (and class_names) more classes."
+        )
+    return labels
+
+
+class EvaluationSet:
+    """The data of an objective on its device.
+
+    Parameters
+    ----------
+    x, y
+        Examples and targets, in the user's order.
+    labels, n_classes
+        Class numbers, or None; how many classes there are.
+    keep_order
+        True where a layer couples the batch: the partition into batches is then part of the objective.
+    """
+
+    def __init__(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        labels: torch.Tensor | None,
+        n_classes: int,
+        device: torch.device,
+        keep_order: bool,
+    ) -> None:
+        self.fingerprint = tensors_fingerprint(x, y)
+        self.n_examples = len(x)
+        self.keep_order = keep_order
+        self.class_counts = self.class_order = None
+        if labels is not None:
+            order = torch.argsort(labels, stable=True)
+            self.class_counts = torch.bincount(labels, minlength=n_classes).tolist()
+            if keep_order:
+                self.class_order = order.to(device)
+            else:  # one contiguous range per class: per-class gradients then cost nothing extra
+                x, y, labels = x[order], y[order], labels[order]
+        self.x, self.y = x.to(device), y.to(device)
+        self.labels = None if labels is None else labels.to(device)
+
+    def chunks(self, size: int, by_class: bool) -> Iterator[Chunk]:
+        """Yield chunks of at most ``size`` examples; ``by_class`` ends a chunk where its class ends.
+
+        With coupling every batch but the last has exactly ``size`` examples (the partition is fixed). Without, the
+        sizes are evened out, which changes nothing but the time.
+        """
+        if self.keep_order:
+            for start in range(0, self.n_examples, size):
+                yield Chunk(start, min(start + size, self.n_examples))
+        elif by_class and self.class_counts is not None:
+            start = 0
+            for label, count in enumerate(self.class_counts):
+                yield from _even(start, start + count, size, label)
+                start += count
+        else:
+            yield from _even(0, self.n_examples, size, None)
+
+
+def _even(start: int, stop: int, size: int, label: int | None) -> Iterator[Chunk]:
+    n = -(-(stop - start) // size)
+    edges = [start + (stop - start) * k // n for k in range(n + 1)] if n else []
+    for a, b in itertools.pairwise(edges):
+        yield Chunk(a, b, label)

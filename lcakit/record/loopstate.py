@@ -1,0 +1,96 @@
+"""The state of a training loop as bytes, and back: what a recording needs to go on bit by bit."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from lcakit.errors import RecordingError
+
+
+def generators_state() -> dict[str, Any]:
+    """Return the state of the global generators of torch, CUDA, NumPy and ``random``, as tensors and numbers."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": (str(name), torch.as_tensor(np.asarray(keys).astype(np.int64)), *rest),
+        "python": random.getstate(),
+    }
+
+
+def set_generators(state: Mapping[str, Any]) -> None:
+    """Set the global generators to a state from :func:`generators_state`."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def pack(step: int, parts: Mapping[str, Any]) -> bytes:
+    """Return the loop's state after ``step`` steps: all generators, and each part's ``state_dict``.
+
+    Raises
+    ------
+    RecordingError
+        If a part's state holds objects that could not be read back safely.
+    """
+    states = {
+        name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+        for name, part in parts.items()
+    }
+    buffer = io.BytesIO()
+    torch.save({"step": step, "generators": generators_state(), "parts": states}, buffer)
+    return buffer.getvalue()
+
+
+def check_packable(parts: Mapping[str, Any]) -> None:
+    """Raise RecordingError unless the state of every part can be written and read back without running code from it."""
+    for name, part in parts.items():
+        if not isinstance(part, torch.Generator) and not hasattr(part, "state_dict"):
+            raise RecordingError(
+                f"state[{name!r}] is a {type(part).__name__}; it needs state_dict() and load_state_dict(), "
+                "or to be a torch.Generator."
+            )
+        try:
+            unpack(pack(0, {name: part}))
+        except Exception as error:
+            raise RecordingError(
+                f"the state of {name!r} cannot be saved for a resume: {error}. "
+                "Its state_dict may hold tensors, numbers, text, lists and dicts only."
+            ) from error
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    """Return what :func:`pack` packed; nothing in it is executed."""
+    return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+
+
+def restore(state: Mapping[str, Any], parts: Mapping[str, Any]) -> int:
+    """Put every part and all generators back; return the number of steps taken.
+
+    Raises
+    ------
+    RecordingError
+        If the recording was made with other parts.
+    """
+    if set(state["parts"]) != set(parts):
+        raise RecordingError(
+            f"the recording keeps the state of {sorted(state['parts'])}, this loop has {sorted(parts)}. "
+            "Resume with the same optimizers and state=… as the recording was begun with."
+        )
+    for name, part in parts.items():
+        if isinstance(part, torch.Generator):
+            part.set_state(state["parts"][name])
+        else:
+            part.load_state_dict(state["parts"][name])
+    set_generators(state["generators"])
+    return int(state["step"])

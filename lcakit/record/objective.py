@@ -1,0 +1,415 @@
+"""The objective: loss and gradients of a network over the whole evaluation set, as functions of θ alone."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lcakit.errors import ObjectiveError, unknown
+from lcakit.record.data import Chunk, EvaluationSet, as_tensors, class_labels
+from lcakit.record.describe import (
+    couples_batch,
+    describe,
+    make_deterministic,
+    model_fingerprint,
+    trainable_parameters,
+    unwrap,
+    unwrap_inner,
+)
+from lcakit.record.isolation import PRECISIONS, ThreadTeam, arithmetic, generators_kept
+from lcakit.record.losses import Loss, resolve_loss
+from lcakit.record.probe import check_lonely, check_losses, depends_on_batch, probe
+
+# Chunk sizes: a CPU is fastest while a chunk's activations fit its caches; a GPU needs many examples to be busy.
+# With BatchNorm the size is part of the objective, so it must not depend on the machine.
+_CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 2 * 2**30}
+_CHUNK_LIMIT = {"cpu": 2_000, "cuda": 10_000}
+COUPLED_BATCH_SIZE = 500
+MOST_WORKERS = 8
+WORTH_A_THREAD = 256  # examples
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One pass over the evaluation set at one θ.
+
+    ``loss`` is the mean loss, ``class_losses`` (C,) its parts by class, ``accuracy`` NaN where the task has none;
+    ``gradient`` is on the objective's device: (K,), or (C, K) when asked by class, or None.
+    """
+
+    loss: float
+    class_losses: np.ndarray | None
+    accuracy: float
+    gradient: torch.Tensor | None
+
+
+@dataclass
+class _Replica:
+    """One thread's copy of the model. Its parameters are views of the shared θ, its gradients of any buffer."""
+
+    model: nn.Module
+    parameters: list[nn.Parameter]
+
+    def bind_gradient(self, buffer: torch.Tensor) -> None:
+        """Let backward() add to the flat ``buffer`` (K,) from now on."""
+        offset = 0
+        for parameter in self.parameters:
+            parameter.grad = buffer[offset : offset + parameter.numel()].view(parameter.shape)
+            offset += parameter.numel()
+
+
+class Objective:
+    r"""The mean loss of a model over a fixed evaluation set, and its gradient with respect to all parameters.
+
+    .. math:: L(θ) = \frac1N \sum_n \ell(f_θ(x_n), y_n), \qquad
+              L_c(θ) = \frac1N \sum_{n: y_n = c} \ell_n(θ), \qquad L = \sum_c L_c
+
+    The evaluation set is normally the entire training set. Dropout is off. BatchNorm normalizes by the statistics of
+    the evaluation batch, over a fixed partition of the set (its order, ``batch_size``); running statistics are neither
+    used nor changed. The model is copied: its weights, mode, buffers and every random generator stay untouched by any
+    call, and changes of its buffers after construction are not followed.
+
+    Parameters
+    ----------
+    model
+        Any ``nn.Module`` (DataParallel and ``torch.compile`` wrappers are looked through). Parameters that require
+        no gradient now are not part of θ. Tied parameters count once.
+    data
+        ``(x, y)`` arrays or tensors, or a map-style Dataset of such pairs. Integer y of one dimension are classes.
+    loss
+        ``"cross_entropy"`` (nats), ``"mse"``, or a callable ``(output, y) -> per-example losses (n,)``.
+    class_names
+        Names of the classes; ``"0", "1", …`` by default.
+    batch_size
+        Examples per chunk; ``"auto"`` chooses by activation memory. Without batch coupling it changes nothing but the
+        time. With BatchNorm it is part of the objective (``"auto"`` = 500 on every machine).
+    device
+        Where to evaluate; the device of the model by default.
+    precision
+        ``"float32"``, ``"float64"``, ``"tf32"`` (GPU matrix products) or ``"bfloat16"`` (autocast).
+    workers
+        Threads that evaluate chunks side by side on a CPU; ``"auto"`` uses torch's number of threads, at most 8.
+        Sums are formed in a fixed order, so results repeat bit by bit for the same number.
+
+    Attributes
+    ----------
+    labels : lcakit.labels.Labels
+        The layout of θ.
+    class_names : tuple of str or None
+        None where targets are no classes.
+    batch_coupling : bool
+        True where a layer makes the loss of one example depend on its batch.
+    evaluations : int
+        Full-set gradients computed so far; ``seconds`` is the time they took.
+
+    Raises
+    ------
+    ObjectiveError
+        For data, labels, losses or models that make no objective; the message says which and what to do.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,
+        loss: str | Loss = "cross_entropy",
+        class_names: Sequence[str] | None = None,
+        batch_size: int | str = "auto",
+        device: str | torch.device | None = None,
+        precision: str = "float32",
+        workers: int | str = "auto",
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise unknown("precision", precision, PRECISIONS)
+        self.model = model
+        self._live = [parameter for _, parameter in trainable_parameters(model)]
+        if not self._live:
+            raise ObjectiveError(
+                "the model has no trainable parameter (requires_grad, not empty): there is nothing to allocate to."
+            )
+        self.device = torch.device(device) if device is not None else self._live[0].device
+        self.precision = precision
+        self._dtype = torch.float64 if precision == "float64" else torch.float32
+        self._per_example, self.loss_name, self.loss_unit = resolve_loss(loss)
+        self.evaluations, self.seconds = 0, 0.0
+
+        x, y = as_tensors(data)
+        x = x.to(self._dtype) if x.is_floating_point() else x
+        y = y.to(self._dtype) if y.is_floating_point() else y
+        with self._isolated():
+            first = self._make_replica()
+            seen = probe(first.model, x, self.device)
+            self.labels = describe(model, seen.call_order)
+            classifies = (
+                loss == "cross_entropy" and seen.output_dims == 2 and y.dim() == 1 and not y.is_floating_point()
+            )
+            self._has_accuracy, n_outputs = classifies, seen.n_outputs if classifies else None
+            n_classes = len(class_names) if class_names is not None else n_outputs
+            labels = class_labels(y, n_classes)
+            self.class_names = _class_names(class_names, labels, n_classes)
+            target = y if labels is None else labels
+            some = min(len(x), 16)
+
+            def losses_of(start: int, stop: int) -> torch.Tensor:
+                output = first.model(x[start:stop].to(self.device))
+                return self._per_example(output, target[start:stop].to(self.device))
+
+            check_losses(losses_of, some)
+            self.batch_coupling = couples_batch(first.model) or depends_on_batch(losses_of, some)
+        self.data = EvaluationSet(x, target, labels, len(self.class_names or ()), self.device, self.batch_coupling)
+        self.batch_size = self._choose_batch_size(batch_size, seen.activation_bytes)
+        if self.batch_coupling and self.n_examples % self.batch_size == 1:
+            with self._isolated():
+                check_lonely(losses_of, self.n_examples, self.batch_size)
+        self.norm_mode = "evaluation_batch" if self.batch_coupling else "none"
+        self.data_fingerprint = self.data.fingerprint
+        self.model_fingerprint = model_fingerprint(first.model, self.labels)
+        self._team = ThreadTeam(self._choose_workers(workers))
+        self._flat = torch.empty(self.n_parameters, dtype=self._dtype, device=self.device)
+        self._replicas = [first, *(self._make_replica() for _ in range(self._team.workers - 1))]
+        for replica in self._replicas:
+            self._bind_theta(replica)
+
+    # ---- what a caller asks -------------------------------------------------------------------------------------
+
+    @property
+    def n_parameters(self) -> int:
+        """K, the length of θ."""
+        return self.labels.n_parameters
+
+    @property
+    def n_examples(self) -> int:
+        """N, the size of the evaluation set."""
+        return self.data.n_examples
+
+    @property
+    def n_classes(self) -> int:
+        """C, or 0 where the targets are no classes."""
+        return len(self.class_names or ())
+
+    def parameters_vector(self) -> np.ndarray:
+        """Return the model's present parameters as one float32 vector (K,), in the order of the labels."""
+        return self.parameters_tensor().to(torch.float32).cpu().numpy()
+
+    def parameters_tensor(self) -> torch.Tensor:
+        """Return the model's present parameters as a new flat tensor (K,) on the objective's device."""
+        with torch.no_grad():
+            flat = torch.cat([p.detach().reshape(-1).to(self.device, self._dtype) for p in self._live])
+        return flat
+
+    def loss(self, theta: Any = None) -> float:
+        """Return L(θ); θ is the model's present parameters by default."""
+        return self.evaluate(theta, gradient=False).loss
+
+    def class_losses(self, theta: Any = None) -> np.ndarray:
+        """Return L_c(θ) for each class, float64 (C,); they sum to the loss."""
+        losses = self.evaluate(theta, gradient=False).class_losses
+        if losses is None:
+            raise self._no_classes()
+        return losses
+
+    def gradient(self, theta: Any = None, classes: bool = False) -> np.ndarray:
+        """Return ∇L(θ) as (K,), or ∇L_c(θ) as (C, K) with ``classes=True``: float32 (float64 in that precision)."""
+        gradient = self.evaluate(theta, classes=classes).gradient
+        return gradient.cpu().numpy() if gradient is not None else np.zeros(0)
+
+    def evaluate(self, theta: Any = None, *, gradient: bool = True, classes: bool = False) -> Evaluation:
+        """Return loss, class losses, accuracy and gradient of one pass over the evaluation set."""
+        if classes and self.class_names is None:
+            raise self._no_classes()
+        self._load(theta)
+        began = time.perf_counter()
+        with self._isolated(), torch.set_grad_enabled(gradient):
+            chunks = list(self.data.chunks(self._chunk_size(), by_class=classes and gradient))
+            result = self._sum_over(chunks, gradient, classes)
+        if gradient:
+            self.evaluations += 1
+            self.seconds += time.perf_counter() - began
+        return result
+
+    # ---- one pass ----------------------------------------------------------------------------------------------
+
+    def _sum_over(self, chunks: list[Chunk], gradient: bool, classes: bool) -> Evaluation:
+        """Evaluate all chunks, shared out between the replicas, and add up what they give in a fixed order."""
+        losses = torch.empty(self.n_examples, dtype=torch.float64, device=self.device)
+        rows = self.n_classes if classes else 1
+        total = torch.zeros((rows, self.n_parameters), dtype=self._dtype, device=self.device) if gradient else None
+        shares = _shares(chunks, len(self._replicas))
+        owners = [{chunk.label for chunk in share} for share in shares]
+
+        def work(index: int) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
+            # A row that only this thread adds to is written in place; shared rows go through a private buffer.
+            others = set().union(*(labels for k, labels in enumerate(owners) if k != index))
+            private: dict[int, torch.Tensor] = {}
+            correct = torch.zeros((), dtype=torch.int64, device=self.device)
+
+            def buffer(row: int, label: int | None) -> torch.Tensor | None:
+                if total is None or label not in others:
+                    return None if total is None else total[row]
+                return private.setdefault(row, torch.zeros_like(total[row]))
+
+            with arithmetic(self.precision, self.device), torch.set_grad_enabled(gradient):
+                for chunk in shares[index]:
+                    correct += self._one_chunk(self._replicas[index], chunk, losses, buffer, classes)
+            return correct, private
+
+        parts = self._team.map(work, range(len(shares)))
+        for _, private in parts:
+            for row, values in private.items():
+                total[row] += values  # type: ignore[index]
+        n = self.n_examples
+        if total is not None:
+            total /= n
+        by_class = self._by_class(losses)
+        correct = sum(int(count) for count, _ in parts)
+        return Evaluation(
+            float(losses.sum() if by_class is None else by_class.sum()) / n,
+            None if by_class is None else by_class.cpu().numpy() / n,
+            correct / n if self._has_accuracy else float("nan"),
+            None if total is None else (total if classes else total[0]),
+        )
+
+    def _one_chunk(
+        self,
+        replica: _Replica,
+        chunk: Chunk,
+        losses: torch.Tensor,
+        buffer: Callable[[int, int | None], torch.Tensor | None],
+        classes: bool,
+    ) -> torch.Tensor | int:
+        where = slice(chunk.start, chunk.stop)
+        y = self.data.y[where]
+        output = replica.model(self.data.x[where])
+        each = self._per_example(output, y)
+        losses[where] = each.detach()
+        if each.requires_grad:
+            if classes and chunk.label is None:
+                self._backward_by_class(replica, each, self.data.labels[where], buffer)  # type: ignore[index]
+            else:
+                replica.bind_gradient(buffer(chunk.label or 0, chunk.label))  # type: ignore[arg-type]
+                each.sum().backward()
+        return (output.detach().argmax(1) == y).sum() if self._has_accuracy else 0
+
+    def _backward_by_class(
+        self,
+        replica: _Replica,
+        each: torch.Tensor,
+        labels: torch.Tensor,
+        buffer: Callable[[int, int | None], torch.Tensor | None],
+    ) -> None:
+        """One vector-Jacobian product per class that occurs: with BatchNorm a batch cannot be cut by class."""
+        present = labels.unique().tolist()
+        for label in present:
+            replica.bind_gradient(buffer(label, None))  # type: ignore[arg-type]
+            (each * (labels == label)).sum().backward(retain_graph=label != present[-1])
+
+    def _by_class(self, losses: torch.Tensor) -> torch.Tensor | None:
+        if self.data.class_counts is None:
+            return None
+        if self.data.class_order is not None:
+            losses = losses[self.data.class_order]
+        return torch.stack([part.sum() for part in losses.split(self.data.class_counts)])
+
+    # ---- construction ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _isolated(self) -> Iterator[None]:
+        with generators_kept(), arithmetic(self.precision, self.device):
+            yield
+
+    def _make_replica(self) -> _Replica:
+        try:
+            model = unwrap_inner(copy.deepcopy(unwrap(self.model)))
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            raise ObjectiveError(
+                f"the model cannot be copied ({error}). The objective evaluates a private copy: give the model only "
+                "attributes that copy.deepcopy accepts (parametrizations instead of old-style weight_norm, say)."
+            ) from error
+        names = {name for name, _ in trainable_parameters(self.model)}
+        found = dict(trainable_parameters(model))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in names)
+        for module in model.modules():  # hooks on gradients would make them something else than gradients
+            module._backward_hooks.clear()
+            module._backward_pre_hooks.clear()
+        model = make_deterministic(model).to(self.device, self._dtype)
+        return _Replica(model, [found[name] for name, _ in trainable_parameters(self.model)])
+
+    def _bind_theta(self, replica: _Replica) -> None:
+        offset = 0
+        for parameter in replica.parameters:
+            parameter.data = self._flat[offset : offset + parameter.numel()].view(parameter.shape)
+            offset += parameter.numel()
+
+    def _load(self, theta: Any) -> None:
+        if theta is None:
+            self._flat.copy_(self.parameters_tensor())
+            return
+        vector = theta if isinstance(theta, torch.Tensor) else torch.as_tensor(np.asarray(theta))
+        if tuple(vector.shape) != (self.n_parameters,):
+            raise ObjectiveError(
+                f"theta must be a flat vector of the {self.n_parameters} trainable parameters, "
+                f"got shape {tuple(vector.shape)}"
+            )
+        self._flat.copy_(vector)
+
+    def _choose_batch_size(self, wanted: int | str, activation_bytes: float) -> int:
+        if wanted == "auto":
+            if self.batch_coupling:
+                return min(COUPLED_BATCH_SIZE, self.n_examples)
+            kind = self.device.type if self.device.type in _CHUNK_BYTES else "cuda"
+            return int(min(max(_CHUNK_BYTES[kind] // activation_bytes, 16), _CHUNK_LIMIT[kind], self.n_examples))
+        if not isinstance(wanted, int) or wanted < 1:
+            raise ObjectiveError(f'batch_size must be "auto" or a positive integer, got {wanted!r}')
+        return min(wanted, self.n_examples)
+
+    def _chunk_size(self) -> int:
+        """Examples per chunk: where batches are free to be cut, every thread gets some."""
+        share = -(-self.n_examples // self._team.workers)
+        return self.batch_size if self.batch_coupling else min(self.batch_size, share)
+
+    def _choose_workers(self, wanted: int | str) -> int:
+        if self.device.type != "cpu":
+            return 1
+        if wanted == "auto":
+            batches = -(-self.n_examples // self.batch_size)
+            useful = batches if self.batch_coupling else self.n_examples // WORTH_A_THREAD
+            return max(1, min(torch.get_num_threads(), MOST_WORKERS, useful))
+        if not isinstance(wanted, int) or wanted < 1:
+            raise ObjectiveError(f'workers must be "auto" or a positive integer, got {wanted!r}')
+        return wanted
+
+    def _no_classes(self) -> ObjectiveError:
+        return ObjectiveError(
+            "this objective has no classes: its targets are not one integer per example. Ask without classes=True."
+        )
+
+
+def _class_names(
+    given: Sequence[str] | None, labels: torch.Tensor | None, n_classes: int | None
+) -> tuple[str, ...] | None:
+    if labels is None:
+        return None
+    if given is not None:
+        return tuple(str(name) for name in given)
+    return tuple(str(k) for k in range(n_classes if n_classes is not None else int(labels.max()) + 1))
+
+
+def _shares(chunks: list[Chunk], workers: int) -> list[list[Chunk]]:
+    """Cut the list of chunks into contiguous parts of about equally many examples, at most one per worker."""
+    total = sum(c.stop - c.start for c in chunks)
+    shares: list[list[Chunk]] = [[] for _ in range(workers)]
+    done = 0
+    for chunk in chunks:
+        middle = done + (chunk.stop - chunk.start) / 2
+        shares[min(int(middle * workers / total), workers - 1)].append(chunk)
+        done += chunk.stop - chunk.start
+    return [share for share in shares if share]

@@ -1,0 +1,366 @@
+"""The Recorder: three lines around the user's own training loop."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from lcakit import budget as budgets
+from lcakit import schema, segments, store
+from lcakit.errors import DivergedError, RecordingError, unknown
+from lcakit.record import loopstate
+from lcakit.record.allocate import Allocator, Rule, allocate, objective_attrs, refuse_other_settings
+from lcakit.record.describe import unwrap
+from lcakit.record.objective import Objective
+
+MODES = ("online", "later")
+
+
+class Recorder:
+    """Records the trajectory of a training loop and allocates its loss changes.
+
+    ::
+
+        with lk.Recorder("run.nc", objective, optimizer) as rec:
+            for x, y in loader:
+                optimizer.zero_grad(); F.cross_entropy(model(x), y).backward()
+                optimizer.step()                      # recorded: no further line needed
+
+    Training is never changed: with and without the recorder the weights are bit-identical. Blocks of iterations go to
+    ``run.nc.partial/`` from a background thread while the loop runs; a clean exit merges them into ``run.nc``. After
+    an error or a kill the finished blocks stay, open like a file, and ``resume=True`` continues bit by bit.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    objective
+        The loss whose change is allocated; its model is the one that trains.
+    optimizer
+        A torch optimizer, or several: an iteration ends when each has stepped. None: call :meth:`step` yourself, as
+        the last line of the loop's body (needed to resume exactly where a scheduler or scaler acts *after*
+        ``optimizer.step()``; hand these over in ``state``).
+    rule, tolerance, max_splits, classes
+        The allocation, as for :func:`lcakit.allocate`.
+    keep
+        Which of ``theta, gradient, lca`` to store per parameter.
+    every
+        Take a snapshot after every n-th optimizer step.
+    allocate
+        ``"online"`` while training, or ``"later"``: only θ is stored while training, and all is allocated in one pass
+        when the loop is over; the numbers are the same.
+    n_iterations
+        Optimizer steps the loop will take, for the estimate and the budget.
+    budget
+        Largest size of the file, such as ``"20 GB"``; refused before the first step if it would be larger.
+    state
+        Further objects of the loop to restore on resume, by name: anything with ``state_dict``, or ``torch.Generator``.
+        Model, optimizers and the global generators are always kept.
+    resume
+        Continue an unfinished recording (or begin, if there is none); :attr:`steps` says where the loop goes on.
+    overwrite
+        Replace a file or an unfinished recording of that name.
+    compression
+        Of the final file: None or ``"zlib"``.
+    config
+        Anything JSON can hold, stored in the file as provenance; ``seed`` is stored as an attribute.
+
+    Attributes
+    ----------
+    steps : int
+        Optimizer steps seen so far.
+    seconds : float
+        Time spent in the recorder, gradients included.
+
+    Raises
+    ------
+    RecordingError
+        For an existing file, other settings on resume, or a disk that cannot be written.
+    BudgetError
+        If the file would be larger than the budget.
+    DivergedError
+        When loss or parameters stop being finite; all iterations before are kept.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        objective: Objective,
+        optimizer: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None = None,
+        *,
+        rule: str = "rk4",
+        tolerance: float | None = 1e-3,
+        max_splits: int = 32,
+        classes: str | None = "unit",
+        keep: Sequence[str] = budgets.KEEP,
+        every: int = 1,
+        allocate: str = "online",
+        n_iterations: int | None = None,
+        budget: str | int | None = None,
+        state: Mapping[str, Any] | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        compression: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        quiet: bool = False,
+        block_rows: int = segments.BLOCK_ROWS,
+        block_seconds: float = segments.BLOCK_SECONDS,
+    ) -> None:
+        if allocate not in MODES:
+            raise unknown("mode of allocation", allocate, MODES)
+        budgets.check_keep(keep)
+        if allocate == "later" and "theta" not in keep:
+            raise ValueError('allocate="later" needs the snapshots: keep must include "theta"')
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        if resume and overwrite:
+            raise ValueError("resume=True continues a recording and overwrite=True replaces it; pass one of them")
+        if budget is not None and n_iterations is None:
+            raise ValueError("a budget needs n_iterations=…, the number of optimizer steps the loop will take")
+        self.path = Path(path)
+        self.objective = objective
+        self.steps = 0
+        self.seconds = 0.0
+        self._rule = Rule(rule, tolerance, max_splits, classes)
+        self._keep, self._every, self._later = tuple(keep), every, allocate == "later"
+        self._n_iterations, self._budget = n_iterations, budget
+        self._resume, self._overwrite = resume, overwrite
+        self._compression, self._quiet = compression, quiet
+        self._blocks: dict[str, Any] = {"block_rows": block_rows, "block_seconds": block_seconds}
+        self._config, self._seed = dict(config or {}), seed
+        self._optimizers = _optimizers(optimizer, objective)
+        self._stepped: set[int] = set()
+        self._hooks: list[Any] = []
+        self._batch_loss = float("nan")
+        self._parts: dict[str, Any] = {"model": unwrap(objective.model)}
+        self._parts |= {f"optimizer{k}": opt for k, opt in enumerate(self._optimizers)}
+        self._parts |= dict(state or {})
+        self._allocator = Allocator(objective, self._rule)
+        self._writer: segments.SegmentWriter | None = None
+        self._recorded = 0
+
+    # ---- life of a recording -----------------------------------------------------------------------------------
+
+    def __enter__(self) -> Recorder:
+        began = time.perf_counter()
+        partial = store.partial_path(self.path)
+        resuming = self._prepare(partial)
+        loopstate.check_packable(self._parts)
+        if self._budget is not None:
+            self._estimate().check(self._budget)
+        if resuming:
+            self._restore(partial)
+        self.seconds += time.perf_counter() - began
+        first = self._first_row(resuming)
+        if not self._quiet:
+            print(f"lcakit: {self._estimate().to_text()}", file=sys.stderr)
+        header = self._header()
+        self._writer = segments.SegmentWriter(partial, header, resume=resuming, state=self._pack, **self._blocks)
+        if not resuming:
+            self._writer.append(first, {})
+        for number, optimizer in enumerate(self._optimizers):
+            self._hooks.append(optimizer.register_step_post_hook(self._hook(number)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        if self._writer is None:
+            return
+        if kind is not None:
+            self._stop_early(self._writer)
+            return
+        if self.steps > self._recorded:
+            self._record()
+        self._writer.close()
+        began = time.perf_counter()
+        store.finish(self.path, overwrite=self._overwrite, compression=self._compression)
+        self.seconds += time.perf_counter() - began
+        if self._later:
+            allocate(self.path, self.objective, **vars(self._rule), quiet=self._quiet)
+
+    def step(self, batch_loss: float | torch.Tensor | None = None) -> None:
+        """Say that one optimizer step is done, in a loop whose optimizer the recorder does not watch."""
+        self.report(batch_loss)
+        self._step()
+
+    def report(self, batch_loss: float | torch.Tensor | None) -> None:
+        """Give the loss of the training batch of the iteration in progress (call it before ``optimizer.step()``)."""
+        if batch_loss is not None:
+            self._batch_loss = float(batch_loss)
+
+    # ---- one iteration -----------------------------------------------------------------------------------------
+
+    def _hook(self, number: int) -> Any:
+        def after_step(*_: Any) -> None:
+            self._stepped.add(number)
+            if len(self._stepped) == len(self._optimizers):
+                self._stepped.clear()
+                self._step()
+
+        return after_step
+
+    def _step(self) -> None:
+        if self._writer is None:
+            raise RecordingError("the recorder is not open: use it as a context manager (with lk.Recorder(…) as rec:)")
+        self.steps += 1
+        if self.steps % self._every == 0:
+            self._record()
+
+    def _record(self) -> None:
+        began = time.perf_counter()
+        theta = self.objective.parameters_tensor()
+        try:
+            snapshot, iteration = self._rows(theta)
+        except DivergedError as error:
+            raise DivergedError(
+                f"training diverged in iteration {self._recorded} (optimizer step {self.steps}): {error}. "
+                "Everything before it is kept; a smaller learning rate may help."
+            ) from error
+        iteration["iteration"] = self._recorded
+        iteration["learning_rate"] = self._learning_rate()
+        iteration["batch_loss"] = self._batch_loss
+        self._batch_loss = float("nan")
+        self._recorded = self.steps
+        if self._writer is not None:
+            self._writer.append(snapshot, iteration)
+        self.seconds += time.perf_counter() - began
+
+    def _rows(self, theta: torch.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not bool(torch.isfinite(theta).all()):
+            raise DivergedError("a parameter is not finite")
+        snapshot, iteration = ({}, {}) if self._later else self._allocator.advance(theta)
+        return self._snapshot(snapshot, theta), self._kept(iteration)
+
+    def _snapshot(self, row: dict[str, Any], theta: torch.Tensor) -> dict[str, Any]:
+        row["theta"] = theta.to(torch.float32).cpu().numpy()
+        row["snapshot"] = self.steps
+        return self._kept(row)
+
+    def _kept(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in row.items() if name not in budgets.KEEP or name in self._keep}
+
+    def _learning_rate(self) -> float:
+        owners = [*self._optimizers, *self._parts.values()]
+        groups = next((o.param_groups for o in owners if hasattr(o, "param_groups")), None)
+        return float(groups[0]["lr"]) if groups else float("nan")
+
+    # ---- beginning and end -------------------------------------------------------------------------------------
+
+    def _prepare(self, partial: Path) -> bool:
+        """Refuse or clear what is there; return whether there is a recording to continue."""
+        if self._overwrite:
+            if partial.is_dir():
+                segments.remove(partial)
+            return False
+        if self.path.exists():
+            what = "is finished, there is nothing to resume" if self._resume else "exists already"
+            raise RecordingError(f"{self.path} {what}. Choose another name, or pass overwrite=True to replace it.")
+        if not partial.is_dir():
+            return False
+        if not self._resume:
+            raise RecordingError(
+                f"{partial} holds an unfinished recording. Pass resume=True to continue it, or overwrite=True to "
+                "replace it."
+            )
+        if segments.segment_paths(partial):
+            return True
+        segments.remove(partial)  # killed before the first block was whole: begin anew
+        return False
+
+    def _first_row(self, resuming: bool) -> dict[str, Any]:
+        theta = self.objective.parameters_tensor()
+        if not self._later and not self.objective.evaluations:
+            self.objective.loss()  # the first pass is slow, and the estimate below is told from a gradient's time
+        row = {} if self._later else self._allocator.start(theta)
+        return {} if resuming else self._snapshot(row, theta)
+
+    def _restore(self, partial: Path) -> None:
+        refuse_other_settings(segments.read_header(partial).attrs, self._attrs(), partial)
+        data = segments.read_state(partial)
+        if data is None:
+            raise RecordingError(
+                f"{partial} keeps no state of the training loop after its last segment; it cannot be resumed"
+            )
+        self.steps = self._recorded = loopstate.restore(loopstate.unpack(data), self._parts)
+        last = store.open_partial(partial)
+        stored = last["theta"][-1].values if "theta" in last else None
+        if stored is not None and not np.array_equal(stored, self.objective.parameters_vector()):
+            raise RecordingError(
+                f"{partial}: the restored weights differ from the last snapshot; it cannot be resumed exactly"
+            )
+
+    def _attrs(self) -> dict[str, Any]:
+        attrs = objective_attrs(self.objective) | self._rule.attrs()
+        attrs |= {
+            "every": self._every,
+            "keep": " ".join(self._keep),
+            "allocate": "later" if self._later else "online",
+        }
+        return attrs | ({} if self._seed is None else {"seed": self._seed})
+
+    def _header(self) -> xr.Dataset:
+        coords: dict[str, Any] = dict(self.objective.labels.coords())
+        if self.objective.class_names:
+            coords["class"] = (("class",), np.array(self.objective.class_names))
+        header = schema.build_dataset(coords, {}, self._attrs())
+        return header.assign(config=json.dumps(self._config)) if self._config else header
+
+    def _estimate(self) -> budgets.Estimate:
+        return budgets.estimate(
+            self.objective,
+            self._n_iterations or 1000,
+            classes=self._rule.classes,
+            keep=self._keep,
+            every=self._every,
+            rule=self._rule.rule,
+        )
+
+    def _pack(self) -> bytes:
+        return loopstate.pack(self.steps, self._parts)
+
+    def _stop_early(self, writer: segments.SegmentWriter) -> None:
+        """Keep what is there after an error in the loop; the error itself goes on to the caller."""
+        try:
+            writer.close()
+            state = f"iterations before step {self._recorded} are kept"
+        except RecordingError as error:
+            state = str(error)
+        print(
+            f"lcakit: recording stopped; {state} in {store.partial_path(self.path)}. "
+            f"Open it with lk.open_trajectory({str(self.path)!r}), continue with resume=True, or make it a file with "
+            "lk.finish.",
+            file=sys.stderr,
+        )
+
+
+def _optimizers(given: Any, objective: Objective) -> list[torch.optim.Optimizer]:
+    if given is None:
+        return []
+    found = [given] if isinstance(given, torch.optim.Optimizer) else list(given)
+    live = {id(p) for p in unwrap(objective.model).parameters()}
+    for optimizer in found:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise RecordingError(
+                f"optimizer must be a torch optimizer or several, got {type(optimizer).__name__}. "
+                "Without one, call rec.step() in the loop."
+            )
+        if not any(id(p) in live for group in optimizer.param_groups for p in group["params"]):
+            raise RecordingError(
+                "the optimizer has no parameter of the objective's model, so its steps would not be a trajectory of "
+                "it. Build both from the same model."
+            )
+    return found

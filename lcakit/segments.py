@@ -1,0 +1,282 @@
+"""Recording to disk without ever losing a finished block.
+
+While a run is recorded, its folder ``run.nc.partial/`` holds::
+
+    header.nc          labels, tables and attributes
+    000000.npz         block 0: the rows of some iterations, each variable as one uncompressed .npy member
+    000001.npz         …   (a member carries its CRC-32, so a damaged segment is noticed)
+    000001.state       state of the training loop after block 1 (the last two are kept)
+
+Each file is written under a temporary name, flushed to the disk and renamed, so a file that has its name is whole.
+Blocks are written by a background thread. They are plain NumPy archives, not HDF5, because an HDF5 library tolerates
+no second thread: a reader elsewhere in the process could crash the recording.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import shutil
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit.errors import RecordingError, TrajectoryError
+from lcakit.schema import COORDINATES, VARIABLES, split_name
+
+BLOCK_BYTES = 64 * 2**20
+BLOCK_ROWS = 64
+BLOCK_SECONDS = 60.0
+HEADER = "header.nc"
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; at the end flush it to the disk and rename it to ``path``.
+
+    On an error the temporary file is removed and ``path`` is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Block:
+    """Rows in memory, in arrays that are allocated once per variable."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.arrays: dict[str, np.ndarray] = {}
+        self.counts: dict[str, int] = {}
+
+    def put(self, row: Mapping[str, Any]) -> None:
+        for name, value in row.items():
+            value = np.asarray(value)
+            if name not in self.arrays:
+                self.arrays[name] = np.empty((self.rows + 1, *value.shape), _dtype(name))
+                self.counts[name] = 0
+            self.arrays[name][self.counts[name]] = value
+            self.counts[name] += 1
+
+    def filled(self) -> dict[str, np.ndarray]:
+        return {name: array[: self.counts[name]] for name, array in self.arrays.items()}
+
+
+def _dtype(name: str) -> str:
+    base, _ = split_name(name)
+    return (VARIABLES.get(base) or COORDINATES[base]).dtype
+
+
+class SegmentWriter:
+    """Collects rows and writes them as numbered segments from a background thread.
+
+    Parameters
+    ----------
+    directory
+        The ``.partial`` folder; made if missing.
+    header
+        Labels and attributes, written once as ``header.nc``.
+    resume
+        Go on after the segments that are there; otherwise the folder must be new.
+    state
+        Called on the caller's thread whenever a block is closed; the bytes it returns are kept beside the segment.
+    block_rows, block_bytes, block_seconds
+        A block is closed when it has that many iterations or bytes, or is that old.
+
+    Raises
+    ------
+    RecordingError
+        From ``append``, ``flush`` or ``close``, if the background thread could not write (a full disk, say). All
+        segments written before stay valid.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        header: xr.Dataset,
+        *,
+        resume: bool = False,
+        state: Callable[[], bytes] | None = None,
+        block_rows: int = BLOCK_ROWS,
+        block_bytes: int = BLOCK_BYTES,
+        block_seconds: float = BLOCK_SECONDS,
+    ) -> None:
+        self.directory = directory
+        self._state = state
+        self._rows, self._bytes, self._seconds = max(1, block_rows), block_bytes, block_seconds
+        self._error: BaseException | None = None
+        self._closed = False
+        if resume:
+            self._next = len(segment_paths(directory))
+        else:
+            directory.mkdir(parents=True)
+            write_header(directory, header)
+            self._next = 0
+        self._new_block()
+        self._queue: queue.Queue[tuple[Path, dict[str, np.ndarray], bytes | None] | None] = queue.Queue(maxsize=1)
+        self._thread = threading.Thread(target=self._write_blocks, name="lcakit-writer", daemon=True)
+        self._thread.start()
+
+    def append(self, snapshot: Mapping[str, Any], iteration: Mapping[str, Any]) -> None:
+        """Add the rows of one move: the snapshot it ends at, and the iteration ({} for the first snapshot)."""
+        self._raise_error()
+        if not self._block.arrays:
+            row_bytes = sum(np.asarray(v).nbytes for v in (*snapshot.values(), *iteration.values()))
+            self._block.rows = max(1, min(self._rows, self._bytes // max(row_bytes, 1)))
+        self._block.put(snapshot)
+        self._block.put(iteration)
+        self._moves += bool(iteration)
+        if self._moves >= self._block.rows or (self._moves and time.monotonic() - self._began > self._seconds):
+            self.flush()
+
+    def flush(self) -> None:
+        """Close the block in memory and hand it to the background thread."""
+        self._raise_error()
+        if self._block.arrays:
+            state = self._state() if self._state is not None else None
+            self._queue.put((self.directory / f"{self._next:06d}.npz", self._block.filled(), state))
+            self._next += 1
+            self._new_block()
+
+    def close(self) -> None:
+        """Write what is in memory, wait for the thread, and raise what went wrong in it."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._error is None:
+                self.flush()
+        finally:
+            self._queue.put(None)
+            self._thread.join()
+        self._raise_error()
+
+    def _new_block(self) -> None:
+        self._block = _Block(self._rows)
+        self._moves = 0
+        self._began = time.monotonic()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise RecordingError(
+                f"cannot write to {self.directory}: {self._error}. What was recorded up to the last finished segment "
+                "is intact: free some space, then continue with resume=True, or open it as it is."
+            ) from self._error
+
+    def _write_blocks(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self._error is not None:
+                continue  # keep emptying the queue, so that the caller is never stuck before it sees the error
+            path, arrays, state = item
+            try:
+                if state is not None:
+                    with written_whole(path.with_suffix(".state")) as temporary:
+                        temporary.write_bytes(state)
+                with written_whole(path) as temporary, temporary.open("wb") as file:
+                    np.savez(file, **arrays)  # type: ignore[arg-type]
+                _keep_last_states(path)
+            except (OSError, ValueError) as error:
+                self._error = error
+
+
+def _keep_last_states(segment: Path) -> None:
+    for old in sorted(segment.parent.glob("*.state")):
+        if int(old.stem) < int(segment.stem) - 1:
+            old.unlink(missing_ok=True)
+
+
+def write_header(directory: Path, header: xr.Dataset) -> None:
+    """Write labels and attributes of a recording, before its first segment."""
+    with written_whole(directory / HEADER) as temporary:
+        header.to_netcdf(temporary, engine="netcdf4")
+
+
+def read_header(directory: Path) -> xr.Dataset:
+    """Return labels and attributes of a recording."""
+    path = directory / HEADER
+    try:
+        with xr.open_dataset(path, engine="netcdf4", decode_cf=False) as header:
+            return header.load()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise TrajectoryError(f"{directory}: not a recording, its {HEADER} cannot be read ({error})") from error
+
+
+def segment_paths(directory: Path) -> list[Path]:
+    """Return the finished segments in order.
+
+    Raises
+    ------
+    TrajectoryError
+        If one in the middle is missing.
+    """
+    paths = sorted(directory.glob("[0-9]*.npz"))
+    for number, path in enumerate(paths):
+        if int(path.stem) != number:
+            raise TrajectoryError(
+                f"{directory}: segment {number:06d}.npz is missing ({path.name} follows). Restore it; without it the "
+                "trajectory has a hole."
+            )
+    return paths
+
+
+def read_state(directory: Path) -> bytes | None:
+    """Return the loop's state at the end of the last finished segment, or None if none was kept."""
+    paths = segment_paths(directory)
+    state = paths[-1].with_suffix(".state") if paths else None
+    return state.read_bytes() if state is not None and state.exists() else None
+
+
+def map_segment(path: Path) -> dict[str, np.ndarray]:
+    """Return the variables of a segment as read-only memory maps: nothing is read until it is used."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        return {member.filename.removesuffix(".npy"): _map_member(path, member) for member in members}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise TrajectoryError(f"{path}: the segment cannot be read ({error})") from error
+
+
+def _map_member(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
+    """Map one stored .npy member of an .npz: it begins behind its local header (30 bytes, name, extra field)."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"member {member.filename} is compressed")
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        local = file.read(30)
+        file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), os.SEEK_CUR)
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+        if dtype.hasobject or fortran:
+            raise ValueError(f"member {member.filename} is no plain array")
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        return np.memmap(path, dtype=dtype, mode="r", offset=file.tell(), shape=shape)
+
+
+def remove(directory: Path) -> None:
+    """Remove a recording's folder once it is merged: the header last, so that a rest is still recognized."""
+    for path in sorted(directory.glob("*"), key=lambda p: p.name == HEADER):
+        path.unlink()
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,296 @@
+"""Trajectory files: open lazily, save whole, merge what a recording left."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import netCDF4
+import numpy as np
+import xarray as xr
+from xarray.backends.locks import HDF5_LOCK
+
+from lcakit import accessor as _accessor  # noqa: F401  (registers ds.lk)
+from lcakit import schema, segments
+from lcakit.errors import LcakitWarning, RecordingError, TrajectoryError
+from lcakit.progress import progress
+
+DASK_CHUNK_BYTES = 64 * 2**20
+WINDOW_BYTES = 64 * 2**20
+COMPRESSIONS = (None, "zlib")
+Pathlike = str | os.PathLike[str]
+
+
+def partial_path(path: Pathlike) -> Path:
+    """Return the folder that holds the segments of a recording to ``path``."""
+    path = Path(path)
+    return path if path.name.endswith(".partial") else path.with_name(path.name + ".partial")
+
+
+# ---- opening ---------------------------------------------------------------------------------------------------
+
+
+def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact") -> xr.Dataset:
+    """Open a trajectory, or several runs, lazily.
+
+    Parameters
+    ----------
+    path
+        A file ``run.nc``; an unfinished recording (``run.nc`` or ``run.nc.partial``); a glob pattern or a list of
+        files, which are joined along a ``run`` dimension (:func:`open_runs`).
+    align
+        For several runs, see :func:`open_runs`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dask-backed, in the layout of :mod:`lcakit.schema`. A recording that is not finished has the attribute
+        ``partial = 1``.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is no such file, or it is damaged, no trajectory, or of a newer major format version.
+    """
+    if not isinstance(path, str | os.PathLike):
+        return open_runs(path, align=align)
+    if glob.has_magic(os.fspath(path)) and not Path(path).exists():
+        found = sorted(glob.glob(os.fspath(path)))
+        if not found:
+            raise TrajectoryError(f"{path}: no file matches this pattern")
+        return open_runs(found, align=align)
+    path = Path(path)
+    if path.is_file():
+        return _open_file(path)
+    if path.is_dir() or partial_path(path).is_dir():
+        return open_partial(partial_path(path))
+    raise TrajectoryError(f"{path}: there is no such file, and no unfinished recording to it")
+
+
+def open_runs(paths: Iterable[Pathlike], *, align: str = "exact") -> xr.Dataset:
+    """Open several runs of one network as one dataset with a leading ``run`` dimension, named after the files.
+
+    Parameters
+    ----------
+    align
+        ``"exact"``: the runs must have the same iterations. ``"shortest"``: keep the iterations that all have.
+
+    Raises
+    ------
+    TrajectoryError
+        If the runs have other parameters, variables or iterations; the message names the first that differs.
+    """
+    if align not in ("exact", "shortest"):
+        raise ValueError(f'align must be "exact" or "shortest", got {align!r}')
+    files = [Path(p) for p in paths]
+    if not files:
+        raise TrajectoryError("no runs to open: the list of files is empty")
+    runs = [open_trajectory(f) for f in files]
+    first, shapes = runs[0], tensor_shapes(runs[0])
+    for file, ds in zip(files[1:], runs[1:], strict=True):
+        if tensor_shapes(ds) != shapes:
+            raise TrajectoryError(f"{file} has other parameters than {files[0]}; open runs of one network together")
+        if align == "exact" and not all(np.array_equal(ds[d], first[d]) for d in ("iteration", "snapshot")):
+            raise TrajectoryError(
+                f"{file} has {ds.sizes['iteration']} iterations, {files[0]} has {first.sizes['iteration']}, or at "
+                'other steps. Pass align="shortest" to keep those that all runs have.'
+            )
+    join: Any = "inner" if align == "shortest" else "exact"
+    names = [_run_name(f) for f in files]
+    names = names if len(set(names)) == len(names) else [str(f) for f in files]
+    shared = [name for name in first.data_vars if all(name in ds for ds in runs)]
+    joined = xr.concat(
+        [ds[shared] for ds in runs],
+        dim=xr.DataArray(names, dims="run", name="run"),
+        join=join,
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        combine_attrs="drop_conflicts",
+    )
+    return joined
+
+
+def _run_name(path: Path) -> str:
+    return path.name.removesuffix(".partial").removesuffix(".nc")
+
+
+def tensor_shapes(ds: xr.Dataset) -> dict[str, tuple[int, ...]]:
+    """Return the natural shape of every parameter tensor of a trajectory, by name and in order."""
+    if "tensor" not in ds.coords or "tensor_shape" not in ds.coords:
+        raise TrajectoryError("the dataset has no tensor table, so it is no trajectory of the lcakit format")
+    shapes = ds["tensor_shape"].values
+    names = [str(name) for name in ds["tensor"].values]
+    return {name: tuple(int(n) for n in row if n) for name, row in zip(names, shapes, strict=True)}
+
+
+def _open_file(path: Path) -> xr.Dataset:
+    try:
+        ds = xr.open_dataset(path, engine="netcdf4", decode_cf=False)
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise TrajectoryError(f"{path}: cannot be read as a netCDF-4 file ({error})") from error
+    ds = _checked(ds, str(path))
+    chunks = _dask_chunks(ds)
+    return ds.assign({str(name): ds[name].variable.chunk(chunks) for name in ds.data_vars})
+
+
+def _checked(ds: xr.Dataset, source: str) -> xr.Dataset:
+    """Check the version; load the labels and make coordinates of what the format says are coordinates."""
+    warning = schema.check_version(ds.attrs, source)
+    if warning:
+        warnings.warn(warning, LcakitWarning, stacklevel=4)
+    for attrs in (ds.attrs, *(ds[name].attrs for name in ds.variables)):
+        attrs.pop("coordinates", None)  # xarray's note of the same, kept for readers without a schema
+    ds = ds.set_coords([name for name in schema.COORDINATES if name in ds.variables])
+    return ds.assign_coords({name: ds[name].variable.load() for name in ds.coords if name not in ds.dims})
+
+
+def _dask_chunks(ds: xr.Dataset) -> dict[str, int]:
+    """Return Dask chunk sizes: multiples of the file's chunks, about 64 MB for a per-parameter variable."""
+    sizes = {str(dim): n for dim, n in ds.sizes.items()}
+    steps, columns = schema.CHUNK_ITERATIONS, schema.CHUNK_PARAMETERS
+    wide = max(1, DASK_CHUNK_BYTES // (4 * steps * columns)) * columns
+    width = min(wide, sizes.get("parameter", 1))
+    tall = max(1, DASK_CHUNK_BYTES // (4 * steps * width)) * steps
+    chunks = {dim: sizes[dim] for dim in sizes}
+    return chunks | {d: n for d, n in (("parameter", wide), ("iteration", tall), ("snapshot", tall)) if d in sizes}
+
+
+def open_partial(directory: Path) -> xr.Dataset:
+    """Open the segments of an unfinished recording as one lazy dataset.
+
+    Raises
+    ------
+    TrajectoryError
+        If no segment is finished yet, or one is missing or damaged.
+    """
+    header = _checked(segments.read_header(directory), str(directory))
+    paths = segments.segment_paths(directory)
+    if not paths:
+        raise TrajectoryError(
+            f"{directory}: the recording stopped before its first segment was finished; nothing is in it"
+        )
+    parts = [segments.map_segment(path) for path in paths]
+    names = list(dict.fromkeys(name for part in parts for name in part))
+    arrays = {
+        name: da.concatenate([da.from_array(part[name], chunks=-1, name=False) for part in parts if name in part])
+        for name in names
+    }
+    coords: dict[str, Any] = {str(name): header[name].variable for name in header.coords}
+    coords |= {name: ((name,), arrays.pop(name).compute()) for name in ("snapshot", "iteration") if name in arrays}
+    long = {name: values for name, values in arrays.items() if values.shape[0]}
+    ds = schema.build_dataset(coords, long, header.attrs | {"partial": 1})
+    extra = {name: header[name] for name in header.data_vars}
+    return ds.assign(extra)
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------
+
+
+def save(
+    ds: xr.Dataset,
+    path: Pathlike,
+    *,
+    overwrite: bool = False,
+    compression: str | None = None,
+    quiet: bool = True,
+) -> Path:
+    """Write a trajectory as one netCDF-4 file, in windows of at most about 64 MB, whole or not at all.
+
+    Parameters
+    ----------
+    compression
+        None (fast to read and write), or ``"zlib"``: about 1.2-1.7 times smaller, several times slower.
+
+    Raises
+    ------
+    RecordingError
+        If the file exists (and not ``overwrite``) or cannot be written; an older file is then as it was.
+    TrajectoryError
+        If the dataset is no trajectory of this format.
+    """
+    path = Path(path)
+    if compression not in COMPRESSIONS:
+        raise ValueError(f"compression must be one of {COMPRESSIONS}, got {compression!r}")
+    if path.exists() and not overwrite:
+        raise RecordingError(f"{path} exists already. Choose another name, or pass overwrite=True to replace it.")
+    schema.check_version(ds.attrs, "the dataset to save")
+    large = [str(name) for name in ds.data_vars if ds[name].ndim > 1]
+    small = ds.drop_vars(large).load()
+    small.attrs = {k: v for k, v in ds.attrs.items() if k != "partial"}
+    total = sum(ds[name].nbytes for name in large)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with segments.written_whole(path) as temporary:
+            encoding = {name: {"_FillValue": None} for name in small.variables}
+            small.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+            with progress(total, f"writing {path.name}", unit="B", quiet=quiet) as bar:
+                _create(temporary, ds, large, compression)
+                for name in large:
+                    for window in _windows(ds[name]):
+                        block = np.asarray(ds[name][window].values)
+                        _write(temporary, name, window, block)
+                        bar.update(block.nbytes)
+    except OSError as error:
+        raise RecordingError(
+            f"cannot write {path}: {error}. Nothing was changed; free some space and try again."
+        ) from error
+    return path
+
+
+def _create(path: Path, ds: xr.Dataset, names: list[str], compression: str | None) -> None:
+    with HDF5_LOCK, netCDF4.Dataset(path, "a") as file:
+        file.set_fill_off()
+        for dim, size in ds.sizes.items():
+            if dim not in file.dimensions:
+                file.createDimension(str(dim), size)
+        for name in names:
+            array = ds[name]
+            options: dict[str, Any] = {"compression": "zlib", "complevel": 1, "shuffle": True} if compression else {}
+            dims = tuple(map(str, array.dims))
+            chunk = schema.chunk_sizes(dims, {str(k): v for k, v in ds.sizes.items()})
+            variable = file.createVariable(name, array.dtype, dims, chunksizes=chunk, fill_value=False, **options)
+            coords = " ".join(str(c) for c in array.coords if c not in array.dims)
+            variable.setncatts(array.attrs | ({"coordinates": coords} if coords else {}))
+
+
+def _write(path: Path, name: str, window: tuple[slice, ...], block: np.ndarray) -> None:
+    with HDF5_LOCK, netCDF4.Dataset(path, "a") as file:
+        file.set_fill_off()
+        variable = file[name]
+        variable.set_auto_maskandscale(False)
+        variable[window] = block
+
+
+def _windows(array: xr.DataArray) -> Iterator[tuple[slice, ...]]:
+    """Cut a variable into windows of whole file chunks, at most WINDOW_BYTES each: long rows first, then many rows."""
+    sizes = {str(k): v for k, v in array.sizes.items()}
+    dims = tuple(map(str, array.dims))
+    window = list(schema.chunk_sizes(dims, sizes))
+    for axis in reversed(range(len(window))):
+        room = WINDOW_BYTES // (array.dtype.itemsize * int(np.prod(window)))
+        if room > 1:
+            window[axis] = min(array.shape[axis], window[axis] * room)
+    for index in np.ndindex(*(-(-n // w) for n, w in zip(array.shape, window, strict=True))):
+        yield tuple(slice(i * w, min((i + 1) * w, n)) for i, w, n in zip(index, window, array.shape, strict=True))
+
+
+def finish(path: Pathlike, *, overwrite: bool = False, compression: str | None = None, quiet: bool = True) -> Path:
+    """Merge an unfinished recording into its file: the segments go only after the file has its name.
+
+    Parameters
+    ----------
+    path
+        ``run.nc`` or ``run.nc.partial``.
+    """
+    partial = partial_path(path)
+    target = partial.with_name(partial.name.removesuffix(".partial"))
+    ds = open_partial(partial)
+    save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet)
+    segments.remove(partial)
+    return target

@@ -1,0 +1,118 @@
+"""Settings and figures to reproduce: those of the LCA paper, and those of an independent implementation.
+
+A study is a data set and a network, ``"mnist-fc"``; an optimizer is ``"sgd-mom0"``, ``"sgd"`` (momentum 0.9)
+or ``"adam"``. Both together are the key of every table here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lcakit.errors import unknown
+
+Key = tuple[str, str]
+
+PAPER_SOURCE = "Lan, Liu, Zhou, Yosinski: LCA: Loss Change Allocation for Neural Network Training (NeurIPS 2019)"
+CHECK_SOURCE = "independent implementation, rule in float64, one run on the real MNIST"
+OWN_SOURCE = "chosen for lcakit; not in the paper"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How one run is trained. There is no weight decay, augmentation or schedule; pixels are in [0, 1]."""
+
+    dataset: str
+    network: str
+    optimizer: str
+    learning_rate: float
+    momentum: float
+    batch_size: int
+    iterations: int
+    n_train: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What such a run gives.
+
+    ``helping`` is the mean over iterations of helping / (helping + hurting), in percent, zeros ignored;
+    ``helping_sd`` its standard deviation over the runs. Total errors are percent of the total loss change,
+    mean errors are mean ``abs(residual)`` per iteration in nats. Turns and crossings are iterations per sign
+    change of a parameter's movement and of its gradient.
+    """
+
+    helping: float
+    helping_sd: float | None
+    total_error_rk4: float
+    total_error_first_order: float
+    mean_error_rk4: float
+    mean_error_first_order: float
+    iterations_per_turn: float
+    iterations_per_crossing: float
+    source: str
+
+
+def setting(study: str, optimizer: str) -> Setting:
+    """Return the setting of a study, ``setting("mnist-fc", "sgd")``.
+
+    Raises
+    ------
+    ValueError
+        For a study or an optimizer that has no setting; the message lists those that do.
+    """
+    studies = list(dict.fromkeys(name for name, _ in SETTINGS))
+    if study not in studies:
+        raise unknown("study", study, studies)
+    if (study, optimizer) not in SETTINGS:
+        raise unknown(f"optimizer of {study}", optimizer, [o for name, o in SETTINGS if name == study])
+    return SETTINGS[study, optimizer]
+
+
+def _settings(
+    study: str, source: str, batch_size: int, iterations: int, n_train: int, **rates: float
+) -> dict[Key, Setting]:
+    """Build the settings of one study; ``rates`` are learning rates, ``sgd_mom0`` that of sgd-mom0."""
+    dataset, network = study.split("-")
+    table = {}
+    for given, rate in rates.items():
+        name = given.replace("_", "-")
+        momentum = 0.9 if name == "sgd" else 0.0
+        table[study, name] = Setting(dataset, network, name, rate, momentum, batch_size, iterations, n_train, source)
+    return table
+
+
+# Batch 250 makes 220 iterations an epoch on MNIST, so 880 iterations are four epochs.
+SETTINGS: dict[Key, Setting] = {
+    **_settings("mnist-fc", PAPER_SOURCE, 250, 880, 55_000, sgd_mom0=0.5, sgd=0.05, adam=0.002),
+    **_settings("fashion-fc", OWN_SOURCE, 250, 880, 55_000, sgd_mom0=0.5, sgd=0.05, adam=0.002),
+    **_settings("cifar10-fc", OWN_SOURCE, 250, 880, 50_000, sgd_mom0=0.1, sgd=0.01, adam=0.001),
+    **_settings("digits-fc", OWN_SOURCE, 50, 220, 1_500, sgd_mom0=0.5, sgd=0.05, adam=0.002),
+}
+
+
+PAPER: dict[Key, Figures] = {
+    key: Figures(*row, PAPER_SOURCE)
+    for key, row in {
+        # helping, sd | total error rk4, first order (%) | mean error rk4, first order | turn, crossing
+        ("mnist-fc", "sgd-mom0"): (53.72, 0.05, -0.27, -4249.64, 6.11e-5, 0.114, 3.49, 3.48),
+        ("mnist-fc", "sgd"): (57.79, 0.16, 1.08e-3, -171.10, 2.94e-6, 0.00459, 13.57, 11.68),
+        ("mnist-fc", "adam"): (55.82, 0.09, 3.64e-3, -75.31, 2.31e-6, 0.00199, 12.68, 12.71),
+        ("mnist-lenet", "sgd"): (53.97, 0.48, 1.87e-2, -274.84, 3.45e-6, 0.00838, 10.29, 9.37),
+        ("mnist-lenet", "adam"): (51.77, 0.21, 0.0262, -498.67, 2.30e-6, 0.01499, 16.86, 15.37),
+        ("cifar10-resnet", "sgd"): (50.66, 0.14, 0.0345, -1189.71, 1.37e-5, 0.01018, 6.74, 9.51),
+        ("cifar10-resnet", "adam"): (50.30, 0.004, 0.0537, -923.88, 1.07e-5, 0.00793, 6.76, 9.81),
+        ("cifar10-allcnn", "sgd"): (51.09, 0.23, 0.1374, -1371.69, 4.51e-6, 0.00662, 7.06, 11.18),
+        ("cifar10-allcnn", "adam"): (50.19, 0.01, 0.0745, -972.61, 2.77e-6, 0.00482, 6.76, 10.37),
+    }.items()
+}
+
+# The same with the rule applied in float64; one run, so no standard deviation.
+CHECK: dict[Key, Figures] = {
+    key: Figures(*row, CHECK_SOURCE)
+    for key, row in {
+        ("mnist-fc", "sgd-mom0"): (53.84, None, -0.45, -5054.0, 6.8e-5, 0.131, 3.66, 3.69),
+        ("mnist-fc", "sgd"): (57.77, None, 6.9e-3, -174.7, 2.95e-6, 0.00453, 13.54, 11.82),
+        ("mnist-fc", "adam"): (55.67, None, 2.7e-3, -77.2, 2.36e-6, 0.00200, 12.57, 12.69),
+    }.items()
+}

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+import lcakit as lk
+from lcakit.budget import format_bytes, format_seconds, parse_bytes
+from lcakit.labels import Labels, TensorSpec
+
+LABELS = Labels((TensorSpec("w", (10, 7), "kernel", "fc"), TensorSpec("b", (10,), "bias", "fc")))
+
+
+def test_estimate_by_hand():
+    found = lk.estimate(LABELS, 100, n_classes=4, classes="parameter", every=3, rule="boole", seconds_per_gradient=2.0)
+    assert found.n_iterations == 34
+    assert found.bytes_by_variable == {
+        "theta": 4 * 35 * 80,
+        "gradient": 4 * 35 * 80,
+        "lca": 4 * 34 * 80,
+        "lca_unit_class": 4 * 34 * 10 * 4,
+        "lca_class": 4 * 34 * 80 * 4,
+    }
+    assert found.gradient_evaluations == 34 * 4 + 1
+    assert found.seconds == pytest.approx(2.0 * 137)
+
+
+def test_refusal_names_the_number_and_the_remedies():
+    with pytest.raises(lk.BudgetError, match=r"needs 96\.6 KB, the budget is 50 KB\. Thin it \(every=2\)"):
+        lk.estimate(LABELS, 100).check("50 KB")
+    lk.estimate(LABELS, 100).check("1 MB")
+
+
+@pytest.mark.parametrize(("text", "n"), [("20 GB", 20e9), ("1.5mb", 1.5e6), ("7", 7), (12, 12)])
+def test_sizes_are_read(text, n):
+    assert parse_bytes(text) == n
+
+
+@pytest.mark.parametrize("text", ["lots", "5 gallons", "", "1.2.3 GB"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ValueError):
+        parse_bytes(text)
+
+
+def test_numbers_are_readable():
+    assert format_bytes(888_000_000) == "888 MB"
+    assert format_bytes(12) == "12 B"
+    assert format_seconds(200) == "3 min 20 s"
+    assert format_seconds(7_260) == "2 h 01 min"
+    assert format_seconds(0.5) == "0.5 s"
+
+
+@pytest.mark.parametrize("arguments", [(LABELS, 0), (LABELS, 5, "every")])
+def test_counts_must_be_positive(arguments):
+    with pytest.raises(ValueError, match="at least 1"):
+        lk.estimate(arguments[0], arguments[1], every=0 if len(arguments) > 2 else 1)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import lcakit as lk
+from lcakit.cli import main
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "run.nc"
+    assert main(["record", "digits-fc", "--iterations", "12", "--out", str(path)]) == 0
+    return path
+
+
+def test_demo_explains_its_numbers(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    ds = lk.open_trajectory(tmp_path / "digits-fc.nc")
+    assert f"{float(ds['loss'][-1]):.6g} nats" in out
+    assert "they should equal the change of the loss" in out
+    total = float(ds["lca"].astype(float).sum())
+    assert total == pytest.approx(float(ds["loss"][-1] - ds["loss"][0]), rel=0.01)
+    assert float(ds["accuracy"][-1]) > 0.9
+
+
+def test_record_info_validate(recorded, capsys):
+    capsys.readouterr()
+    assert main(["info", str(recorded)]) == 0
+    text = capsys.readouterr().out
+    assert "LCA of fc1" in text
+    assert "rule rk4" in text
+    assert main(["info", str(recorded), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["account"]["iterations"] == 12
+    assert main(["validate", str(recorded)]) == 0
+    assert main(["validate", str(recorded), "--json"]) == 0
+
+
+def test_validate_exit_statuses(recorded, tmp_path):
+    ds = lk.open_trajectory(recorded).load()
+    ds["lca"][3] += 0.1
+    bad = lk.save(ds, tmp_path / "bad.nc")
+    assert main(["validate", str(bad)]) == 1
+    (tmp_path / "junk.nc").write_bytes(b"no netCDF")
+    assert main(["validate", str(tmp_path / "junk.nc")]) == 2
+    assert main(["validate", str(tmp_path / "missing.nc")]) == 2
+
+
+def test_runs_of_one_seed_are_identical_and_of_two_are_not(recorded, tmp_path):
+    common = ["record", "digits-fc", "--iterations", "12"]
+    assert main([*common, "--seeds", "0,1", "--out", str(tmp_path / "run.nc")]) == 0
+    first, again, other = (lk.open_trajectory(p) for p in (recorded, tmp_path / "run-0.nc", tmp_path / "run-1.nc"))
+    np.testing.assert_array_equal(first["lca"], again["lca"])
+    assert not np.array_equal(first["theta"][0], other["theta"][0])
+    assert lk.open_trajectory(str(tmp_path / "run-*.nc")).sizes["run"] == 2
+
+
+def test_allocate_adds_the_test_set(tmp_path):
+    path = tmp_path / "run.nc"
+    assert main(["record", "digits-fc", "--iterations", "6", "--out", str(path)]) == 0
+    assert main(["allocate", str(path), "--set", "test"]) == 0
+    ds = lk.open_trajectory(path)
+    assert ds.attrs["n_examples_val"] == 297
+    np.testing.assert_allclose(ds["lca_val"].sum("parameter") - ds["residual_val"], np.diff(ds["loss_val"]), atol=1e-6)
+
+
+def test_existing_file_is_refused_and_a_finished_one_not_resumed(recorded, capsys):
+    arguments = ["record", "digits-fc", "--iterations", "12", "--out", str(recorded)]
+    assert main(arguments) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 2
+    assert "is finished" in capsys.readouterr().err
+
+
+def test_estimate_says_size_and_time(capsys):
+    assert main(["estimate", "digits-fc", "--iterations", "100"]) == 0
+    out = capsys.readouterr().out
+    assert "100 iterations × 12,060 parameters" in out
+    assert "201 full-set gradients, about" in out
+    assert main(["estimate", "digits-fc", "--budget", "1 MB"]) == 2
+    assert "the budget is 1 MB" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["record", "mnist-fcc"], "Did you mean 'mnist-fc'"),
+        (["record", "digits-fc", "--optimizer", "adamw"], "Did you mean 'adam'"),
+        (["record", "digits-fc", "--rule", "rk5"], "rk4"),
+        (["record", "digits-fc", "--precision", "half"], "float32"),
+        (["record", "digits-fc", "--batch-size", "0"], "batch_size must be positive"),
+        (["record", "nothere.npz-fc"], "nothere.npz"),
+        (["info", "nothere.nc"], "no such file"),
+        (["finish", "nothere.nc"], "nothere.nc"),
+        (["reproduce", "digits-fc"], "mnist-fc"),
+    ],
+)
+def test_bad_input_is_named_without_a_traceback(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.mnist
+def test_real_mnist_records_and_conserves(mnist_root, tmp_path):
+    path = tmp_path / "mnist.nc"
+    arguments = ["record", "mnist-fc", "--optimizer", "sgd", "--iterations", "8", "--out", str(path)]
+    assert main([*arguments, "--data-root", str(mnist_root)]) == 0
+    ds = lk.open_trajectory(path)
+    assert ds.sizes["parameter"] == 84_060
+    assert ds.attrs["n_examples"] == 55_000
+    assert float(ds["loss"][-1]) < float(ds["loss"][0])
+    assert np.abs(ds["residual"]).max() < 1e-3
+    assert lk.validate(path).ok
+
+
+@pytest.mark.mnist
+def test_reproduce_makes_a_table_and_keeps_the_runs(mnist_root, tmp_path, capsys):
+    arguments = ["reproduce", "mnist-fc", "--out", str(tmp_path), "--optimizers", "sgd", "--seeds", "0"]
+    arguments += ["--iterations", "4", "--data-root", str(mnist_root)]
+    assert main(arguments) == 0
+    assert "57.79" in capsys.readouterr().out
+    written = (tmp_path / "mnist-fc-sgd-0.nc").stat().st_mtime_ns
+    assert main(arguments) == 0
+    assert (tmp_path / "mnist-fc-sgd-0.nc").stat().st_mtime_ns == written

@@ -1,0 +1,418 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import lcakit as lk
+from lcakit import segments, store
+from tests.networks import dense, dropout_net, examples, flat, norm_net, train
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01),
+}
+
+
+def record(path, make=dense, optimizer="adam", steps=20, data=None, **options):
+    torch.manual_seed(5)
+    model, (x, y) = make(), data or examples()
+    opt = OPTIMIZERS[optimizer](model.parameters())
+    with lk.Recorder(path, lk.Objective(model, (x, y), batch_size=25), opt, quiet=True, **options) as rec:
+        train(model, opt, x, y, steps, start=rec.steps)
+    return model
+
+
+def assert_same_data(a, b):
+    assert set(a.data_vars) == set(b.data_vars)
+    for name in a.data_vars:
+        np.testing.assert_array_equal(a[name].values, b[name].values, err_msg=str(name))
+    for name in ("snapshot", "iteration"):
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+@pytest.mark.parametrize("make", [dense, dropout_net, norm_net], ids=["dense", "dropout", "batchnorm"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_is_bit_identical_and_recorded_exactly(tmp_path, make, optimizer):
+    recorded = record(tmp_path / "run.nc", make, optimizer)
+    torch.manual_seed(5)
+    model, (x, y) = make(), examples()
+    snapshots = [flat(model)]
+    train(
+        model,
+        OPTIMIZERS[optimizer](model.parameters()),
+        x,
+        y,
+        20,
+        each=lambda _: snapshots.append(flat(model)),
+    )
+    for name, value in model.state_dict().items():  # running statistics too
+        assert torch.equal(value, recorded.state_dict()[name]), name
+    ds = lk.open_trajectory(tmp_path / "run.nc")
+    np.testing.assert_array_equal(ds["theta"], torch.stack(snapshots))
+    residual = ds["lca"].astype(float).sum("parameter") - np.diff(ds["loss"])
+    np.testing.assert_allclose(residual, ds["residual"], atol=1e-7)
+    assert abs(float(ds["residual"].sum())) < 0.01 * abs(float(ds["loss"][-1] - ds["loss"][0]))
+
+
+def test_global_generators_go_on_as_without_recorder(tmp_path):
+    record(tmp_path / "run.nc", dropout_net)
+    after = torch.rand(3), np.random.get_state()[1]
+    torch.manual_seed(5)
+    model, (x, y) = dropout_net(), examples()
+    train(model, OPTIMIZERS["adam"](model.parameters()), x, y, 20)
+    assert torch.equal(torch.rand(3), after[0])
+    assert np.array_equal(np.random.get_state()[1], after[1])
+
+
+def test_accumulation_gives_one_iteration_per_step(tmp_path):
+    model, (x, y) = dense(), examples()
+    opt = OPTIMIZERS["sgd"](model.parameters())
+    with lk.Recorder(tmp_path / "run.nc", lk.Objective(model, (x, y)), opt, quiet=True):
+        for step in range(3):
+            opt.zero_grad()
+            for part in range(4):
+                index = slice(10 * part, 10 * part + 10)
+                (F.cross_entropy(model(x[index]), y[index]) / 4).backward()
+            opt.step()
+            assert step >= 0
+    ds = lk.open_trajectory(tmp_path / "run.nc")
+    assert ds.sizes["iteration"] == 3
+    np.testing.assert_array_equal(ds["theta"][-1], flat(model))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_model_gives_the_same_names_and_identical_training(tmp_path):
+    x, y = examples()
+    results = []
+    for recorded in (True, False):
+        torch.manual_seed(5)
+        plain = dense()
+        model = torch.compile(plain)
+        opt = OPTIMIZERS["adam"](model.parameters())
+        if recorded:
+            with lk.Recorder(tmp_path / "run.nc", lk.Objective(model, (x, y)), opt, quiet=True):
+                train(model, opt, x, y, 6)
+        else:
+            train(model, opt, x, y, 6)
+        results.append(flat(plain))
+    assert torch.equal(*results)
+    ds = lk.open_trajectory(tmp_path / "run.nc")
+    assert list(ds["tensor"].values) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    np.testing.assert_array_equal(ds["theta"][-1], results[0])
+
+
+def test_data_parallel_wrapper_and_amp_scaler(tmp_path):
+    model = nn.DataParallel(dense())
+    x, y = examples()
+    opt = OPTIMIZERS["sgd"](model.parameters())
+    scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
+    with lk.Recorder(tmp_path / "run.nc", lk.Objective(model, (x, y)), opt, quiet=True):
+        for _ in range(3):
+            opt.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = F.cross_entropy(model(x), y)
+            scaler.scale(loss).backward()
+            scaler.step(opt)
+            scaler.update()
+    ds = lk.open_trajectory(tmp_path / "run.nc")
+    assert list(ds["tensor"].values) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert ds.sizes["iteration"] == 3
+    np.testing.assert_array_equal(ds["theta"][-1], flat(model.module))
+
+
+def test_several_optimizers_make_one_iteration(tmp_path):
+    model, (x, y) = dense(), examples()
+    first = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    second = torch.optim.Adam(model[2].parameters(), lr=0.01)
+    with lk.Recorder(tmp_path / "run.nc", lk.Objective(model, (x, y)), [first, second], quiet=True):
+        for _ in range(4):
+            F.cross_entropy(model(x), y).backward()
+            first.step()
+            second.step()
+    ds = lk.open_trajectory(tmp_path / "run.nc")
+    assert ds.sizes["iteration"] == 4
+    np.testing.assert_array_equal(ds["theta"][-1], flat(model))
+
+
+def test_loop_without_optimizer(tmp_path):
+    model, (x, y) = dense(), examples()
+    with lk.Recorder(tmp_path / "run.nc", lk.Objective(model, (x, y)), quiet=True) as rec:
+        for _ in range(3):
+            loss = F.cross_entropy(model(x), y)
+            for p, g in zip(model.parameters(), torch.autograd.grad(loss, list(model.parameters())), strict=True):
+                p.data -= 0.1 * g
+            rec.step(batch_loss=loss.detach())
+    ds = lk.open_trajectory(tmp_path / "run.nc")
+    assert ds.sizes["iteration"] == 3
+    np.testing.assert_allclose(ds["batch_loss"], ds["loss"][:-1], rtol=1e-6)  # the batch is the whole set
+
+
+def test_later_equals_online(tmp_path):
+    record(tmp_path / "online.nc")
+    record(tmp_path / "later.nc", allocate="later")
+    assert_same_data(lk.open_trajectory(tmp_path / "online.nc"), lk.open_trajectory(tmp_path / "later.nc"))
+
+
+def test_block_length_changes_nothing(tmp_path):
+    record(tmp_path / "one.nc", block_rows=1)
+    record(tmp_path / "many.nc", block_rows=7)
+    assert_same_data(lk.open_trajectory(tmp_path / "one.nc"), lk.open_trajectory(tmp_path / "many.nc"))
+
+
+def test_thinning_keeps_the_last_snapshot_and_the_total(tmp_path):
+    model = record(tmp_path / "thin.nc", every=6)
+    record(tmp_path / "all.nc")
+    thin, full = lk.open_trajectory(tmp_path / "thin.nc"), lk.open_trajectory(tmp_path / "all.nc")
+    assert thin["snapshot"].values.tolist() == [0, 6, 12, 18, 20]
+    assert thin["iteration"].values.tolist() == [0, 6, 12, 18]
+    np.testing.assert_array_equal(thin["theta"], full["theta"].sel(snapshot=thin["snapshot"]))
+    np.testing.assert_array_equal(thin["theta"][-1], flat(model))
+    assert float(thin["lca"].sum()) == pytest.approx(float(full["loss"][-1] - full["loss"][0]), abs=1e-3)
+
+
+def test_keep_and_classes_choose_the_variables(tmp_path):
+    record(tmp_path / "few.nc", keep=("lca",), classes=None)
+    few = lk.open_trajectory(tmp_path / "few.nc")
+    assert "theta" not in few
+    assert "gradient" not in few
+    assert "lca_unit_class" not in few
+    record(tmp_path / "all.nc", classes="parameter")
+    np.testing.assert_allclose(few["lca"], lk.open_trajectory(tmp_path / "all.nc")["lca"], atol=1e-7)
+
+
+def test_learning_rate_and_provenance_are_stored(tmp_path):
+    model, (x, y) = dense(), examples()
+    opt = OPTIMIZERS["sgd"](model.parameters())
+    schedule = torch.optim.lr_scheduler.StepLR(opt, 2, 0.5)
+    objective = lk.Objective(model, (x, y), class_names=["a", "b", "<b>c</b>"])
+    config = {"what": "a test", "lr": [0.1, 0.05]}
+    with lk.Recorder(tmp_path / "run.nc", objective, opt, quiet=True, config=config, seed=7):
+        train(model, opt, x, y, 4, each=lambda _: schedule.step())
+    ds = lk.open_trajectory(tmp_path / "run.nc")
+    np.testing.assert_allclose(ds["learning_rate"], [0.1, 0.1, 0.05, 0.05], rtol=1e-6)
+    assert ds.attrs["seed"] == 7
+    assert ds.attrs["data_fingerprint"] == objective.data_fingerprint
+    assert '"a test"' in str(ds["config"].values)
+    assert list(ds["class"].values) == ["a", "b", "<b>c</b>"]
+
+
+def test_regression_without_classes(tmp_path):
+    torch.manual_seed(0)
+    model, x = nn.Linear(3, 2), torch.randn(40, 3)
+    y = x[:, :2] * 2
+    opt = OPTIMIZERS["sgd"](model.parameters())
+    with lk.Recorder(tmp_path / "run.nc", lk.Objective(model, (x, y), loss="mse"), opt, quiet=True):
+        for _ in range(5):
+            opt.zero_grad()
+            F.mse_loss(model(x), y).backward()
+            opt.step()
+    ds = lk.open_trajectory(tmp_path / "run.nc")
+    assert "lca_unit_class" not in ds
+    assert ds["lca"].attrs["units"] == "squared error"
+    np.testing.assert_allclose(ds["lca"].sum("parameter"), np.diff(ds["loss"]), atol=1e-6)
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------
+
+
+def test_an_existing_file_is_never_replaced_unasked(tmp_path):
+    path = tmp_path / "run.nc"
+    record(path, steps=3)
+    with pytest.raises(lk.RecordingError, match="exists already"):
+        record(path)
+    with pytest.raises(lk.RecordingError, match="is finished"):
+        record(path, resume=True)
+    assert lk.open_trajectory(path).sizes["iteration"] == 3
+    record(path, steps=5, overwrite=True)
+    assert lk.open_trajectory(path).sizes["iteration"] == 5
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(path, steps=20, at=13, optimizer="adam", **options):
+    torch.manual_seed(5)
+    model, (x, y) = dropout_net(), examples()
+    opt = OPTIMIZERS[optimizer](model.parameters())
+
+    def stop(step):
+        if step == at:
+            raise Interrupted
+
+    with lk.Recorder(path, lk.Objective(model, (x, y), batch_size=25), opt, quiet=True, **options) as rec:
+        train(model, opt, x, y, steps, start=rec.steps, each=stop)
+
+
+def test_an_error_in_the_loop_keeps_everything_up_to_it(tmp_path, capsys):
+    path = tmp_path / "run.nc"
+    with pytest.raises(Interrupted):
+        interrupt(path)
+    assert "resume=True" in capsys.readouterr().err
+    partial = lk.open_trajectory(path)
+    assert partial.attrs["partial"] == 1
+    assert partial.sizes["iteration"] == 14
+    record(tmp_path / "whole.nc", dropout_net)
+    whole = lk.open_trajectory(tmp_path / "whole.nc")
+    np.testing.assert_array_equal(partial["lca"], whole["lca"][:14])
+    lk.finish(path)
+    assert "partial" not in lk.open_trajectory(path).attrs
+    assert lk.open_trajectory(path).sizes["iteration"] == 14
+
+
+@pytest.mark.parametrize("mode", ["online", "later"])
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_resumed_equals_uninterrupted(tmp_path, optimizer, mode):
+    path = tmp_path / "run.nc"
+    with pytest.raises(Interrupted):
+        interrupt(path, optimizer=optimizer, block_rows=4, allocate=mode)
+    model = record(path, dropout_net, optimizer, resume=True, block_rows=4, allocate=mode)
+    whole = record(tmp_path / "whole.nc", dropout_net, optimizer)
+    assert_same_data(lk.open_trajectory(path), lk.open_trajectory(tmp_path / "whole.nc"))
+    assert torch.equal(flat(model), flat(whole))
+    assert not store.partial_path(path).exists()
+
+
+def test_a_scheduler_resumes_exactly_with_step_as_the_last_line(tmp_path):
+    def loop(path, stop=None, **options):
+        model, (x, y) = dense(), examples()
+        opt = OPTIMIZERS["sgd"](model.parameters())
+        schedule = torch.optim.lr_scheduler.StepLR(opt, 3, 0.5)
+        state = {"optimizer": opt, "schedule": schedule}
+        with lk.Recorder(path, lk.Objective(model, (x, y)), state=state, quiet=True, block_rows=1, **options) as rec:
+            for step in range(rec.steps, 12):
+                if step == stop:
+                    raise Interrupted
+                train(model, opt, x, y, step + 1, start=step)
+                schedule.step()
+                rec.step()
+
+    with pytest.raises(Interrupted):
+        loop(tmp_path / "run.nc", stop=7)
+    loop(tmp_path / "run.nc", resume=True)
+    loop(tmp_path / "whole.nc")
+    assert_same_data(lk.open_trajectory(tmp_path / "run.nc"), lk.open_trajectory(tmp_path / "whole.nc"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"rule": "boole"}, "rule: stored 'rk4', now 'boole'"),
+        ({"classes": None}, "classes: stored 'unit', now 'none'"),
+        ({"data": examples(seed=8)}, "data_fingerprint"),
+        ({"make": norm_net}, "model_fingerprint"),
+    ],
+)
+def test_resume_with_something_else_is_refused_naming_it(tmp_path, change, says):
+    path = tmp_path / "run.nc"
+    with pytest.raises(Interrupted):
+        interrupt(path)
+    with pytest.raises(lk.RecordingError, match=says):
+        record(path, **({"make": dropout_net} | change), resume=True)
+    assert lk.open_trajectory(path).sizes["iteration"] == 14
+
+
+def test_unfinished_recording_is_refused_without_resume(tmp_path):
+    with pytest.raises(Interrupted):
+        interrupt(tmp_path / "run.nc")
+    with pytest.raises(lk.RecordingError, match="unfinished recording"):
+        record(tmp_path / "run.nc", dropout_net)
+
+
+def test_divergence_names_the_iteration_and_keeps_what_was_before(tmp_path):
+    model, (x, y) = dense(activation=nn.Identity), examples()
+    opt = torch.optim.SGD(model.parameters(), lr=1e-2)
+
+    def explode(step):
+        if step == 6:
+            opt.param_groups[0]["lr"] = 1e30
+
+    path = tmp_path / "run.nc"
+    with (
+        pytest.raises(lk.DivergedError, match=r"iteration 7 \(optimizer step 8\)"),
+        lk.Recorder(path, lk.Objective(model, (x, y)), opt, quiet=True),
+    ):
+        train(model, opt, x, y, 20, each=explode)
+    ds = lk.open_trajectory(path)
+    assert ds.sizes["iteration"] == 7
+    assert np.isfinite(ds["lca"]).all()
+
+
+def test_full_disk_is_an_error_and_finished_segments_stay(tmp_path, monkeypatch):
+    path = tmp_path / "run.nc"
+    real, written = np.savez, []
+
+    def full(*args, **kwargs):
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(segments.np, "savez", full)
+    with pytest.raises(lk.RecordingError, match="No space left"):
+        record(path, block_rows=3)
+    monkeypatch.undo()
+    assert lk.open_trajectory(path).sizes["iteration"] == 6
+    record(path, resume=True, block_rows=3)
+    record(tmp_path / "whole.nc")
+    assert_same_data(lk.open_trajectory(path), lk.open_trajectory(tmp_path / "whole.nc"))
+
+
+def test_full_disk_while_merging_keeps_the_segments(tmp_path, monkeypatch):
+    path = tmp_path / "run.nc"
+    monkeypatch.setattr(store, "_write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(lk.RecordingError, match="No space left"):
+        record(path)
+    monkeypatch.undo()
+    assert not path.exists()
+    assert lk.open_trajectory(path).sizes["iteration"] == 20
+    lk.finish(path)
+    assert lk.open_trajectory(path).sizes["iteration"] == 20
+
+
+def test_budget_is_checked_before_anything_is_written(tmp_path):
+    with pytest.raises(lk.LcakitError, match=r"needs 15\.1 KB, the budget is 2 KB"):
+        record(tmp_path / "run.nc", budget="2 KB", n_iterations=20)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"keep": ("weights",)}, "theta"),
+        ({"keep": "theta"}, "sequence"),
+        ({"allocate": "never"}, "online"),
+        ({"allocate": "later", "keep": ("lca",)}, "must include"),
+        ({"every": 0}, "at least 1"),
+        ({"budget": "1 GB"}, "n_iterations"),
+        ({"resume": True, "overwrite": True}, "one of them"),
+        ({"state": {"x": object()}}, "state_dict"),
+    ],
+)
+def test_bad_options_are_named(tmp_path, options, says):
+    with pytest.raises((ValueError, lk.RecordingError), match=says):
+        record(tmp_path / "run.nc", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_optimizer_of_another_model_is_refused(tmp_path):
+    objective = lk.Objective(dense(), examples())
+    with pytest.raises(lk.RecordingError, match="no parameter of the objective's model"):
+        lk.Recorder(tmp_path / "run.nc", objective, OPTIMIZERS["sgd"](dense().parameters()))
+
+
+def test_estimate_is_the_size_of_the_file(tmp_path):
+    model = record(tmp_path / "run.nc", steps=50, classes="parameter")
+    objective = lk.Objective(model, examples())
+    found = lk.estimate(objective, 50, classes="parameter")
+    ds = lk.open_trajectory(tmp_path / "run.nc")
+    assert found.bytes_by_variable == {name: ds[name].nbytes for name in found.bytes_by_variable}
+    assert set(found.bytes_by_variable) == {"theta", "gradient", "lca", "lca_unit_class", "lca_class"}
+    assert found.gradient_evaluations == 101
+    assert lk.estimate(model, 50, n_classes=3).n_parameters == 53

@@ -31,7 +31,7 @@ def listed(
     remedy: str,
     worst: Status = "fail",
 ) -> Check:
-    """Make a check that passes, saying ``fine``, unless there are problems; at most five of them are shown."""
+    """Make a check that passes, saying ``fine``, unless there are problems; at most five are shown."""
     if not problems:
         return Check(name, group, "pass", fine, meaning, remedy)
     more = f"; … ({len(problems)} in all)" if len(problems) > 5 else ""

@@ -1,4 +1,4 @@
-"""Checks of the numbers: finite losses, steps in order, and allocations that add up to the change of the loss."""
+"""Checks of the numbers: finite losses, steps in order, allocations that add up to the loss change."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _objective_checks(ds: xr.Dataset, suffix: str) -> Iterator[Check]:
 
 
 def _compute(ds: xr.Dataset, suffix: str) -> dict[str, Any]:
-    """Return, from one pass: the short variables, Σ A and Σ|A| of each iteration, and how far classes miss them."""
+    """Return, from one pass: short variables, Σ A and Σ|A| of each iteration, how far classes miss them."""
     names = {base: with_suffix(base, suffix) for base in ("loss", "residual", "lca", "lca_unit_class", "lca_class")}
     lazy: dict[str, Any] = {base: ds[names[base]] for base in ("loss", "residual") if names[base] in ds}
     loss_class = with_suffix("loss_class", suffix)
@@ -96,7 +96,7 @@ def _unit_sums(ds: xr.Dataset, names: dict[str, str]) -> dict[str, xr.DataArray]
     if names["lca_unit_class"] not in ds or "class" not in ds.dims:
         return {}
     units = ds[names["lca_unit_class"]].astype(np.float64).sum("class")
-    out = {"unit_total": units.sum("unit")}
+    out = {"unit_total": units.sum("unit"), "unit_magnitude": abs(ds[names["lca_unit_class"]]).sum(("unit", "class"))}
     if names["lca"] in ds:
         held = sum_by(ds, "unit", names["lca"])
         out["unit_miss"] = abs(units - held).max("unit")
@@ -175,13 +175,11 @@ def _classes(values: dict[str, Any]) -> Iterator[Check]:
     if reference is None:
         return
     total, rounding = reference
-    if "lca" not in values and "loss" in values:  # nothing to take the size of float32 rounding from
-        rounding = rounding + ROUNDING * np.abs(values["loss"].values[..., 1:])
     meaning = "LCA by class, summed over classes and units, is the LCA; so it is for each unit."
     if "unit_total" in values:
         miss = np.abs(values["unit_total"].values - total)
         miss = np.maximum(miss, values["unit_miss"].values) if "unit_miss" in values else miss
-        yield _missed("unit classes", miss, 2 * rounding, meaning)
+        yield _missed("unit classes", miss, rounding + ROUNDING * values["unit_magnitude"].values, meaning)
     if "lca_class" in values and "lca" in values:
         miss = np.abs(values["lca_class"].sel(part="sum").values - total)
         magnitude = values["lca_class"].sel(part="magnitude").values

@@ -23,6 +23,9 @@ ESSENTIAL = (
 """Checks without which the numbers cannot be judged."""
 
 DAMAGED = "The file is damaged, or was not written by lcakit: record or convert it again."
+SHARED_BY_RUNS = ("Conventions", "schema_version", "loss_unit", "sign_convention")
+"""Attributes in which runs that are analysed together must agree."""
+
 TENSOR_TABLE = ("tensor", "tensor_layer", "tensor_role", "tensor_offset", "tensor_size", "tensor_shape")
 LAYER_TABLE = ("layer", "layer_kind", "kernel_layer")
 UNIT_TABLE = ("unit", "unit_layer", "unit_channel")
@@ -32,12 +35,17 @@ def checks(ds: xr.Dataset) -> Iterator[Check]:
     """Yield the checks of structure."""
     yield _version(ds)
     yield _attributes(ds)
-    yield _variables(ds)
+    variables = _variables(ds)
+    yield variables
     yield _sizes(ds)
-    yield _tensor_table(ds)
-    yield _layer_table(ds)
-    yield _unit_table(ds)
-    if "parameter" in ds.dims:
+    if variables.status == "pass":  # tables of the wrong shape cannot be compared
+        yield from _table_checks(ds)
+
+
+def _table_checks(ds: xr.Dataset) -> Iterator[Check]:
+    tables = [_tensor_table(ds), _layer_table(ds), _unit_table(ds)]
+    yield from tables
+    if "parameter" in ds.dims and all(table.status == "pass" for table in tables):
         yield _parameter_labels(ds)
         if not is_whole(ds):
             yield _selection(ds)
@@ -62,8 +70,10 @@ def _version(ds: xr.Dataset) -> Check:
 
 def _attributes(ds: xr.Dataset) -> Check:
     missing = [name for name in schema.REQUIRED_ATTRIBUTES if name not in ds.attrs]
+    fine = f"{len(schema.REQUIRED_ATTRIBUTES) - len(missing)} of {len(schema.REQUIRED_ATTRIBUTES)} there"
+    if "run" in ds.dims:  # lk.open_runs keeps what the runs have in common
+        missing = [name for name in missing if name in SHARED_BY_RUNS]
     problems = [f"missing: {', '.join(missing)}"] if missing else []
-    fine = f"all {len(schema.REQUIRED_ATTRIBUTES)} there"
     meaning = "Attributes say which loss, data and rule the numbers belong to."
     return listed("attributes", "structure", problems, fine, meaning, "Add them: ds.attrs[name] = value, then lk.save.")
 

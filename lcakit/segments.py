@@ -247,18 +247,34 @@ def read_state(directory: Path) -> bytes | None:
     return state.read_bytes() if state is not None and state.exists() else None
 
 
-def map_segment(path: Path) -> dict[str, np.ndarray]:
-    """Return the variables of a segment as read-only memory maps: nothing is read until it is used."""
+class StoredArray:
+    """A variable of a segment on disk: an array-like that reads what it is asked for, and holds nothing.
+
+    It is mapped for the time of one read only, so that neither memory nor the number of maps grows with a recording.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> None:
+        self.path, self.dtype, self.shape, self.offset = path, dtype, shape, offset
+        self.ndim = len(shape)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        if 0 in self.shape:
+            return np.zeros(self.shape, self.dtype)[key]
+        return np.array(np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[key])
+
+
+def open_segment(path: Path) -> dict[str, StoredArray]:
+    """Return the variables of a segment; nothing but their headers is read."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-        return {member.filename.removesuffix(".npy"): _map_member(path, member) for member in members}
+        return {member.filename.removesuffix(".npy"): _member(path, member) for member in members}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise TrajectoryError(f"{path}: the segment cannot be read ({error})") from error
 
 
-def _map_member(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
-    """Map one stored .npy member of an .npz: it begins behind its local header (30 bytes, name, extra field)."""
+def _member(path: Path, member: zipfile.ZipInfo) -> StoredArray:
+    """Locate one stored .npy member of an .npz: it begins behind its local header (30 bytes, name, extra field)."""
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"member {member.filename} is compressed")
     with path.open("rb") as file:
@@ -270,9 +286,7 @@ def _map_member(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
         shape, fortran, dtype = read(file)
         if dtype.hasobject or fortran:
             raise ValueError(f"member {member.filename} is no plain array")
-        if 0 in shape:
-            return np.zeros(shape, dtype)
-        return np.memmap(path, dtype=dtype, mode="r", offset=file.tell(), shape=shape)
+        return StoredArray(path, dtype, shape, file.tell())
 
 
 def remove(directory: Path) -> None:

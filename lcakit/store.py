@@ -105,7 +105,7 @@ def open_runs(paths: Iterable[Pathlike], *, align: str = "exact") -> xr.Dataset:
     names = names if len(set(names)) == len(names) else [str(f) for f in files]
     shared = [name for name in first.data_vars if all(name in ds for ds in runs)]
     joined = xr.concat(
-        [ds[shared] for ds in runs],
+        [ds.drop_vars([n for n in ds.data_vars if n not in shared]) for ds in runs],  # ds[shared] would drop tables
         dim=xr.DataArray(names, dims="run", name="run"),
         join=join,
         data_vars="all",
@@ -134,9 +134,15 @@ def _open_file(path: Path) -> xr.Dataset:
         ds = xr.open_dataset(path, engine="netcdf4", decode_cf=False)
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise TrajectoryError(f"{path}: cannot be read as a netCDF-4 file ({error})") from error
-    ds = _checked(ds, str(path))
-    chunks = _dask_chunks(ds)
-    return ds.assign({str(name): ds[name].variable.chunk(chunks) for name in ds.data_vars})
+    try:
+        out = _checked(ds, str(path))
+    except TrajectoryError:
+        ds.close()
+        raise
+    chunks = _dask_chunks(out)
+    out = out.assign({str(name): out[name].variable.chunk(chunks) for name in out.data_vars})
+    out.set_close(ds.close)  # xarray does not hand the open file on to what is derived from it
+    return out
 
 
 def _checked(ds: xr.Dataset, source: str) -> xr.Dataset:
@@ -175,18 +181,22 @@ def open_partial(directory: Path) -> xr.Dataset:
         raise TrajectoryError(
             f"{directory}: the recording stopped before its first segment was finished; nothing is in it"
         )
-    parts = [segments.map_segment(path) for path in paths]
+    parts = [segments.open_segment(path) for path in paths]
     names = list(dict.fromkeys(name for part in parts for name in part))
-    arrays = {
-        name: da.concatenate([da.from_array(part[name], chunks=-1, name=False) for part in parts if name in part])
-        for name in names
-    }
+    arrays = {name: _joined([part[name] for part in parts if name in part]) for name in names}
     coords: dict[str, Any] = {str(name): header[name].variable for name in header.coords}
-    coords |= {name: ((name,), arrays.pop(name).compute()) for name in ("snapshot", "iteration") if name in arrays}
+    coords |= {name: ((name,), np.asarray(arrays.pop(name))) for name in ("snapshot", "iteration") if name in arrays}
     long = {name: values for name, values in arrays.items() if values.shape[0]}
     ds = schema.build_dataset(coords, long, header.attrs | {"partial": 1})
     extra = {name: header[name] for name in header.data_vars}
     return ds.assign(extra)
+
+
+def _joined(blocks: list[segments.StoredArray]) -> Any:
+    """Join the blocks of a variable: lazily where it is large."""
+    if blocks[0].ndim == 1:
+        return np.concatenate([block[:] for block in blocks])
+    return da.concatenate([da.from_array(block, chunks=-1, name=False) for block in blocks])
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------

@@ -130,7 +130,16 @@ def tiny_trajectory(
     }
     coords = table.coords() | {name: ((name,), values) for name, values in steps.items()}
     ds = build_dataset(coords, variables, _attributes(seed))
-    return ds if chunks is None else ds.chunk(chunks)
+    return ds if chunks is None else chunked(ds, chunks)
+
+
+def chunked(ds: xr.Dataset, chunks: Mapping[str, int] | int) -> xr.Dataset:
+    """Return a trajectory with Dask data and labels in memory, as ``lk.open_trajectory`` does.
+
+    Chunk sizes of dimensions that ``ds`` does not have are ignored.
+    """
+    sizes = {dim: n for dim, n in chunks.items() if dim in ds.dims} if isinstance(chunks, Mapping) else chunks
+    return ds.chunk(sizes).assign_coords({name: ds[name].variable for name in ds.coords if name not in ds.dims})
 
 
 def _unit_sums(table: Labels, lca: np.ndarray) -> np.ndarray:

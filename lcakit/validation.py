@@ -1,7 +1,7 @@
 """Is a file what it says? Named checks of structure, content and conservation, gathered in a report.
 
-Nothing here raises because of what a file holds: every finding is a check that says what was found, what it means and
-what to do. Sums are lazy reductions, so memory stays bounded whatever the size of the file.
+Nothing here raises because of what a file holds: every finding is a check that says what was found, what it means
+and what to do. Sums are lazy reductions, so memory stays bounded whatever the size of the file.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Report:
         """Return one line: the verdict and the numbers of passes, warnings and failures."""
         count = {status: sum(c.status == status for c in self.checks) for status in MARKS}
         verdict = "sound" if self.ok else "NOT SOUND"
-        return f"{self.source}: {verdict} ({count['pass']} passed, {count['warn']} warned, {count['fail']} failed)"
+        return f"{self.source}: {verdict} ({count['pass']} ok, {count['warn']} warned, {count['fail']} failed)"
 
     def to_text(self) -> str:
         """Return the report as text: a line per check, and below those that did not pass what to do."""
@@ -89,7 +89,7 @@ def validate(source: str | os.PathLike[str] | xr.Dataset) -> Report:
     Returns
     -------
     Report
-        Every check with its finding. Content and conservation are only looked at where the structure allows it.
+        Every check with its finding. Content and conservation are looked at where the structure allows.
 
     Raises
     ------

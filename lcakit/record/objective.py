@@ -228,8 +228,8 @@ class Objective:
         self._load(theta)
         began = time.perf_counter()
         with self._isolated(), torch.set_grad_enabled(gradient):
-            chunks = list(self.data.chunks(self._chunk_size(), by_class=classes and gradient))
-            result = self._sum_over(chunks, gradient, classes)
+            shares = self.data.shares(self._team.workers, self.batch_size, by_class=classes and gradient)
+            result = self._sum_over(shares, gradient, classes)
         if gradient:
             self.evaluations += 1
             self.seconds += time.perf_counter() - began
@@ -237,12 +237,11 @@ class Objective:
 
     # ---- one pass ----------------------------------------------------------------------------------------------
 
-    def _sum_over(self, chunks: list[Chunk], gradient: bool, classes: bool) -> Evaluation:
-        """Evaluate all chunks, shared out between the replicas, and add up what they give in a fixed order."""
+    def _sum_over(self, shares: list[list[Chunk]], gradient: bool, classes: bool) -> Evaluation:
+        """Evaluate each share on a replica of its own, and add up what they give in a fixed order."""
         losses = torch.empty(self.n_examples, dtype=torch.float64, device=self.device)
         rows = self.n_classes if classes else 1
         total = torch.zeros((rows, self.n_parameters), dtype=self._dtype, device=self.device) if gradient else None
-        shares = _shares(chunks, len(self._replicas))
         owners = [{chunk.label for chunk in share} for share in shares]
 
         def work(index: int) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
@@ -371,11 +370,6 @@ class Objective:
             raise ObjectiveError(f'batch_size must be "auto" or a positive integer, got {wanted!r}')
         return min(wanted, self.n_examples)
 
-    def _chunk_size(self) -> int:
-        """Examples per chunk: where batches are free to be cut, every thread gets some."""
-        share = -(-self.n_examples // self._team.workers)
-        return self.batch_size if self.batch_coupling else min(self.batch_size, share)
-
     def _choose_workers(self, wanted: int | str) -> int:
         if self.device.type != "cpu":
             return 1
@@ -401,15 +395,3 @@ def _class_names(
     if given is not None:
         return tuple(str(name) for name in given)
     return tuple(str(k) for k in range(n_classes if n_classes is not None else int(labels.max()) + 1))
-
-
-def _shares(chunks: list[Chunk], workers: int) -> list[list[Chunk]]:
-    """Cut the list of chunks into contiguous parts of about equally many examples, at most one per worker."""
-    total = sum(c.stop - c.start for c in chunks)
-    shares: list[list[Chunk]] = [[] for _ in range(workers)]
-    done = 0
-    for chunk in chunks:
-        middle = done + (chunk.stop - chunk.start) / 2
-        shares[min(int(middle * workers / total), workers - 1)].append(chunk)
-        done += chunk.stop - chunk.start
-    return [share for share in shares if share]

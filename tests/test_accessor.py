@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import lcakit as lk
+from lcakit.labels import TensorSpec
+from lcakit.testing import LAYERS, tiny_trajectory
+
+from .laziness import is_lazy, nothing_computed
+
+
+@pytest.fixture
+def ds() -> xr.Dataset:
+    return tiny_trajectory(class_parameters=True, chunks={"parameter": 7, "iteration": 5, "snapshot": 5})
+
+
+@pytest.mark.parametrize(
+    ("names", "parameters", "units"),
+    [
+        ({"layer": "fc"}, [*range(33, 61)], [6, 7, 8, 9]),
+        ({"layer": ["conv1", "fc"]}, [*range(27), *range(33, 61)], [0, 1, 2, 6, 7, 8, 9]),
+        ({"kernel_layer": "conv1"}, [*range(33)], [0, 1, 2, 3, 4, 5]),
+        ({"tensor": "conv1.bias"}, [24, 25, 26], [0, 1, 2]),
+        ({"role": "bias"}, [24, 25, 26, 57, 58, 59, 60], [0, 1, 2, 6, 7, 8, 9]),
+        ({"layer": "conv1", "role": "bias"}, [24, 25, 26], [0, 1, 2]),
+        ({"layer": "conv1", "unit": 1}, [*range(8, 16), 25], [1]),
+        ({"kernel_layer": "conv1", "unit": 1}, [*range(8, 16), 25, 28, 31], [1, 4]),
+        ({"unit": [7]}, [*range(39, 45), 58], [7]),
+    ],
+)
+def test_sel_keeps_exactly_the_named_parameters(ds, names, parameters, units):
+    with nothing_computed():
+        part = ds.lk.sel(**names)
+    assert part["parameter"].values.tolist() == parameters
+    assert part["unit"].values.tolist() == units
+    for name in ("theta", "lca", "lca_class"):
+        assert np.array_equal(part[name], ds[name].values[..., parameters])
+    assert np.array_equal(part["lca_unit_class"], ds["lca_unit_class"].values[:, units])
+    assert np.array_equal(part["tensor"], ds["tensor"])
+
+
+def test_sel_in_steps_is_sel_at_once(ds):
+    steps = ds.lk.sel(kernel_layer="conv1").lk.sel(layer="conv1").lk.sel(layer="conv1", unit=2)
+    xr.testing.assert_identical(steps.load(), ds.lk.sel(layer="conv1", unit=2).load())
+
+
+def test_sel_does_not_change_its_dataset(ds):
+    before = ds.copy(deep=True)
+    ds.lk.sel(layer="fc", cls="a", iteration=3)
+    xr.testing.assert_identical(ds.load(), before.load())
+
+
+def test_sel_classes(ds):
+    one, two = ds.lk.sel(cls="b"), ds.lk.sel(cls=["c", "a"])
+    assert "class" not in one.dims
+    assert str(one["class"].values) == "b"
+    assert np.array_equal(one["lca_class"], ds["lca_class"].values[:, 1])
+    assert np.array_equal(two["loss_class"], ds["loss_class"].values[:, [2, 0]])
+
+
+@pytest.mark.parametrize(("wanted", "first", "last"), [(slice(3, 6), 3, 6), (4, 4, 4), (slice(None, 2), 0, 2)])
+def test_sel_iterations_stays_a_trajectory(ds, wanted, first, last):
+    part = ds.lk.sel(iteration=wanted)
+    assert part["iteration"].values.tolist() == list(range(first, last + 1))
+    assert part["snapshot"].values.tolist() == list(range(first, last + 2))
+    assert lk.validate(part).ok
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        ({"layer": "fc1"}, "'fc'"),
+        ({"kernel_layer": "norm1"}, "conv1"),
+        ({"tensor": "fc.weights"}, r"fc\.weight"),
+        ({"role": "biases"}, "'bias'"),
+        ({"cls": "A"}, "'a'"),
+        ({"layer": "fc", "unit": 4}, "unknown unit 4"),
+        ({"unit": 10}, "unknown unit 10"),
+        ({"layer": "fc", "role": "norm_scale"}, "nothing in common"),
+        ({"iteration": slice(50, 60)}, "0 to 11"),
+        ({"iteration": slice(0, 8, 2)}, "step of 2"),
+    ],
+)
+def test_sel_errors_name_what_is_allowed(ds, names, match):
+    with pytest.raises(ValueError, match=match):
+        ds.lk.sel(**names)
+
+
+def test_sel_class_needs_classes(ds):
+    bare = ds.drop_dims("class").drop_vars("class", errors="ignore")
+    with pytest.raises(lk.TrajectoryError, match="classes="):
+        bare.lk.sel(cls="a")
+
+
+@pytest.mark.parametrize("spec", LAYERS, ids=lambda t: t.name)
+def test_unflatten_is_the_natural_shape(ds, spec):
+    start = ds["tensor_offset"].sel(tensor=spec.name).item()
+    with nothing_computed():
+        got = ds.lk.unflatten(spec.name, "lca_class")
+    assert is_lazy(got)
+    assert got.dims[2:] == ("out", "in", "ky", "kx")[: len(spec.shape)]
+    flat = ds["lca_class"].values[..., start : start + spec.size]
+    assert np.array_equal(got, flat.reshape(12, 3, *spec.shape))
+    assert got.attrs["units"] == "nats"
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "dims"),
+    [
+        ((2, 3, 4), "conv1d", ("out", "in", "kx")),
+        ((2, 1, 2, 2, 3), "conv3d", ("out", "in", "kz", "ky", "kx")),
+        ((3, 2, 2, 2), "convtranspose2d", ("in", "out", "ky", "kx")),
+        ((), "other", ()),
+        ((2, 1, 1, 2, 1, 2), "other", ("out", "in", "axis0", "axis1", "axis2", "axis3")),
+    ],
+)
+def test_unflatten_names_the_axes(shape, kind, dims):
+    transposed = kind.startswith("convtranspose")
+    spec = TensorSpec("w", shape, "other", "w", kind, transposed=transposed)
+    got = tiny_trajectory(2, layers=(spec,)).lk.unflatten("w", "theta")
+    assert got.dims == ("snapshot", *dims)
+    assert got.shape == (3, *shape)
+
+
+def test_unflatten_after_sel_and_errors(ds):
+    part = ds.lk.sel(layer="fc")
+    xr.testing.assert_identical(part.lk.unflatten("fc.weight").load(), ds.lk.unflatten("fc.weight").load())
+    with pytest.raises(ValueError, match="holds 6 of the 24"):
+        ds.lk.sel(layer="fc", unit=0).lk.unflatten("fc.weight")
+    with pytest.raises(ValueError, match="holds 0 of the 3"):
+        part.lk.unflatten("conv1.bias")
+    with pytest.raises(ValueError, match=r"fc\.bias"):
+        ds.lk.unflatten("fc.bia")
+    with pytest.raises(ValueError, match="'parameter'"):
+        ds.lk.unflatten("fc.bias", "loss")
+
+
+def test_by_forwards_to_sum_by(ds):
+    xr.testing.assert_identical(ds.lk.by("layer", "theta").load(), lk.aggregate.sum_by(ds, "layer", "theta").load())

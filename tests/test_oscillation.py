@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import lcakit as lk
+from lcakit.analysis.oscillation import (
+    gradient_crossings,
+    iterations_per_crossing,
+    iterations_per_turn,
+    weight_turns,
+)
+from lcakit.labels import Labels, TensorSpec
+from lcakit.schema import build_dataset
+from lcakit.testing import tiny_trajectory
+
+from .laziness import is_lazy, nothing_computed, two_runs
+
+
+def slow_changes(series: np.ndarray) -> int:
+    """Sign changes of one series, zeros left out."""
+    signs = [np.sign(x) for x in series if x != 0]
+    return sum(a != b for a, b in pairwise(signs))
+
+
+def dataset(values: np.ndarray):
+    n, k = values.shape
+    steps = {"snapshot": (("snapshot",), np.arange(n)), "iteration": (("iteration",), np.arange(n - 1))}
+    coords = Labels((TensorSpec("w", (k,), "bias", "w"),)).coords() | steps
+    return build_dataset(coords, {"theta": values, "gradient": values})
+
+
+# small integers: many zeros, ties and standstills
+SERIES = hnp.arrays(
+    np.float32, st.tuples(st.integers(2, 30), st.integers(1, 6)), elements=st.integers(-2, 2).map(float)
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(SERIES, st.none() | st.tuples(st.integers(1, 30), st.integers(1, 6)))
+def test_counts_against_a_loop(values, chunks):
+    ds = dataset(values)
+    if chunks is not None:
+        ds = ds.chunk(snapshot=chunks[0], parameter=chunks[1])
+    with nothing_computed():
+        turns, crossings = weight_turns(ds), gradient_crossings(ds)
+    assert is_lazy(turns) == is_lazy(crossings) == (chunks is not None)
+    assert turns.dtype == turns.compute().dtype == np.int64
+    moves = np.diff(values.astype(np.float64), axis=0)
+    assert turns.values.tolist() == [slow_changes(column) for column in moves.T]
+    assert crossings.values.tolist() == [slow_changes(column) for column in values.T]
+
+
+def test_movement_smaller_than_a_float32_spacing_of_the_weight_still_counts():
+    tiny = np.float32(1.4e-45)  # smallest subnormal: the difference must not be flushed or rounded away
+    values = np.array([[0], [tiny], [0], [tiny]], np.float32)
+    assert weight_turns(dataset(values)).item() == 2
+
+
+def test_long_series_merge_in_a_tree(rng):
+    values = rng.normal(size=(400, 3)).astype(np.float32)
+    ds = dataset(values).chunk(snapshot=7)
+    assert gradient_crossings(ds).values.tolist() == [slow_changes(column) for column in values.T]
+    assert weight_turns(ds).values.tolist() == [slow_changes(c) for c in np.diff(values.astype(float), axis=0).T]
+
+
+@pytest.mark.parametrize("chunks", [None, {"snapshot": 4, "parameter": 9}])
+def test_iterations_per_turn(chunks):
+    ds = tiny_trajectory(30, chunks=chunks)
+    with nothing_computed():
+        turn, crossing = iterations_per_turn(ds), iterations_per_crossing(ds)
+    moves = np.diff(ds["theta"].values.astype(float), axis=0).T
+    assert turn.values == pytest.approx(30 / np.mean([slow_changes(s) for s in moves]))
+    assert crossing.values == pytest.approx(30 / np.mean([slow_changes(s) for s in ds["gradient"].values.T]))
+
+
+def test_runs_and_standstill():
+    ds = two_runs(tiny_trajectory(20), tiny_trajectory(20, seed=1)).chunk(snapshot=6, run=1)
+    assert weight_turns(ds).dims == ("run", "parameter")
+    alone = iterations_per_turn(tiny_trajectory(20, seed=1))
+    assert iterations_per_turn(ds).sel(run="y").values == pytest.approx(alone.values)
+    assert np.isinf(iterations_per_turn(dataset(np.zeros((5, 2), np.float32))).values)
+
+
+def test_missing_variables_name_the_option():
+    ds = tiny_trajectory(3)
+    with pytest.raises(lk.TrajectoryError, match="gradient"):
+        gradient_crossings(ds.drop_vars("gradient"))
+    with pytest.raises(lk.TrajectoryError, match='keep=\\("theta"'):
+        weight_turns(ds.drop_vars("theta"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lcakit.errors import BudgetError, unknown
+from lcakit.labels import Labels
 
 KEEP = ("theta", "gradient", "lca")
 LARGE_ITERATION = ("lca", "lca_unit_class", "lca_class")
@@ -36,6 +37,7 @@ class Estimate:
     bytes_by_variable: dict[str, int]
     gradient_evaluations: int
     seconds: float | None
+    every: int = 1
 
     @property
     def bytes(self) -> int:
@@ -55,12 +57,12 @@ class Estimate:
         """Raise BudgetError if the file would be larger than ``budget`` (bytes, or text such as ``"20 GB"``)."""
         allowed = parse_bytes(budget)
         if self.bytes > allowed:
-            every = -(-self.bytes // max(allowed, 1))
-            largest = max(self.bytes_by_variable, key=lambda name: self.bytes_by_variable[name])
+            every = self.every * -(-self.bytes // max(allowed, 1))
+            kept = [name for name in KEEP if name in self.bytes_by_variable]
+            drop = f"drop a variable (keep without {kept[0]!r}), " if kept else ""
             raise BudgetError(
                 f"the recording needs {format_bytes(self.bytes)}, the budget is {format_bytes(allowed)}. "
-                f"Thin it (every={every}), drop a variable (keep without {largest!r}), or use coarser classes "
-                '(classes="unit" or None).'
+                f'Thin it (every={every}), {drop}or use coarser classes (classes="unit" or None).'
             )
 
 
@@ -96,6 +98,8 @@ def estimate(
         For a name in ``keep`` that cannot be kept, or non-positive counts.
     """
     check_keep(keep)
+    if rule not in _NODES_INSIDE:
+        raise unknown("rule", rule, _NODES_INSIDE)
     if n_iterations < 1 or every < 1:
         raise ValueError(f"n_iterations and every must be at least 1, got {n_iterations} and {every}")
     labels = _labels(model)
@@ -116,14 +120,14 @@ def estimate(
     if allocate and classes == "parameter" and n_classes:
         found["lca_class"] = 4 * steps * k * n_classes
     count = (steps * (1 + _NODES_INSIDE[rule]) + 1) if allocate else 0
-    return Estimate(steps, k, found, count, None if seconds_per_gradient is None else count * seconds_per_gradient)
+    seconds = None if seconds_per_gradient is None else count * seconds_per_gradient
+    return Estimate(steps, k, found, count, seconds, every)
 
 
-def _labels(model: Any) -> Any:
-    if hasattr(model, "n_units"):
-        return model
-    if hasattr(model, "labels"):
-        return model.labels
+def _labels(model: Any) -> Labels:
+    for labels in (model, getattr(model, "labels", None)):
+        if isinstance(labels, Labels):
+            return labels
     from lcakit.record.describe import describe
 
     return describe(model)
@@ -146,9 +150,9 @@ def parse_bytes(text: str | int) -> int:
     ValueError
         For text that is no size.
     """
-    if isinstance(text, int):
-        return text
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?B)?\s*", text, re.IGNORECASE)
+    if not isinstance(text, str):
+        return int(text)
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([KMGT]?B)?\s*", text, re.IGNORECASE)
     if match is None:
         raise ValueError(f'a size is a number with B, KB, MB, GB or TB, such as "20 GB"; got {text!r}')
     return int(float(match[1]) * _UNITS[(match[2] or "B").upper()])
@@ -167,9 +171,5 @@ def format_seconds(seconds: float) -> str:
     """Return a time as text: 200 -> ``3 min 20 s``."""
     if seconds < 90:
         return f"{seconds:.3g} s"
-    minutes = round(seconds / 60)
-    return (
-        f"{minutes // 60} h {minutes % 60:02d} min"
-        if minutes >= 60
-        else f"{int(seconds // 60)} min {seconds % 60:02.0f} s"
-    )
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"

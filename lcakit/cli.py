@@ -59,6 +59,9 @@ def _record(args: argparse.Namespace) -> None:
         path = Path(args.out or f"{args.network.replace('/', '_')}-{args.optimizer}-{seed}.nc")
         if len(args.seeds) > 1 and args.out:
             path = path.with_name(f"{path.stem}-{seed}{path.suffix}")
+        if args.resume and len(args.seeds) > 1 and path.exists():
+            print(f"{path} is finished")
+            continue
         record_run(
             run,
             path,
@@ -323,6 +326,8 @@ def _seeds(text: str) -> list[int]:
     try:
         if ":" in text:
             first, last = (int(part) for part in text.split(":"))
+            if first >= last:
+                raise ValueError
             return list(range(first, last))
         return [int(part) for part in text.split(",")]
     except ValueError:

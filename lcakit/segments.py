@@ -6,6 +6,7 @@ While a run is recorded, its folder ``run.nc.partial/`` holds::
     000000.npz         block 0: the rows of some iterations, each variable as one uncompressed .npy member
     000001.npz         …   (a member carries its CRC-32, so a damaged segment is noticed)
     000001.state       state of the training loop after block 1 (the last two are kept)
+    lock               held by the process that writes
 
 Each file is written under a temporary name, flushed to the disk and renamed, so a file that has its name is whole.
 Blocks are written by a background thread. They are plain NumPy archives, not HDF5, because an HDF5 library tolerates
@@ -15,6 +16,7 @@ no second thread: a reader elsewhere in the process could crash the recording.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import queue
 import shutil
@@ -31,10 +33,16 @@ import xarray as xr
 from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.schema import COORDINATES, VARIABLES, split_name
 
+fcntl: Any
+try:
+    import fcntl
+except ModuleNotFoundError:  # no such locks on Windows
+    fcntl = None
+
 BLOCK_BYTES = 64 * 2**20
 BLOCK_ROWS = 64
 BLOCK_SECONDS = 60.0
-HEADER = "header.nc"
+HEADER, LOCK = "header.nc", "lock"
 
 
 @contextlib.contextmanager
@@ -60,6 +68,31 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class Lock:
+    """Holds a recording for one writer, where the system has file locks; a killed process lets go by itself."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = (directory / LOCK).open("a")
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise RecordingError(
+                f"{directory} is being written by another recorder. Wait until it is done, or record to another file."
+            ) from None
+
+    def release(self) -> None:
+        """Let others write."""
+        self._file.close()
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class _Block:
@@ -127,12 +160,16 @@ class SegmentWriter:
         self._rows, self._bytes, self._seconds = max(1, block_rows), block_bytes, block_seconds
         self._error: BaseException | None = None
         self._closed = False
-        if resume:
-            self._next = len(segment_paths(directory))
-        else:
-            directory.mkdir(parents=True)
-            write_header(directory, header)
-            self._next = 0
+        try:
+            directory.mkdir(parents=True, exist_ok=resume)
+            self._lock = Lock(directory)
+            if not resume:
+                write_header(directory, header)
+        except OSError as error:
+            raise RecordingError(
+                f"cannot write to {directory}: {error}. Choose a place that can be written."
+            ) from error
+        self._next = len(segment_paths(directory))
         self._new_block()
         self._queue: queue.Queue[tuple[Path, dict[str, np.ndarray], bytes | None] | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._write_blocks, name="lcakit-writer", daemon=True)
@@ -141,7 +178,7 @@ class SegmentWriter:
     def append(self, snapshot: Mapping[str, Any], iteration: Mapping[str, Any]) -> None:
         """Add the rows of one move: the snapshot it ends at, and the iteration ({} for the first snapshot)."""
         self._raise_error()
-        if not self._block.arrays:
+        if iteration and not self._moves:  # the first whole row says how many fit
             row_bytes = sum(np.asarray(v).nbytes for v in (*snapshot.values(), *iteration.values()))
             self._block.rows = max(1, min(self._rows, self._bytes // max(row_bytes, 1)))
         self._block.put(snapshot)
@@ -150,26 +187,31 @@ class SegmentWriter:
         if self._moves >= self._block.rows or (self._moves and time.monotonic() - self._began > self._seconds):
             self.flush()
 
-    def flush(self) -> None:
+    def flush(self, with_state: bool = True) -> None:
         """Close the block in memory and hand it to the background thread."""
         self._raise_error()
         if self._block.arrays:
-            state = self._state() if self._state is not None else None
+            state = self._state() if self._state is not None and with_state else None
             self._queue.put((self.directory / f"{self._next:06d}.npz", self._block.filled(), state))
             self._next += 1
             self._new_block()
 
-    def close(self) -> None:
-        """Write what is in memory, wait for the thread, and raise what went wrong in it."""
+    def close(self, with_state: bool = True) -> None:
+        """Write what is in memory, wait for the thread, and raise what went wrong in it.
+
+        After an error in the loop its state is that of no snapshot: ``with_state=False`` keeps the rows without it,
+        and a resume goes back to the last block that has one.
+        """
         if self._closed:
             return
         self._closed = True
         try:
             if self._error is None:
-                self.flush()
+                self.flush(with_state)
         finally:
             self._queue.put(None)
             self._thread.join()
+            self._lock.release()
         self._raise_error()
 
     def _new_block(self) -> None:
@@ -196,7 +238,7 @@ class SegmentWriter:
                 with written_whole(path) as temporary, temporary.open("wb") as file:
                     np.savez(file, **arrays)  # type: ignore[arg-type]
                 _keep_last_states(path)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001  the caller's thread raises it; dying here would block that
                 self._error = error
 
 
@@ -240,11 +282,26 @@ def segment_paths(directory: Path) -> list[Path]:
     return paths
 
 
-def read_state(directory: Path) -> bytes | None:
-    """Return the loop's state at the end of the last finished segment, or None if none was kept."""
+def has_rows(directory: Path) -> bool:
+    """Say whether a recording's folder has a header and a finished segment."""
+    return (directory / HEADER).exists() and bool(segment_paths(directory))
+
+
+def go_back_to_state(directory: Path) -> bytes | None:
+    """Return the loop's last state, and remove the segments behind it: they will be computed again, the same.
+
+    None, and no segment left, where no state was kept.
+    """
     paths = segment_paths(directory)
-    state = paths[-1].with_suffix(".state") if paths else None
-    return state.read_bytes() if state is not None and state.exists() else None
+    while paths and not paths[-1].with_suffix(".state").exists():
+        paths.pop().unlink()
+    return paths[-1].with_suffix(".state").read_bytes() if paths else None
+
+
+def remove_stale(target: Path) -> None:
+    """Remove what a killed process left half written of ``target``."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.tmp-*"):
+        path.unlink(missing_ok=True)
 
 
 class StoredArray:
@@ -291,6 +348,6 @@ def _member(path: Path, member: zipfile.ZipInfo) -> StoredArray:
 
 def remove(directory: Path) -> None:
     """Remove a recording's folder once it is merged: the header last, so that a rest is still recognized."""
-    for path in sorted(directory.glob("*"), key=lambda p: p.name == HEADER):
-        path.unlink()
+    for path in sorted(directory.iterdir(), key=lambda p: p.name == HEADER):
+        path.unlink(missing_ok=True)
     shutil.rmtree(directory, ignore_errors=True)

@@ -32,6 +32,12 @@ def partial_path(path: Pathlike) -> Path:
     return path if path.name.endswith(".partial") else path.with_name(path.name + ".partial")
 
 
+def allocation_partial(path: Pathlike, name: str | None = None) -> Path:
+    """Return the folder of the segments while an allocation is added to the file ``path``."""
+    path = Path(path)
+    return path.with_name(path.name + (f".{name}" if name else "") + ".allocation.partial")
+
+
 # ---- opening ---------------------------------------------------------------------------------------------------
 
 
@@ -59,16 +65,16 @@ def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact"
     """
     if not isinstance(path, str | os.PathLike):
         return open_runs(path, align=align)
-    if glob.has_magic(os.fspath(path)) and not Path(path).exists():
-        found = sorted(glob.glob(os.fspath(path)))
-        if not found:
-            raise TrajectoryError(f"{path}: no file matches this pattern")
-        return open_runs(found, align=align)
-    path = Path(path)
+    pattern, path = os.fspath(path), Path(path)
     if path.is_file():
         return _open_file(path)
     if path.is_dir() or partial_path(path).is_dir():
         return open_partial(partial_path(path))
+    if glob.has_magic(pattern):
+        found = sorted(glob.glob(pattern))
+        if not found:
+            raise TrajectoryError(f"{path}: no file matches this pattern")
+        return open_runs(found, align=align)
     raise TrajectoryError(f"{path}: there is no such file, and no unfinished recording to it")
 
 
@@ -246,7 +252,7 @@ def save(
                         block = np.asarray(ds[name][window].values)
                         _write(temporary, name, window, block)
                         bar.update(block.nbytes)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the netCDF library's own errors are RuntimeErrors
         raise RecordingError(
             f"cannot write {path}: {error}. Nothing was changed; free some space and try again."
         ) from error
@@ -301,6 +307,8 @@ def finish(path: Pathlike, *, overwrite: bool = False, compression: str | None =
     partial = partial_path(path)
     target = partial.with_name(partial.name.removesuffix(".partial"))
     ds = open_partial(partial)
-    save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet)
-    segments.remove(partial)
+    with segments.Lock(partial):
+        segments.remove_stale(target)
+        save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet)
+        segments.remove(partial)
     return target

@@ -197,6 +197,87 @@ def test_interrupted_allocation_continues(tmp_path, monkeypatch):
         np.testing.assert_array_equal(ds[name], source[name])
 
 
+def interrupted_allocation(theta, objective, path, monkeypatch, after=2):
+    real, calls = Allocator.advance, []
+
+    def failing(self, vector):
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return real(self, vector)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Allocator, "advance", failing)
+        with pytest.raises(KeyboardInterrupt):
+            lk.allocate(theta, objective, out=path, quiet=True)
+
+
+def test_an_interrupted_allocation_of_another_path_is_not_continued(tmp_path, monkeypatch):
+    model, (x, y) = dense(), examples()
+    objective = lk.Objective(model, (x, y))
+    one, other = walk(dense(), x, y), walk(dense(seed=1), x, y)
+    interrupted_allocation(one, objective, tmp_path / "run.nc", monkeypatch)
+    with pytest.raises(lk.RecordingError, match="path_fingerprint"):
+        lk.allocate(other, objective, out=tmp_path / "run.nc", quiet=True)
+    ds = lk.allocate(one, objective, out=tmp_path / "run.nc", quiet=True)
+    np.testing.assert_array_equal(ds["lca"], lk.allocate(one, objective, quiet=True)["lca"])
+
+
+def test_an_allocation_killed_before_its_first_segment_begins_anew(tmp_path, monkeypatch):
+    model, (x, y) = dense(), examples()
+    theta, objective = walk(model, x, y), lk.Objective(model, (x, y))
+    interrupted_allocation(theta, objective, tmp_path / "run.nc", monkeypatch)
+    for segment in (tmp_path / "run.nc.allocation.partial").glob("*.npz"):
+        segment.unlink()
+    assert lk.allocate(theta, objective, out=tmp_path / "run.nc", quiet=True).sizes["iteration"] == 6
+
+
+def test_an_existing_output_is_kept_unless_overwritten(tmp_path):
+    model, (x, y) = dense(), examples()
+    theta, objective = walk(model, x, y), lk.Objective(model, (x, y))
+    (tmp_path / "precious.nc").write_text("my thesis")
+    with pytest.raises(lk.RecordingError, match="exists already"):
+        lk.allocate(theta, objective, out=tmp_path / "precious.nc", quiet=True)
+    assert (tmp_path / "precious.nc").read_text() == "my thesis"
+    lk.allocate(theta, objective, out=tmp_path / "precious.nc", quiet=True, overwrite=True)
+
+
+def test_allocating_anew_leaves_nothing_of_the_old_rule():
+    model, (x, y) = dense(), examples()
+    objective = lk.Objective(model, (x, y), class_names=["ant", "bee", "cat"])
+    ds = lk.allocate(walk(model, x, y), objective, quiet=True)
+    again = lk.allocate(ds, objective, rule="first_order", classes=None, overwrite=True, quiet=True)
+    assert "lca_unit_class" not in again
+    assert again.attrs["rule"] == "first_order"
+    beside = lk.allocate(ds, lk.Objective(model, examples(20)), name="val", quiet=True)
+    assert list(beside["class"].values) == ["ant", "bee", "cat"]
+
+
+def test_keep_chooses_what_is_stored():
+    model, (x, y) = dense(), examples()
+    ds = lk.allocate(walk(model, x, y), lk.Objective(model, (x, y)), keep=("lca",), quiet=True)
+    assert "gradient" not in ds
+    assert "lca" in ds
+
+
+def test_an_unfinished_recording_is_not_extended_in_place(tmp_path):
+    model, (x, y) = dense(), examples()
+    objective = lk.Objective(model, (x, y))
+    with pytest.raises(KeyboardInterrupt), lk.Recorder(tmp_path / "run.nc", objective, quiet=True) as rec:
+        rec.step()
+        raise KeyboardInterrupt
+    with pytest.raises(lk.RecordingError, match=r"lk\.finish"):
+        lk.allocate(tmp_path / "run.nc", objective, name="val", quiet=True)
+    assert not (tmp_path / "run.nc").exists()
+
+
+@pytest.mark.parametrize("name", ["my_val", "class", "a/b", "", "Val"])
+def test_a_suffix_is_a_plain_word(name):
+    model, (x, y) = dense(), examples()
+    with pytest.raises(ValueError, match="small letters"):
+        lk.allocate(walk(model, x, y, 1), lk.Objective(model, (x, y)), name=name, quiet=True)
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [

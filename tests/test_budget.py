@@ -29,7 +29,17 @@ def test_refusal_names_the_number_and_the_remedies():
     lk.estimate(LABELS, 100).check("1 MB")
 
 
-@pytest.mark.parametrize(("text", "n"), [("20 GB", 20e9), ("1.5mb", 1.5e6), ("7", 7), (12, 12)])
+def test_the_advice_fits_the_budget_and_counts_from_the_present_thinning():
+    with pytest.raises(lk.BudgetError, match=r"every=4\)"):
+        lk.estimate(LABELS, 100, every=2).check("25 KB")
+
+
+def test_unknown_rule_is_named():
+    with pytest.raises(ValueError, match="rk4"):
+        lk.estimate(LABELS, 10, rule="simpson")
+
+
+@pytest.mark.parametrize(("text", "n"), [("20 GB", 20e9), ("1.5mb", 1.5e6), ("7", 7), (12, 12), (2e9, 2e9)])
 def test_sizes_are_read(text, n):
     assert parse_bytes(text) == n
 
@@ -44,6 +54,7 @@ def test_numbers_are_readable():
     assert format_bytes(888_000_000) == "888 MB"
     assert format_bytes(12) == "12 B"
     assert format_seconds(200) == "3 min 20 s"
+    assert format_seconds(119.7) == "2 min 00 s"
     assert format_seconds(7_260) == "2 h 01 min"
     assert format_seconds(0.5) == "0.5 s"
 

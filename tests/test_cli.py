@@ -118,6 +118,14 @@ def test_real_mnist_records_and_conserves(mnist_root, tmp_path):
     assert lk.validate(path).ok
 
 
+def test_resuming_several_seeds_skips_the_finished_ones(tmp_path, capsys):
+    arguments = ["record", "digits-fc", "--iterations", "3", "--out", str(tmp_path / "run.nc"), "--resume"]
+    assert main([*arguments, "--seeds", "0,1"]) == 0
+    assert main([*arguments, "--seeds", "0:3"]) == 0
+    assert "run-1.nc is finished" in capsys.readouterr().out
+    assert (tmp_path / "run-2.nc").exists()
+
+
 @pytest.mark.mnist
 def test_reproduce_makes_a_table_and_keeps_the_runs(mnist_root, tmp_path, capsys):
     arguments = ["reproduce", "mnist-fc", "--out", str(tmp_path), "--optimizers", "sgd", "--seeds", "0"]
@@ -127,3 +135,6 @@ def test_reproduce_makes_a_table_and_keeps_the_runs(mnist_root, tmp_path, capsys
     written = (tmp_path / "mnist-fc-sgd-0.nc").stat().st_mtime_ns
     assert main(arguments) == 0
     assert (tmp_path / "mnist-fc-sgd-0.nc").stat().st_mtime_ns == written
+    arguments[arguments.index("4")] = "5"
+    assert main(arguments) == 2
+    assert "is of another run" in capsys.readouterr().err

@@ -191,6 +191,80 @@ def test_accuracy_and_class_names():
     assert objective.evaluate(gradient=False).accuracy == pytest.approx(float((model(x).argmax(1) == y).float().mean()))
 
 
+def test_bfloat16_inside_the_users_autocast_follows_theta():
+    objective = lk.Objective(dense(), examples(), precision="bfloat16")
+    theta = objective.parameters_vector()
+    outside = objective.loss(theta), objective.loss(0 * theta)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = objective.loss(theta), objective.loss(0 * theta)
+    assert inside == outside
+
+
+def test_usable_inside_and_after_inference_mode():
+    with torch.inference_mode():
+        objective = lk.Objective(dense(), examples())
+        inside = objective.gradient()
+    np.testing.assert_array_equal(objective.gradient(), inside)
+
+
+def test_a_random_dataset_leaves_the_generators_alone():
+    class Random(torch.utils.data.Dataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, index):
+            return torch.randn(6), index % 3
+
+    model = dense()
+    before = torch.get_rng_state()
+    lk.Objective(model, Random())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_integer_targets_of_another_loss_are_no_classes_unless_named():
+    x, y = examples()
+    signs = 2 * (y > 0).long() - 1
+
+    def hinge(out, target):
+        return (1 - out[:, 0] * target).clamp_min(0)
+
+    assert lk.Objective(dense(), (x, signs), loss=hinge).class_names is None
+    named = lk.Objective(dense(), (x, y), loss=hinge, class_names=["a", "b", "c"])
+    assert named.gradient(classes=True).shape[0] == 3
+
+
+def test_recurrent_layers_have_gradients_and_no_dropout():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.fc = nn.LSTM(2, 4, num_layers=2, dropout=0.5, batch_first=True), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.fc(self.rnn(x)[0][:, -1])
+
+    torch.manual_seed(0)
+    model = Recurrent()
+    objective = lk.Objective(model, examples(30, (5, 2)), workers=2, batch_size=7, precision="float64")
+    np.testing.assert_allclose(
+        objective.gradient(classes=True), twin(model, *examples(30, (5, 2)), 3)[1], rtol=1e-8, atol=1e-12
+    )
+
+
+def test_theta_with_a_graph_is_taken_by_value():
+    model = dense()
+    objective = lk.Objective(model, examples())
+    theta = torch.nn.utils.parameters_to_vector(model.parameters())
+    assert objective.loss(theta) == objective.loss()
+
+
+def test_replaced_parameters_are_noticed():
+    model = dense()
+    objective = lk.Objective(model, examples())
+    model[0] = nn.Linear(6, 5)
+    with pytest.raises(lk.ObjectiveError, match="were replaced"):
+        objective.loss()
+
+
 def test_a_class_without_examples_has_zero_loss_and_gradient():
     x, y = examples()
     objective = lk.Objective(dense(classes=5), (x, y), workers=2, batch_size=5)
@@ -225,6 +299,10 @@ def test_bfloat16_is_near_and_leaves_autocast_off():
         (lambda x, y: lk.Objective(dense(), (x, y), batch_size=0), "positive integer"),
         (lambda x, y: lk.Objective(dense(), "x"), "a pair"),
         (lambda x, y: lk.Objective(norm_net(), (x, y), batch_size=7), "last batch of one"),
+        (lambda x, y: lk.Objective(norm_net(), (x, y), batch_size=1), "last batch of one"),
+        (lambda x, y: lk.Objective(dense(), (x, y), device="cuda:99"), "cannot be used"),
+        (lambda x, y: lk.Objective(dense(), [("a", "b"), (1, 2)]), "x is no array of numbers"),
+        (lambda x, y: lk.Objective(nn.LSTM(6, 3), (x, y)), "does not accept"),
         (lambda x, y: lk.Objective(dense(), (x, y)).loss(np.zeros(3)), "flat vector of the 53"),
     ],
 )
@@ -273,6 +351,9 @@ def test_wrapped_models_have_plain_names():
     names = [t.name for t in describe(dense()).tensors]
     assert [t.name for t in describe(nn.DataParallel(dense())).tensors] == names
     assert [t.name for t in describe(torch.compile(dense())).tensors] == names
+    parallel = nn.Sequential(nn.DataParallel(dense()))
+    assert [t.name for t in describe(parallel).tensors] == [f"0.{name}" for name in names]
+    assert lk.Objective(parallel, examples()).n_parameters == 53
     inner = nn.Sequential(torch.compile(dense()))
     assert [t.name for t in describe(inner).tensors] == [f"0.{name}" for name in names]
     data = examples()

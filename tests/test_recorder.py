@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import shutil
+import time
 
+import netCDF4
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import xarray as xr
 from torch import nn
 
 import lcakit as lk
 from lcakit import segments, store
+from lcakit.studies.batches import Batches
 from tests.networks import dense, dropout_net, examples, flat, norm_net, train
 
 OPTIMIZERS = {
@@ -279,6 +283,64 @@ def test_resumed_equals_uninterrupted(tmp_path, optimizer, mode):
     assert not store.partial_path(path).exists()
 
 
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("mode", ["online", "later"])
+def test_interrupted_inside_an_iteration_resumes_exactly(tmp_path, every, mode):
+    """A batch is drawn but no step taken: the loop's state at that moment is that of no snapshot."""
+
+    def loop(path, stop=None, **options):
+        torch.manual_seed(5)
+        model, (x, y) = dropout_net(), examples()
+        opt, batches = OPTIMIZERS["adam"](model.parameters()), Batches(len(x), 10, seed=2)
+        options |= {"state": {"batches": batches}, "quiet": True, "block_rows": 2, "every": every, "allocate": mode}
+        with lk.Recorder(path, lk.Objective(model, (x, y)), opt, **options) as rec:
+            for step in range(rec.steps, 20):
+                index = next(batches)
+                if step == stop:
+                    raise KeyboardInterrupt
+                opt.zero_grad()
+                F.cross_entropy(model(x[index]), y[index]).backward()
+                opt.step()
+
+    for stop in (7, 13, 17):
+        with pytest.raises(KeyboardInterrupt):
+            loop(tmp_path / "run.nc", stop, resume=True)
+    loop(tmp_path / "run.nc", resume=True)
+    loop(tmp_path / "whole.nc")
+    assert_same_data(lk.open_trajectory(tmp_path / "run.nc"), lk.open_trajectory(tmp_path / "whole.nc"))
+
+
+def test_resume_restores_frozen_parameters_for_the_objective_too(tmp_path):
+    def frozen(seed):
+        model = dense(seed=seed)
+        model[0].requires_grad_(False)
+        return model
+
+    path = tmp_path / "run.nc"
+    model, (x, y) = frozen(0), examples()
+    opt = OPTIMIZERS["sgd"](model[2].parameters())
+    with pytest.raises(Interrupted), lk.Recorder(path, lk.Objective(model, (x, y)), opt, quiet=True, block_rows=1):
+        train(model, opt, x, y, 4)
+        raise Interrupted
+    model = frozen(1)
+    opt = OPTIMIZERS["sgd"](model[2].parameters())
+    with lk.Recorder(path, lk.Objective(model, (x, y)), opt, quiet=True, resume=True) as rec:
+        train(model, opt, x, y, 8, start=rec.steps)
+    ds = lk.open_trajectory(path)
+    assert float(ds["loss"][-1]) == pytest.approx(lk.Objective(model, (x, y)).loss(), rel=1e-6)
+
+
+def test_overwriting_recording_that_was_interrupted_can_be_resumed(tmp_path):
+    path = tmp_path / "run.nc"
+    record(path, dropout_net, steps=3)
+    with pytest.raises(Interrupted):
+        interrupt(path, overwrite=True, block_rows=4)
+    assert lk.open_trajectory(path).sizes["iteration"] == 14
+    record(path, dropout_net, resume=True)
+    record(tmp_path / "whole.nc", dropout_net)
+    assert_same_data(lk.open_trajectory(path), lk.open_trajectory(tmp_path / "whole.nc"))
+
+
 def test_a_scheduler_resumes_exactly_with_step_as_the_last_line(tmp_path):
     def loop(path, stop=None, **options):
         model, (x, y) = dense(), examples()
@@ -307,14 +369,16 @@ def test_a_scheduler_resumes_exactly_with_step_as_the_last_line(tmp_path):
         ({"classes": None}, "classes: stored 'unit', now 'none'"),
         ({"data": examples(seed=8)}, "data_fingerprint"),
         ({"make": norm_net}, "model_fingerprint"),
+        ({"optimizer": "sgd"}, "optimizers: stored 'Adam', now 'SGD'"),
+        ({"config": {"learning_rate": 0.5}}, "learning_rate: stored 0.1, now 0.5"),
     ],
 )
 def test_resume_with_something_else_is_refused_naming_it(tmp_path, change, says):
     path = tmp_path / "run.nc"
     with pytest.raises(Interrupted):
-        interrupt(path)
+        interrupt(path, config={"learning_rate": 0.1, "command": "one"})
     with pytest.raises(lk.RecordingError, match=says):
-        record(path, **({"make": dropout_net} | change), resume=True)
+        record(path, **({"make": dropout_net, "config": {"command": "other"}} | change), resume=True)
     assert lk.open_trajectory(path).sizes["iteration"] == 14
 
 
@@ -399,6 +463,109 @@ def test_bad_options_are_named(tmp_path, options, says):
     with pytest.raises((ValueError, lk.RecordingError), match=says):
         record(tmp_path / "run.nc", **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_two_recorders_cannot_write_one_recording(tmp_path):
+    path = tmp_path / "run.nc"
+    model, (x, y) = dense(), examples()
+    with lk.Recorder(path, lk.Objective(model, (x, y)), quiet=True, block_rows=1) as rec:
+        rec.step()
+        while not segments.has_rows(store.partial_path(path)):
+            time.sleep(0.01)
+        second = lk.Recorder(path, lk.Objective(model, (x, y)), quiet=True, resume=True)
+        for intrude in (second.__enter__, lambda: lk.finish(path)):
+            with pytest.raises(lk.RecordingError, match="being written by another recorder"):
+                intrude()
+    assert lk.open_trajectory(path).sizes["iteration"] == 1
+
+
+def test_any_failure_of_the_writer_reaches_the_loop(tmp_path, monkeypatch):
+    def no_memory(*_, **__):
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(segments.np, "savez", no_memory)
+    with pytest.raises(lk.RecordingError, match="no memory"):
+        record(tmp_path / "run.nc", block_rows=1)
+
+
+def test_blocks_stay_within_their_bytes(tmp_path):
+    rows = {"loss": 1.0, "snapshot": 0}
+    writer = segments.SegmentWriter(tmp_path / "run.nc.partial", xr.Dataset(), block_bytes=10_000)
+    writer.append(rows, {})
+    for step in range(20):
+        writer.append(rows, {"lca": np.zeros(600, np.float32), "iteration": step})
+    writer.close()
+    sizes = [part["lca"].shape[0] for part in map(segments.open_segment, segments.segment_paths(writer.directory))]
+    assert sizes == [4] * 5
+
+
+def test_learning_rate_is_the_one_the_step_used(tmp_path):
+    model, (x, y) = dense(), examples()
+    opt = OPTIMIZERS["sgd"](model.parameters())
+    schedule = torch.optim.lr_scheduler.StepLR(opt, 1, 0.5)
+    state = {"optimizer": opt, "schedule": schedule}
+    with lk.Recorder(tmp_path / "run.nc", lk.Objective(model, (x, y)), state=state, quiet=True) as rec:
+        for step in range(3):
+            train(model, opt, x, y, step + 1, start=step)
+            schedule.step()
+            rec.step()
+    np.testing.assert_allclose(lk.open_trajectory(tmp_path / "run.nc")["learning_rate"], [0.1, 0.05, 0.025], rtol=1e-6)
+
+
+def test_later_keeps_what_online_keeps(tmp_path):
+    options = {"keep": ("theta", "lca"), "compression": "zlib"}
+    record(tmp_path / "later.nc", allocate="later", **options)
+    record(tmp_path / "online.nc", **options)
+    assert_same_data(lk.open_trajectory(tmp_path / "online.nc"), lk.open_trajectory(tmp_path / "later.nc"))
+    assert netCDF4.Dataset(tmp_path / "later.nc")["lca"].filters()["zlib"]
+
+
+@pytest.mark.parametrize("mode", ["online", "later"])
+def test_a_loop_without_a_step_leaves_its_start(tmp_path, mode):
+    record(tmp_path / "run.nc", steps=0, allocate=mode)
+    assert lk.open_trajectory(tmp_path / "run.nc").sizes["snapshot"] == 1
+
+
+def test_steps_are_not_counted_twice(tmp_path):
+    model, (x, y) = dense(), examples()
+    opt = OPTIMIZERS["sgd"](model.parameters())
+    with lk.Recorder(tmp_path / "run.nc", lk.Objective(model, (x, y)), opt, quiet=True) as rec:
+        train(model, opt, x, y, 1)
+        with pytest.raises(lk.RecordingError, match=r"Drop rec\.step\(\)"):
+            rec.step()
+    assert lk.open_trajectory(tmp_path / "run.nc").sizes["iteration"] == 1
+
+
+def test_relative_path_survives_a_change_of_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    model, (x, y) = dense(), examples()
+    opt = OPTIMIZERS["sgd"](model.parameters())
+    with lk.Recorder("new folder/run.nc", lk.Objective(model, (x, y)), opt, quiet=True, block_rows=1):
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        train(model, opt, x, y, 3)
+    assert lk.open_trajectory(tmp_path / "new folder" / "run.nc").sizes["iteration"] == 3
+
+
+def test_a_place_that_cannot_be_written_is_named_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    objective = lk.Objective(dense(), examples())
+    with (
+        pytest.raises(lk.RecordingError, match="Choose another place"),
+        lk.Recorder(tmp_path / "file" / "run.nc", objective),
+    ):
+        pass
+    assert objective.evaluations == 0
+
+
+def test_parts_that_act_after_the_step_are_refused_with_a_watched_optimizer(tmp_path):
+    model, data = dense(), examples()
+    opt = OPTIMIZERS["sgd"](model.parameters())
+    for part in (torch.optim.lr_scheduler.StepLR(opt, 2), torch.amp.GradScaler("cpu")):
+        with pytest.raises(lk.RecordingError, match="last line of the loop"):
+            lk.Recorder(tmp_path / "run.nc", lk.Objective(model, data), opt, state={"part": part})
+    with pytest.raises(lk.RecordingError, match="name 'model'"):
+        lk.Recorder(tmp_path / "run.nc", lk.Objective(model, data), opt, state={"model": model})
 
 
 def test_an_optimizer_of_another_model_is_refused(tmp_path):

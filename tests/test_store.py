@@ -333,5 +333,5 @@ def test_states_are_kept_for_the_last_two_segments(written, tmp_path):
     path = tmp_path / "run.nc"
     record(written, path, block_rows=3, state=lambda: str(next(count)).encode()).close()
     partial = store.partial_path(path)
-    assert segments.read_state(partial) == b"3"
+    assert segments.go_back_to_state(partial) == b"3"
     assert sorted(p.name for p in partial.glob("*.state")) == ["000002.state", "000003.state"]

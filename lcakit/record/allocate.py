@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import torch
 import xarray as xr
 
 from lcakit import schema, segments, store
+from lcakit.budget import KEEP, check_keep
 from lcakit.errors import DivergedError, RecordingError, TrajectoryError, unknown
 from lcakit.progress import progress
+from lcakit.record.describe import tensors_fingerprint
 from lcakit.record.objective import Evaluation, Objective
 from lcakit.record.quadrature import Segment, check_settings, refine
 from lcakit.segments import SegmentWriter, read_header
 
+PATH_VARIABLES = ("theta", "batch_loss", "learning_rate")  # of the training, not of an objective
 CLASS_RESOLUTIONS = ("unit", "parameter", None)
 Row = dict[str, Any]
 
@@ -89,7 +93,7 @@ class Allocator:
         segment = Segment(
             left=_gradient(begin),
             right=_gradient(end),
-            gradient_at=lambda s: _gradient(self._evaluate(here + s * delta)),
+            gradient_at=lambda s: _gradient(self._evaluate(here + s * delta, accuracy=False)),
             add=lambda a, b: a.to(torch.float64).add_(b),
         )
         change = end.loss - begin.loss
@@ -100,6 +104,8 @@ class Allocator:
             return float(total.sum()) - change, total
 
         total, residual, splits = refine(allocation, self.rule.rule, self.rule.tolerance, self.rule.max_splits)
+        if not np.isfinite(residual):
+            raise DivergedError("the gradient is not finite between two snapshots")
         row: Row = {"residual": residual, "splits": splits, "first_order": first_order, "lca": _host(total)}
         if self._by_class:
             row |= self._class_row(self._parts)
@@ -134,8 +140,8 @@ class Allocator:
         tensor = theta if isinstance(theta, torch.Tensor) else torch.as_tensor(np.asarray(theta))
         return tensor.to(self.objective.device).to(torch.float32).to(torch.float64)
 
-    def _evaluate(self, theta: torch.Tensor) -> Evaluation:
-        return self.objective.evaluate(theta, classes=self._by_class)
+    def _evaluate(self, theta: torch.Tensor, accuracy: bool = True) -> Evaluation:
+        return self.objective.evaluate(theta, classes=self._by_class, accuracy=accuracy)
 
     def _snapshot_row(self, at: Evaluation) -> Row:
         gradient = _gradient(at)
@@ -143,8 +149,10 @@ class Allocator:
         row: Row = {"loss": at.loss, "accuracy": at.accuracy, "gradient": _host(self._next_total)}
         if at.class_losses is not None:
             row["loss_class"] = at.class_losses
-        if not (np.isfinite(at.loss) and np.isfinite(row["gradient"]).all()):
-            raise DivergedError(f"the loss is {at.loss} and the gradient has non-finite entries")
+        if not np.isfinite(at.loss):
+            raise DivergedError(f"the loss is {at.loss}")
+        if not np.isfinite(row["gradient"]).all():
+            raise DivergedError(f"the gradient has entries that are not finite (the loss is {at.loss})")
         return row
 
 
@@ -184,6 +192,8 @@ def allocate(
     out: str | os.PathLike[str] | None = None,
     name: str | None = None,
     *,
+    keep: Sequence[str] = KEEP,
+    compression: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> xr.Dataset:
@@ -207,8 +217,12 @@ def allocate(
         memory. Results go to disk in blocks while they are computed, and a call that was interrupted continues.
     name
         Suffix of a further objective: ``"val"`` adds ``lca_val``, ``loss_val``, … beside the others.
+    keep
+        Which of ``gradient, lca`` to store per parameter (``theta`` stays as it is).
+    compression
+        Of the file: None or ``"zlib"``.
     overwrite
-        Replace allocations that the file already has.
+        Replace allocations that the file already has, and an existing ``out``.
 
     Returns
     -------
@@ -221,49 +235,56 @@ def allocate(
         If there is no ``theta``, the parameters differ, or the variables are already there; the message says which.
     """
     settings = Rule(rule, tolerance, max_splits, classes)
-    source, path = _as_dataset(trajectory, objective)
+    check_keep(keep)
+    source, path = _as_dataset(trajectory, objective, in_place=out is None)
     target = Path(out) if out is not None else path
     _check_source(source, objective, name, overwrite)
+    if target is not None and target != path and target.exists() and not overwrite:
+        raise RecordingError(f"{target} exists already. Choose another name, or pass overwrite=True to replace it.")
+    dropped = set(KEEP) - set(keep)
     attrs = objective_attrs(objective) | settings.attrs()
+    allocator = Allocator(objective, settings)
     if target is None:
-        snapshots, iterations = [], []
-        for snapshot, iteration in _rows(source, Allocator(objective, settings), 0, quiet):
-            snapshots.append(snapshot)
-            iterations += [iteration] if iteration else []
-        new = {key: np.stack([row[key] for row in snapshots]) for key in snapshots[0]}
-        new |= {key: np.stack([row[key] for row in iterations]) for key in (iterations[0] if iterations else {})}
+        rows = list(_rows(source, allocator, 0, dropped, quiet))
+        parts = [snapshot for snapshot, _ in rows], [iteration for _, iteration in rows if iteration]
+        new = {key: np.stack([row[key] for row in part]) for part in parts for key in (part[0] if part else {})}
+        new.pop("iteration", None)
         return _join(source, schema.build_dataset({}, new, attrs), objective, name)
-    partial = target.with_name(target.name + (f".{name}" if name else "") + ".allocation.partial")
-    computed = _to_segments(source, objective, settings, partial, attrs, quiet)
-    store.save(_join(source, computed, objective, name), target, overwrite=True)
-    segments.remove(partial)
+    computed = _to_segments(source, allocator, store.allocation_partial(target, name), attrs, dropped, quiet)
+    store.save(_join(source, computed, objective, name), target, overwrite=True, compression=compression)
+    segments.remove(store.allocation_partial(target, name))
     return store.open_trajectory(target)
 
 
 def _to_segments(
-    source: xr.Dataset, objective: Objective, settings: Rule, partial: Path, attrs: Row, quiet: bool
+    source: xr.Dataset, allocator: Allocator, partial: Path, attrs: Row, dropped: set[str], quiet: bool
 ) -> xr.Dataset:
     """Compute all rows into segments, going on where an interrupted call ended; return them as a lazy dataset."""
-    header = schema.stamp(xr.Dataset(), attrs)
+    ends = torch.as_tensor(source["theta"][[0, -1]].values)
+    attrs = attrs | {"path_fingerprint": tensors_fingerprint(ends), "dropped": " ".join(sorted(dropped))}
+    if partial.is_dir() and not segments.has_rows(partial):
+        segments.remove(partial)
     done = 0
     if partial.is_dir():
         refuse_other_settings(read_header(partial).attrs, attrs, partial)
-        done = max(store.open_partial(partial).sizes.get("iteration", 0), 0)
-    writer = SegmentWriter(partial, header, resume=partial.is_dir())
+        done = store.open_partial(partial).sizes.get("iteration", 0)
+    writer = SegmentWriter(partial, schema.stamp(xr.Dataset(), attrs), resume=partial.is_dir())
     try:
-        for snapshot, iteration in _rows(source, Allocator(objective, settings), done, quiet):
+        for snapshot, iteration in _rows(source, allocator, done, dropped, quiet):
             writer.append(snapshot, iteration)
     finally:
         writer.close()
     return store.open_partial(partial)
 
 
-def _rows(source: xr.Dataset, allocator: Allocator, done: int, quiet: bool) -> Iterator[tuple[Row, Row]]:
+def _rows(
+    source: xr.Dataset, allocator: Allocator, done: int, dropped: set[str], quiet: bool
+) -> Iterator[tuple[Row, Row]]:
     """Yield the rows of the moves from iteration ``done`` on; the first snapshot's row comes without an iteration."""
     theta = source["theta"]
-    row = allocator.start(theta[done].values)
+    first = allocator.start(theta[done].values)
     if done == 0:
-        yield row, {}
+        yield _without(first, dropped), {}
     steps = source["iteration"].values
     block = max(1, int(2**25 // (4 * theta.sizes["parameter"])))
     with progress(len(steps), "allocating", unit="it", initial=done, quiet=quiet) as bar:
@@ -271,32 +292,43 @@ def _rows(source: xr.Dataset, allocator: Allocator, done: int, quiet: bool) -> I
             stop = min(start + block, len(steps))
             for index, vector in enumerate(theta[start + 1 : stop + 1].values, start):
                 try:
-                    yield allocator.advance(vector)
+                    snapshot, iteration = allocator.advance(vector)
                 except DivergedError as error:
                     raise DivergedError(f"iteration {steps[index]}: {error}") from error
+                iteration["iteration"] = steps[index]  # counts the finished moves of an interrupted call
+                yield _without(snapshot, dropped), _without(iteration, dropped)
                 bar.update()
+
+
+def _without(row: Row, dropped: set[str]) -> Row:
+    return {name: value for name, value in row.items() if name not in dropped}
 
 
 def _join(source: xr.Dataset, computed: xr.Dataset, objective: Objective, name: str | None) -> xr.Dataset:
     """Add the computed variables to the trajectory; attributes of a further objective carry its name."""
-    names = {v: schema.with_suffix(str(v), name) for v in computed.data_vars}
-    kept = source.drop_vars([n for n in names.values() if n in source.data_vars])
+    names = {v: schema.with_suffix(str(v), name) for v in computed.data_vars if v in schema.VARIABLES}
+    older = [schema.with_suffix(v, name) for v in schema.VARIABLES if v not in PATH_VARIABLES]
+    kept = source.drop_vars([n for n in older if n in source.data_vars])
     new = computed.drop_vars(list(computed.coords)).rename(names)
-    joined = kept.assign({str(v): (new[v].dims, new[v].data) for v in new.data_vars})
-    if objective.class_names and "class" in joined.dims:
+    joined = kept.assign({n: (new[n].dims, new[n].data) for n in names.values()})
+    if objective.class_names and "class" in joined.dims and "class" not in joined.coords:
         joined = joined.assign_coords({"class": list(objective.class_names)})
-    facts = {k: v for k, v in computed.attrs.items() if k not in ("created_at", "creator", "Conventions")}
-    suffixed = {schema.with_suffix(k, name): v for k, v in facts.items() if k not in schema.stamp(xr.Dataset()).attrs}
-    if not name:
-        suffixed["loss_unit"] = objective.loss_unit
-    return schema.stamp(joined, suffixed)
+    own = {*schema.stamp(xr.Dataset()).attrs, "path_fingerprint", "dropped", "partial"}
+    facts = {schema.with_suffix(k, name): v for k, v in computed.attrs.items() if k not in own}
+    return schema.stamp(joined, facts | ({} if name else {"loss_unit": objective.loss_unit}))
 
 
-def _as_dataset(trajectory: Any, objective: Objective) -> tuple[xr.Dataset, Path | None]:
+def _as_dataset(trajectory: Any, objective: Objective, in_place: bool) -> tuple[xr.Dataset, Path | None]:
     if isinstance(trajectory, xr.Dataset):
         return trajectory, None
     if isinstance(trajectory, str | os.PathLike):
-        return store.open_trajectory(trajectory), Path(trajectory)
+        source = store.open_trajectory(trajectory)
+        if in_place and source.attrs.get("partial"):
+            raise RecordingError(
+                f"{trajectory} is an unfinished recording, and cannot be extended. Make it a file with lk.finish, or "
+                "pass out=…"
+            )
+        return source, Path(trajectory)
     theta = np.asarray(trajectory, np.float32)
     if theta.ndim != 2 or theta.shape[1] != objective.n_parameters or len(theta) < 2:
         raise TrajectoryError(
@@ -323,6 +355,14 @@ def _check_source(source: xr.Dataset, objective: Objective, name: str | None, ov
             f"the trajectory's parameters are not those of the objective's model; they differ in {differing}. "
             "Build the objective from the model that was recorded."
         )
+    if name is not None and (not re.fullmatch("[a-z][a-z0-9]*", name) or name in ("class", "unit", "order", "rate")):
+        raise ValueError(f'name is a suffix of small letters and digits such as "val", got {name!r}')
+    named = [str(c) for c in source["class"].values] if "class" in source.coords else None
+    if named and objective.class_names and len(named) != objective.n_classes:
+        raise RecordingError(
+            f"the trajectory has {len(named)} classes, this objective {objective.n_classes}; one file has one list of "
+            "classes. Build the objective with the same classes."
+        )
     taken = [schema.with_suffix(v, name) for v in ("lca", "loss") if schema.with_suffix(v, name) in source]
     if taken and not overwrite:
         raise RecordingError(
@@ -334,10 +374,11 @@ def _check_source(source: xr.Dataset, objective: Objective, name: str | None, ov
 def refuse_other_settings(stored: Any, wanted: Row, where: Path) -> None:
     """Raise RecordingError if a recording to continue was made with other settings, naming each difference."""
     ignored = ("device", "torch_version")
+    found = {key: v.item() if isinstance(v, np.generic) else v for key, v in stored.items() if key not in ignored}
     differing = [
-        f"{key}: stored {stored[key]!r}, now {value!r}"
+        f"{key}: stored {found[key]!r}, now {value!r}"
         for key, value in wanted.items()
-        if key in stored and key not in ignored and stored[key] != value
+        if key in found and found[key] != value
     ]
     if differing:
         raise RecordingError(

@@ -17,11 +17,12 @@ from lcakit.record.describe import tensors_fingerprint
 
 @dataclass(frozen=True)
 class Chunk:
-    """A contiguous range of evaluation examples, and their class where they all have the same."""
+    """A contiguous range of evaluation examples: their class where they all have the same, else those present."""
 
     start: int
     stop: int
     label: int | None = None
+    present: tuple[int, ...] = ()
 
 
 def as_tensors(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,15 +36,14 @@ def as_tensors(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
     if isinstance(data, TensorDataset):
         pair: Sequence[Any] = data.tensors
     elif isinstance(data, Dataset):
-        items = [data[i] for i in range(len(data))]  # type: ignore[arg-type]
-        pair = tuple(torch.stack([torch.as_tensor(item[k]) for item in items]) for k in (0, 1)) if items else ((), ())
+        pair = _stacked(data)
     else:
         pair = data
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ObjectiveError(
             f"data must be a pair (x, y) of arrays or a torch Dataset of such pairs, got {type(data).__name__}"
         )
-    x, y = (v.detach() if isinstance(v, torch.Tensor) else torch.as_tensor(np.asarray(v)) for v in pair)
+    x, y = _tensor(pair[0], "x"), _tensor(pair[1], "y")
     if x.dim() == 0 or y.dim() == 0 or len(x) != len(y):
         raise ObjectiveError(
             f"x and y must have one entry per example: x has shape {tuple(x.shape)}, y {tuple(y.shape)}. "
@@ -52,6 +52,24 @@ def as_tensors(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
     if len(x) == 0:
         raise ObjectiveError("the evaluation set is empty; an objective needs at least one example")
     return x, y
+
+
+def _tensor(values: Any, name: str) -> torch.Tensor:
+    try:
+        return values.detach() if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError) as error:
+        raise ObjectiveError(f"{name} is no array of numbers: {error}. Pass arrays or tensors of numbers.") from error
+
+
+def _stacked(data: Dataset[Any]) -> Sequence[Any]:
+    items = [data[i] for i in range(len(data))]  # type: ignore[arg-type]
+    try:
+        return tuple(torch.stack([torch.as_tensor(item[k]) for item in items]) for k in (0, 1)) if items else ((), ())
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
+        raise ObjectiveError(
+            f"the Dataset's items cannot be stacked into tensors x and y: {error}. Its items must be pairs of tensors "
+            "or numbers, all of the same shape; images need a transform such as torchvision's ToTensor()."
+        ) from error
 
 
 def class_labels(y: torch.Tensor, n_classes: int | None) -> torch.Tensor | None:
@@ -111,6 +129,7 @@ class EvaluationSet:
                 x, y, labels = x[order], y[order], labels[order]
         self.x, self.y = x.to(device), y.to(device)
         self.labels = None if labels is None else labels.to(device)
+        self._host_labels = None if labels is None else labels.cpu().numpy()
 
     def shares(self, workers: int, size: int, by_class: bool) -> list[list[Chunk]]:
         """Share the examples out: a list of chunks of at most ``size`` examples for each worker (none is empty).
@@ -121,13 +140,17 @@ class EvaluationSet:
         """
         if self.keep_order:
             starts = range(0, self.n_examples, size)
-            batches = [Chunk(start, min(start + size, self.n_examples)) for start in starts]
+            batches = [self._batch(start, min(start + size, self.n_examples), by_class) for start in starts]
             edges = _cut(0, len(batches), workers)
             shares = [batches[a:b] for a, b in itertools.pairwise(edges)]
         else:
             edges = _cut(0, self.n_examples, workers)
             shares = [list(self._chunks(a, b, size, by_class)) for a, b in itertools.pairwise(edges)]
         return [share for share in shares if share]
+
+    def _batch(self, start: int, stop: int, by_class: bool) -> Chunk:
+        present = np.unique(self._host_labels[start:stop]) if by_class and self._host_labels is not None else ()
+        return Chunk(start, stop, present=tuple(int(label) for label in present))
 
     def _chunks(self, start: int, stop: int, size: int, by_class: bool) -> Iterator[Chunk]:
         if not by_class or self.class_counts is None:

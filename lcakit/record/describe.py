@@ -10,7 +10,7 @@ from torch import nn
 
 from lcakit.labels import Labels, TensorSpec
 
-_WRAPPERS = ("module", "_orig_mod")
+_WRAPPERS: tuple[type[nn.Module], ...] = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _NORMS: tuple[type[nn.Module], ...] = (
     nn.modules.batchnorm._NormBase,
     nn.LayerNorm,
@@ -20,15 +20,20 @@ _NORMS: tuple[type[nn.Module], ...] = (
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
+def _inner(model: nn.Module) -> tuple[str, nn.Module] | None:
+    """Return name and module of what a wrapper wraps; None for any other module."""
+    compiled = getattr(model, "_orig_mod", None)
+    if isinstance(compiled, nn.Module):
+        return "_orig_mod", compiled
+    inner = model.module if isinstance(model, _WRAPPERS) else None
+    return ("module", inner) if isinstance(inner, nn.Module) else None
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the module inside DataParallel and ``torch.compile`` wrappers."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
+    while (inner := _inner(model)) is not None:
+        model = inner[1]
+    return model
 
 
 def unwrap_inner(model: nn.Module) -> nn.Module:
@@ -41,19 +46,28 @@ def unwrap_inner(model: nn.Module) -> nn.Module:
     return model
 
 
-def clean_name(name: str) -> str:
-    """Remove wrapper prefixes: ``module.net._orig_mod.fc.weight`` -> ``net.fc.weight``.
+def name_cleaner(model: nn.Module) -> Callable[[str], str]:
+    """Return a function that removes wrappers inside ``model``: ``net._orig_mod.fc.bias`` -> ``net.fc.bias``."""
+    wrapped = set()
+    for name, module in model.named_modules():
+        inner = _inner(module)
+        if inner is not None:
+            wrapped.add(f"{name}.{inner[0]}".lstrip("."))
 
-    A leading ``module`` is taken for a wrapper only where :func:`unwrap` has not run.
-    """
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+    def clean(name: str) -> str:
+        parts = name.split(".")
+        return ".".join(part for k, part in enumerate(parts, 1) if ".".join(parts[:k]) not in wrapped)
+
+    return clean
 
 
 def trainable_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield (clean name, parameter) of the floating-point tensors that learn, tied ones once, frozen ones never."""
-    for name, parameter in unwrap(model).named_parameters():
+    bare = unwrap(model)
+    clean = name_cleaner(bare)
+    for name, parameter in bare.named_parameters():
         if parameter.requires_grad and parameter.numel():
-            yield clean_name(name), parameter
+            yield clean(name), parameter
 
 
 def couples_batch(model: nn.Module) -> bool:
@@ -71,6 +85,9 @@ def make_deterministic(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.modules.batchnorm._NormBase):
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
+        elif isinstance(module, nn.RNNBase):  # cuDNN has a backward pass for training mode only
+            module.dropout = 0.0
+            module.train()
     return model
 
 
@@ -118,7 +135,8 @@ def describe(model: nn.Module, order: Iterable[str] = ()) -> Labels:
     before it whose units it can scale, failing that to the last such kernel in definition order.
     """
     bare = unwrap(model)
-    modules = {clean_name(name): module for name, module in bare.named_modules()}
+    clean = name_cleaner(bare)
+    modules = {clean(name): unwrap(module) for name, module in bare.named_modules()}
     found = []
     for name, parameter in trainable_parameters(bare):
         layer, leaf, module = _owner(name, modules)
@@ -131,7 +149,7 @@ def describe(model: nn.Module, order: Iterable[str] = ()) -> Labels:
     norms = {
         layer: len(parameter) for _, layer, role, parameter, _ in found if role == "norm_scale" and parameter.dim()
     }
-    called = [clean_name(name) or "(root)" for name in order]
+    called = [name or "(root)" for name in order]
     defined = list(dict.fromkeys(layer for _, layer, *_ in found))
     sequence = called if set(defined) <= set(called) else defined
     kernel_of = _merge_norms(sequence, width, norms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,21 +36,32 @@ def generators_kept() -> Iterator[None]:
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     """Compute in ``precision``: TF32 only where it was asked for, autocast only for bfloat16.
 
-    Leaving inference mode also turns gradients on, so a caller sets the grad mode inside this context.
+    Leaving inference mode also turns gradients on, so a caller sets the grad mode inside this context. Autocast keeps
+    no cast weights, which would be those of an earlier θ.
     """
-    flags: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn] if device.type == "cuda" else []
-    before = [flag.allow_tf32 for flag in flags]
-    for flag in flags:
-        flag.allow_tf32 = precision == "tf32"
+    knobs = _tf32_knobs(precision == "tf32") if device.type == "cuda" else []
+    before = [getattr(where, name) for where, name, _ in knobs]
+    for where, name, value in knobs:
+        setattr(where, name, value)
+    bfloat16 = precision == "bfloat16"
     try:
         with (
             torch.inference_mode(False),
-            torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16, cache_enabled=False),
         ):
             yield
     finally:
-        for flag, value in zip(flags, before, strict=True):
-            flag.allow_tf32 = value
+        for (where, name, _), value in zip(knobs, before, strict=True):
+            setattr(where, name, value)
+
+
+def _tf32_knobs(allowed: bool) -> list[tuple[Any, str, Any]]:
+    """Return (where, attribute, value): newer torch has one interface, and raises where the older is mixed with it."""
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        cudnn: Any = torch.backends.cudnn
+        value = "tf32" if allowed else "ieee"
+        return [(where, "fp32_precision", value) for where in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)]
+    return [(where, "allow_tf32", allowed) for where in (torch.backends.cuda.matmul, torch.backends.cudnn)]
 
 
 class ThreadTeam:
@@ -76,9 +87,11 @@ class ThreadTeam:
             torch.set_num_threads(share)
             return work(item)
 
+        futures = [self._pool.submit(in_thread, item) for item in items]
         try:
-            return [future.result() for future in [self._pool.submit(in_thread, item) for item in items]]
-        finally:
+            return [future.result() for future in futures]
+        finally:  # after an error too, nobody may still be working on shared arrays
+            wait(futures)
             torch.set_num_threads(threads)
 
     def __deepcopy__(self, memo: object) -> ThreadTeam:

@@ -91,6 +91,11 @@ def restore(state: Mapping[str, Any], parts: Mapping[str, Any]) -> int:
         if isinstance(part, torch.Generator):
             part.set_state(state["parts"][name])
         else:
-            part.load_state_dict(state["parts"][name])
+            try:
+                part.load_state_dict(state["parts"][name])
+            except (KeyError, ValueError, RuntimeError, TypeError) as error:
+                raise RecordingError(
+                    f"the stored state of {name!r} does not fit: {error!r}. Resume with the same objects as before."
+                ) from error
     set_generators(state["generators"])
     return int(state["step"])

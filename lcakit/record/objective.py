@@ -20,13 +20,14 @@ from lcakit.record.describe import (
     describe,
     make_deterministic,
     model_fingerprint,
+    name_cleaner,
     trainable_parameters,
     unwrap,
     unwrap_inner,
 )
 from lcakit.record.isolation import PRECISIONS, ThreadTeam, arithmetic, generators_kept
 from lcakit.record.losses import Loss, resolve_loss
-from lcakit.record.probe import check_lonely, check_losses, depends_on_batch, probe
+from lcakit.record.probe import check_lonely, check_losses, depends_on_batch, probe, usable_device
 
 # Chunk sizes: a CPU is fastest while a chunk's activations fit its caches; a GPU needs many examples to be busy.
 # With BatchNorm the size is part of the objective, so it must not depend on the machine.
@@ -83,11 +84,12 @@ class Objective:
         Any ``nn.Module`` (DataParallel and ``torch.compile`` wrappers are looked through). Parameters that require
         no gradient now are not part of θ. Tied parameters count once.
     data
-        ``(x, y)`` arrays or tensors, or a map-style Dataset of such pairs. Integer y of one dimension are classes.
+        ``(x, y)`` arrays or tensors, or a map-style Dataset of such pairs.
     loss
         ``"cross_entropy"`` (nats), ``"mse"``, or a callable ``(output, y) -> per-example losses (n,)``.
     class_names
-        Names of the classes; ``"0", "1", …`` by default.
+        Names of the classes. With cross-entropy they are ``"0", "1", …`` by default; with another loss, integer y are
+        classes only if they are named.
     batch_size
         Examples per chunk; ``"auto"`` chooses by activation memory. Without batch coupling it changes nothing but the
         time. With BatchNorm it is part of the objective (``"auto"`` = 500 on every machine).
@@ -135,48 +137,14 @@ class Objective:
             raise ObjectiveError(
                 "the model has no trainable parameter (requires_grad, not empty): there is nothing to allocate to."
             )
-        self.device = torch.device(device) if device is not None else self._live[0].device
+        self.device = usable_device(device if device is not None else self._live[0].device)
         self.precision = precision
         self._dtype = torch.float64 if precision == "float64" else torch.float32
         self._per_example, self.loss_name, self.loss_unit = resolve_loss(loss)
         self.evaluations, self.seconds = 0, 0.0
 
-        x, y = as_tensors(data)
-        x = x.to(self._dtype) if x.is_floating_point() else x
-        y = y.to(self._dtype) if y.is_floating_point() else y
-        with self._isolated():
-            first = self._make_replica()
-            seen = probe(first.model, x, self.device)
-            self.labels = describe(model, seen.call_order)
-            classifies = (
-                loss == "cross_entropy" and seen.output_dims == 2 and y.dim() == 1 and not y.is_floating_point()
-            )
-            self._has_accuracy, n_outputs = classifies, seen.n_outputs if classifies else None
-            n_classes = len(class_names) if class_names is not None else n_outputs
-            labels = class_labels(y, n_classes)
-            self.class_names = _class_names(class_names, labels, n_classes)
-            target = y if labels is None else labels
-            some = min(len(x), 16)
-
-            def losses_of(start: int, stop: int) -> torch.Tensor:
-                output = first.model(x[start:stop].to(self.device))
-                return self._per_example(output, target[start:stop].to(self.device))
-
-            check_losses(losses_of, some)
-            self.batch_coupling = couples_batch(first.model) or depends_on_batch(losses_of, some)
-        self.data = EvaluationSet(x, target, labels, len(self.class_names or ()), self.device, self.batch_coupling)
-        self.batch_size = self._choose_batch_size(batch_size, seen.activation_bytes)
-        if self.batch_coupling and self.n_examples % self.batch_size == 1:
-            with self._isolated():
-                check_lonely(losses_of, self.n_examples, self.batch_size)
-        self.norm_mode = "evaluation_batch" if self.batch_coupling else "none"
-        self.data_fingerprint = self.data.fingerprint
-        self.model_fingerprint = model_fingerprint(first.model, self.labels)
-        self._team = ThreadTeam(self._choose_workers(workers))
-        self._flat = torch.empty(self.n_parameters, dtype=self._dtype, device=self.device)
-        self._replicas = [first, *(self._make_replica() for _ in range(self._team.workers - 1))]
-        for replica in self._replicas:
-            self._bind_theta(replica)
+        with generators_kept(), torch.inference_mode(False):
+            self._build(data, loss, class_names, batch_size, workers)
 
     # ---- what a caller asks -------------------------------------------------------------------------------------
 
@@ -200,7 +168,16 @@ class Objective:
         return self.parameters_tensor().to(torch.float32).cpu().numpy()
 
     def parameters_tensor(self) -> torch.Tensor:
-        """Return the model's present parameters as a new flat tensor (K,) on the objective's device."""
+        """Return the model's present parameters as a new flat tensor (K,) on the objective's device.
+
+        Raises ObjectiveError if the model's parameters are other tensors now than when the objective was made.
+        """
+        present = {id(p) for p in unwrap(self.model).parameters()}
+        if not all(id(p) in present for p in self._live):
+            raise ObjectiveError(
+                "the model's parameters were replaced since the objective was made (a new layer, or "
+                "load_state_dict(assign=True)). Make the objective, and the recorder, after that."
+            )
         with torch.no_grad():
             flat = torch.cat([p.detach().reshape(-1).to(self.device, self._dtype) for p in self._live])
         return flat
@@ -218,14 +195,17 @@ class Objective:
 
     def gradient(self, theta: Any = None, classes: bool = False) -> np.ndarray:
         """Return ∇L(θ) as (K,), or ∇L_c(θ) as (C, K) with ``classes=True``: float32 (float64 in that precision)."""
-        gradient = self.evaluate(theta, classes=classes).gradient
+        gradient = self.evaluate(theta, classes=classes, accuracy=False).gradient
         return gradient.cpu().numpy() if gradient is not None else np.zeros(0)
 
-    def evaluate(self, theta: Any = None, *, gradient: bool = True, classes: bool = False) -> Evaluation:
+    def evaluate(
+        self, theta: Any = None, *, gradient: bool = True, classes: bool = False, accuracy: bool = True
+    ) -> Evaluation:
         """Return loss, class losses, accuracy and gradient of one pass over the evaluation set."""
         if classes and self.class_names is None:
             raise self._no_classes()
         self._load(theta)
+        self._count_correct = accuracy and self._has_accuracy
         began = time.perf_counter()
         with self._isolated(), torch.set_grad_enabled(gradient):
             shares = self.data.shares(self._team.workers, self.batch_size, by_class=classes and gradient)
@@ -234,6 +214,18 @@ class Objective:
             self.evaluations += 1
             self.seconds += time.perf_counter() - began
         return result
+
+    def refresh(self) -> None:
+        """Take over the model's present frozen parameters and buffers, which are otherwise those it was made with."""
+        bare = unwrap(self.model)
+        clean = name_cleaner(bare)
+        live = {clean(name): value for name, value in (*bare.named_parameters(), *bare.named_buffers())}
+        for replica in self._replicas:
+            learning = {id(p) for p in replica.parameters}
+            with torch.no_grad():
+                for name, value in (*replica.model.named_parameters(), *replica.model.named_buffers()):
+                    if id(value) not in learning and name in live:
+                        value.copy_(live[name])
 
     # ---- one pass ----------------------------------------------------------------------------------------------
 
@@ -253,7 +245,9 @@ class Objective:
             def buffer(row: int, label: int | None) -> torch.Tensor | None:
                 if total is None or label not in others:
                     return None if total is None else total[row]
-                return private.setdefault(row, torch.zeros_like(total[row]))
+                if row not in private:
+                    private[row] = torch.zeros_like(total[row])
+                return private[row]
 
             with arithmetic(self.precision, self.device), torch.set_grad_enabled(gradient):
                 for chunk in shares[index]:
@@ -272,7 +266,7 @@ class Objective:
         return Evaluation(
             float(losses.sum() if by_class is None else by_class.sum()) / n,
             None if by_class is None else by_class.cpu().numpy() / n,
-            correct / n if self._has_accuracy else float("nan"),
+            correct / n if self._count_correct else float("nan"),
             None if total is None else (total if classes else total[0]),
         )
 
@@ -291,24 +285,24 @@ class Objective:
         losses[where] = each.detach()
         if each.requires_grad:
             if classes and chunk.label is None:
-                self._backward_by_class(replica, each, self.data.labels[where], buffer)  # type: ignore[index]
+                self._backward_by_class(replica, chunk, each, self.data.labels[where], buffer)  # type: ignore[index]
             else:
                 replica.bind_gradient(buffer(chunk.label or 0, chunk.label))  # type: ignore[arg-type]
                 each.sum().backward()
-        return (output.detach().argmax(1) == y).sum() if self._has_accuracy else 0
+        return (output.detach().argmax(1) == y).sum() if self._count_correct else 0
 
     def _backward_by_class(
         self,
         replica: _Replica,
+        chunk: Chunk,
         each: torch.Tensor,
         labels: torch.Tensor,
         buffer: Callable[[int, int | None], torch.Tensor | None],
     ) -> None:
         """One vector-Jacobian product per class that occurs: with BatchNorm a batch cannot be cut by class."""
-        present = labels.unique().tolist()
-        for label in present:
+        for label in chunk.present:
             replica.bind_gradient(buffer(label, None))  # type: ignore[arg-type]
-            (each * (labels == label)).sum().backward(retain_graph=label != present[-1])
+            (each * (labels == label)).sum().backward(retain_graph=label != chunk.present[-1])
 
     def _by_class(self, losses: torch.Tensor) -> torch.Tensor | None:
         if self.data.class_counts is None:
@@ -318,6 +312,51 @@ class Objective:
         return torch.stack([part.sum() for part in losses.split(self.data.class_counts)])
 
     # ---- construction ------------------------------------------------------------------------------------------
+
+    def _build(
+        self,
+        data: Any,
+        loss: str | Loss,
+        class_names: Sequence[str] | None,
+        batch_size: int | str,
+        workers: int | str,
+    ) -> None:
+        x, y = as_tensors(data)
+        x = x.to(self._dtype) if x.is_floating_point() else x
+        y = y.to(self._dtype) if y.is_floating_point() else y
+        with self._isolated():
+            first = self._make_replica()
+            seen = probe(first.model, x, self.device)
+            self.labels = describe(self.model, seen.call_order)
+            classifies = (
+                loss == "cross_entropy" and seen.output_dims == 2 and y.dim() == 1 and not y.is_floating_point()
+            )
+            self._has_accuracy, n_outputs = classifies, seen.n_outputs if classifies else None
+            n_classes = len(class_names) if class_names is not None else n_outputs
+            labels = class_labels(y, n_classes) if loss == "cross_entropy" or class_names is not None else None
+            self.class_names = _class_names(class_names, labels, n_classes)
+            target = y if labels is None else labels
+            some = min(len(x), 16)
+
+            def losses_of(start: int, stop: int) -> torch.Tensor:
+                output = first.model(x[start:stop].to(self.device))
+                return self._per_example(output, target[start:stop].to(self.device))
+
+            check_losses(losses_of, some)
+            self.batch_coupling = couples_batch(first.model) or depends_on_batch(losses_of, some)
+        self.data = EvaluationSet(x, target, labels, len(self.class_names or ()), self.device, self.batch_coupling)
+        self.batch_size = self._choose_batch_size(batch_size, seen.activation_bytes)
+        if self.batch_coupling and 1 in (self.batch_size, self.n_examples % self.batch_size):
+            with self._isolated():
+                check_lonely(losses_of, self.n_examples, self.batch_size)
+        self.norm_mode = "evaluation_batch" if self.batch_coupling else "none"
+        self.data_fingerprint = self.data.fingerprint
+        self.model_fingerprint = model_fingerprint(first.model, self.labels)
+        self._team = ThreadTeam(self._choose_workers(workers))
+        self._flat = torch.empty(self.n_parameters, dtype=self._dtype, device=self.device)
+        self._replicas = [first, *(self._make_replica() for _ in range(self._team.workers - 1))]
+        for replica in self._replicas:
+            self._bind_theta(replica)
 
     @contextlib.contextmanager
     def _isolated(self) -> Iterator[None]:
@@ -358,7 +397,7 @@ class Objective:
                 f"theta must be a flat vector of the {self.n_parameters} trainable parameters, "
                 f"got shape {tuple(vector.shape)}"
             )
-        self._flat.copy_(vector)
+        self._flat.copy_(vector.detach())
 
     def _choose_batch_size(self, wanted: int | str, activation_bytes: float) -> int:
         if wanted == "auto":

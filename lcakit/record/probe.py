@@ -12,7 +12,7 @@ from torch import nn
 from lcakit.errors import ObjectiveError
 from lcakit.record.describe import call_order
 
-_MISFITS = (RuntimeError, ValueError, TypeError, IndexError)
+_MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, AssertionError)
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,15 @@ def probe(model: nn.Module, x: torch.Tensor, device: torch.device) -> Probe:
     output = outputs[0]
     dims = output.dim() if isinstance(output, torch.Tensor) else 0
     return Probe(order, sum(sizes) / len(few), dims, int(output.shape[1]) if dims > 1 else 0)
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """Return the device; raise ObjectiveError if it cannot be used here."""
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        cuda = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
+        raise ObjectiveError(f"device {device!r} cannot be used: {error}. Here are a CPU and {cuda}.") from error
 
 
 def check_losses(losses_of: Callable[[int, int], torch.Tensor], n: int) -> None:

@@ -137,7 +137,8 @@ def refine(
     """
     splits = LEAST_SPLITS[rule]
     residual, result = evaluate(splits)
-    while tolerance is not None and rule != "first_order" and abs(residual) > tolerance and splits < max_splits:
+    refines = tolerance is not None and rule != "first_order"
+    while refines and not abs(residual) <= tolerance and splits < max_splits:  # type: ignore[operator]
         splits *= 2
         residual, result = evaluate(splits)
     return result, residual, splits

@@ -24,6 +24,8 @@ from lcakit.record.describe import unwrap
 from lcakit.record.objective import Objective
 
 MODES = ("online", "later")
+_MAY_CHANGE = ("command", "iterations")  # of the config, from a recording to its resume
+_ACT_AFTER_STEP = (torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)
 
 
 class Recorder:
@@ -128,7 +130,7 @@ class Recorder:
             raise ValueError("resume=True continues a recording and overwrite=True replaces it; pass one of them")
         if budget is not None and n_iterations is None:
             raise ValueError("a budget needs n_iterations=…, the number of optimizer steps the loop will take")
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # the loop may change the working directory
         self.objective = objective
         self.steps = 0
         self.seconds = 0.0
@@ -142,12 +144,14 @@ class Recorder:
         self._optimizers = _optimizers(optimizer, objective)
         self._stepped: set[int] = set()
         self._hooks: list[Any] = []
-        self._batch_loss = float("nan")
+        self._batch_loss: float | torch.Tensor = float("nan")
+        self._rate = float("nan")
         self._parts: dict[str, Any] = {"model": unwrap(objective.model)}
         self._parts |= {f"optimizer{k}": opt for k, opt in enumerate(self._optimizers)}
-        self._parts |= dict(state or {})
+        self._parts |= _checked_state(state or {}, self._parts, self._optimizers)
         self._allocator = Allocator(objective, self._rule)
         self._writer: segments.SegmentWriter | None = None
+        self._state: bytes | None = None
         self._recorded = 0
 
     # ---- life of a recording -----------------------------------------------------------------------------------
@@ -159,18 +163,18 @@ class Recorder:
         loopstate.check_packable(self._parts)
         if self._budget is not None:
             self._estimate().check(self._budget)
-        if resuming:
-            self._restore(partial)
+        if self._state is not None:
+            self._restore(partial, self._state)
         self.seconds += time.perf_counter() - began
         first = self._first_row(resuming)
         if not self._quiet:
-            print(f"lcakit: {self._estimate().to_text()}", file=sys.stderr)
+            per = "" if self._n_iterations else "for every 1,000 steps (n_iterations is not given): "
+            print(f"lcakit: {per}{self._estimate().to_text()}", file=sys.stderr)
         header = self._header()
         self._writer = segments.SegmentWriter(partial, header, resume=resuming, state=self._pack, **self._blocks)
         if not resuming:
             self._writer.append(first, {})
-        for number, optimizer in enumerate(self._optimizers):
-            self._hooks.append(optimizer.register_step_post_hook(self._hook(number)))
+        self._register_hooks()
         return self
 
     def __exit__(
@@ -183,35 +187,49 @@ class Recorder:
         if kind is not None:
             self._stop_early(self._writer)
             return
-        if self.steps > self._recorded:
-            self._record()
-        self._writer.close()
+        try:
+            if self.steps > self._recorded:
+                self._record()
+        finally:
+            self._writer.close()
         began = time.perf_counter()
-        store.finish(self.path, overwrite=self._overwrite, compression=self._compression)
+        store.finish(self.path, compression=self._compression)
         self.seconds += time.perf_counter() - began
-        if self._later:
-            allocate(self.path, self.objective, **vars(self._rule), quiet=self._quiet)
+        if self._later and self.steps:
+            how: dict[str, Any] = {"keep": self._keep, "compression": self._compression, "quiet": self._quiet}
+            allocate(self.path, self.objective, **vars(self._rule), **how)
 
     def step(self, batch_loss: float | torch.Tensor | None = None) -> None:
         """Say that one optimizer step is done, in a loop whose optimizer the recorder does not watch."""
+        if self._optimizers:
+            raise RecordingError(
+                "the recorder watches the optimizer, so every optimizer.step() is recorded already. Drop rec.step() "
+                "(rec.report(batch_loss) stores a loss), or leave the optimizer out of the recorder."
+            )
         self.report(batch_loss)
         self._step()
 
     def report(self, batch_loss: float | torch.Tensor | None) -> None:
         """Give the loss of the training batch of the iteration in progress (call it before ``optimizer.step()``)."""
         if batch_loss is not None:
-            self._batch_loss = float(batch_loss)
+            self._batch_loss = batch_loss.detach() if isinstance(batch_loss, torch.Tensor) else batch_loss
 
     # ---- one iteration -----------------------------------------------------------------------------------------
 
-    def _hook(self, number: int) -> Any:
-        def after_step(*_: Any) -> None:
-            self._stepped.add(number)
+    def _register_hooks(self) -> None:
+        """Watch the optimizers for steps, and those in ``state`` for the learning rate they step with."""
+        watched = [part for part in self._parts.values() if isinstance(part, torch.optim.Optimizer)]
+        for optimizer in watched:
+            self._hooks.append(optimizer.register_step_post_hook(self._after_step))
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if not self._stepped:
+            self._rate = float(optimizer.param_groups[0].get("lr", float("nan")))
+        if optimizer in self._optimizers:
+            self._stepped.add(id(optimizer))
             if len(self._stepped) == len(self._optimizers):
                 self._stepped.clear()
                 self._step()
-
-        return after_step
 
     def _step(self) -> None:
         if self._writer is None:
@@ -231,8 +249,8 @@ class Recorder:
                 "Everything before it is kept; a smaller learning rate may help."
             ) from error
         iteration["iteration"] = self._recorded
-        iteration["learning_rate"] = self._learning_rate()
-        iteration["batch_loss"] = self._batch_loss
+        iteration["learning_rate"] = self._rate
+        iteration["batch_loss"] = float(self._batch_loss)
         self._batch_loss = float("nan")
         self._recorded = self.steps
         if self._writer is not None:
@@ -253,22 +271,19 @@ class Recorder:
     def _kept(self, row: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in row.items() if name not in budgets.KEEP or name in self._keep}
 
-    def _learning_rate(self) -> float:
-        owners = [*self._optimizers, *self._parts.values()]
-        groups = next((o.param_groups for o in owners if hasattr(o, "param_groups")), None)
-        return float(groups[0]["lr"]) if groups else float("nan")
-
     # ---- beginning and end -------------------------------------------------------------------------------------
 
     def _prepare(self, partial: Path) -> bool:
         """Refuse or clear what is there; return whether there is a recording to continue."""
+        writable_parent(self.path)
         if self._overwrite:
-            if partial.is_dir():
-                segments.remove(partial)
+            for old in (partial, store.allocation_partial(self.path)):
+                if old.is_dir():
+                    segments.remove(old)
+            self.path.unlink(missing_ok=True)
             return False
         if self.path.exists():
-            what = "is finished, there is nothing to resume" if self._resume else "exists already"
-            raise RecordingError(f"{self.path} {what}. Choose another name, or pass overwrite=True to replace it.")
+            raise RecordingError(self._why_finished())
         if not partial.is_dir():
             return False
         if not self._resume:
@@ -276,10 +291,26 @@ class Recorder:
                 f"{partial} holds an unfinished recording. Pass resume=True to continue it, or overwrite=True to "
                 "replace it."
             )
-        if segments.segment_paths(partial):
-            return True
-        segments.remove(partial)  # killed before the first block was whole: begin anew
-        return False
+        if (partial / segments.HEADER).exists():
+            header = segments.read_header(partial)
+            refuse_other_settings(header.attrs, self._attrs(), partial)
+            stored = json.loads(str(header["config"].values)) if "config" in header else {}
+            refuse_other_settings(stored, {k: v for k, v in self._config.items() if k not in _MAY_CHANGE}, partial)
+        with segments.Lock(partial):
+            self._state = segments.go_back_to_state(partial)
+        if self._state is None:  # killed before the first block was whole: begin anew
+            segments.remove(partial)
+        return self._state is not None
+
+    def _why_finished(self) -> str:
+        if not self._resume:
+            return f"{self.path} exists already. Choose another name, or pass overwrite=True to replace it."
+        if self._later and "lca" not in store.open_trajectory(self.path):
+            return (
+                f"{self.path} holds the whole training already, but no allocation. Continue that with "
+                "lk.allocate(path, objective), or lcakit allocate."
+            )
+        return f"{self.path} is finished, there is nothing to resume. overwrite=True would replace it."
 
     def _first_row(self, resuming: bool) -> dict[str, Any]:
         theta = self.objective.parameters_tensor()
@@ -288,14 +319,9 @@ class Recorder:
         row = {} if self._later else self._allocator.start(theta)
         return {} if resuming else self._snapshot(row, theta)
 
-    def _restore(self, partial: Path) -> None:
-        refuse_other_settings(segments.read_header(partial).attrs, self._attrs(), partial)
-        data = segments.read_state(partial)
-        if data is None:
-            raise RecordingError(
-                f"{partial} keeps no state of the training loop after its last segment; it cannot be resumed"
-            )
-        self.steps = self._recorded = loopstate.restore(loopstate.unpack(data), self._parts)
+    def _restore(self, partial: Path, state: bytes) -> None:
+        self.steps = self._recorded = loopstate.restore(loopstate.unpack(state), self._parts)
+        self.objective.refresh()
         last = store.open_partial(partial)
         stored = last["theta"][-1].values if "theta" in last else None
         if stored is not None and not np.array_equal(stored, self.objective.parameters_vector()):
@@ -306,6 +332,7 @@ class Recorder:
     def _attrs(self) -> dict[str, Any]:
         attrs = objective_attrs(self.objective) | self._rule.attrs()
         attrs |= {
+            "optimizers": " ".join(type(optimizer).__name__ for optimizer in self._optimizers),
             "every": self._every,
             "keep": " ".join(self._keep),
             "allocate": "later" if self._later else "online",
@@ -335,7 +362,7 @@ class Recorder:
     def _stop_early(self, writer: segments.SegmentWriter) -> None:
         """Keep what is there after an error in the loop; the error itself goes on to the caller."""
         try:
-            writer.close()
+            writer.close(with_state=False)
             state = f"iterations before step {self._recorded} are kept"
         except RecordingError as error:
             state = str(error)
@@ -345,6 +372,34 @@ class Recorder:
             "lk.finish.",
             file=sys.stderr,
         )
+
+
+def _checked_state(
+    state: Mapping[str, Any], reserved: Mapping[str, Any], hooked: Sequence[torch.optim.Optimizer]
+) -> dict[str, Any]:
+    """Return the loop's further objects; refuse those whose state at the end of ``optimizer.step()`` is not final."""
+    taken = sorted(set(state) & set(reserved))
+    if taken:
+        raise RecordingError(f"state has the name {taken[0]!r}, which the recorder uses itself. Choose another name.")
+    late = [name for name, part in state.items() if isinstance(part, _ACT_AFTER_STEP)]
+    if hooked and late:
+        raise RecordingError(
+            f"state[{late[0]!r}] acts after optimizer.step(), when the iteration is recorded already, so a resume "
+            "would not be exact. Leave the optimizer out of the recorder, put it into state too, and call rec.step() "
+            "as the last line of the loop."
+        )
+    return dict(state)
+
+
+def writable_parent(path: Path) -> None:
+    """Make the folder of a file to write; raise RecordingError if that, or writing there, is not possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path.parent, os.W_OK)
+    except OSError as error:
+        raise RecordingError(f"{path.parent} cannot be made: {error}. Choose another place.") from error
+    if not writable:
+        raise RecordingError(f"{path.parent} cannot be written. Choose another place, or change its permissions.")
 
 
 def _optimizers(given: Any, objective: Objective) -> list[torch.optim.Optimizer]:

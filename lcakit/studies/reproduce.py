@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy as np
 from lcakit import store
 from lcakit.analysis.account import account
 from lcakit.analysis.oscillation import iterations_per_crossing, iterations_per_turn
-from lcakit.errors import TrajectoryError, unknown
+from lcakit.errors import RecordingError, TrajectoryError, unknown
 from lcakit.studies.paper import PAPER, Figures
-from lcakit.studies.training import Run, record_run
+from lcakit.studies.training import Run, record_run, run_of
 
 COLUMNS = (
     "helping",
@@ -101,13 +102,25 @@ def reproduce(
         runs = []
         for seed in seeds:
             path = Path(directory) / f"{network}-{optimizer}-{seed}.nc"
-            if not path.exists():
-                run = Run(network, optimizer, seed, iterations=iterations, data_root=data_root)
+            run = Run(network, optimizer, seed, iterations=iterations, data_root=data_root).resolved()
+            if path.exists():
+                _refuse_other_run(path, run, precision)
+            else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 record_run(run, path, device=device, precision=precision, resume=True)
             runs.append(figures(path))
         rows.append(Row(optimizer, PAPER[network, optimizer], runs))
     return rows
+
+
+def _refuse_other_run(path: Path, wanted: Run, precision: str) -> None:
+    ds = store.open_trajectory(path)
+    found = dataclasses.replace(run_of(ds), data_root=wanted.data_root)
+    if found != wanted or ds.attrs.get("precision") != precision:
+        raise RecordingError(
+            f"{path} is of another run ({found}, precision {ds.attrs.get('precision')}; wanted {wanted}, {precision}). "
+            "Choose another folder, or remove the file."
+        )
 
 
 def to_markdown(network: str, rows: Sequence[Row]) -> str:

@@ -168,7 +168,7 @@ def record_run(
     ):
         model.train()
         for _ in range(rec.steps, steps):
-            index = next(batches)
+            index = next(batches).to(x.device)
             optimizer.zero_grad()
             loss = F.cross_entropy(model(x[index]), y[index])
             loss.backward()

@@ -15,9 +15,9 @@ from typing import Any
 
 import xarray as xr
 
-from lcakit import _conservation, _structure
-from lcakit._checks import Check
 from lcakit.store import open_trajectory
+from lcakit.validation import conservation, structure
+from lcakit.validation.checks import Check
 
 MARKS = {"pass": "ok", "warn": "WARN", "fail": "FAIL"}
 
@@ -109,11 +109,11 @@ def validate(source: str | os.PathLike[str] | xr.Dataset) -> Report:
 
 
 def _report(ds: xr.Dataset, name: str) -> Report:
-    checks = list(_structure.checks(ds))
-    broken = [check.name for check in checks if check.status == "fail" and check.name in _structure.ESSENTIAL]
+    checks = list(structure.checks(ds))
+    broken = [check.name for check in checks if check.status == "fail" and check.name in structure.ESSENTIAL]
     if broken:
         figure = f"not looked at, because of: {', '.join(broken)}"
         meaning = "The numbers cannot be judged while the structure is broken."
         checks.append(Check("numbers", "content", "warn", figure, meaning, "Mend the structure, then validate again."))
         return Report(name, tuple(checks))
-    return Report(name, (*checks, *_conservation.checks(ds)))
+    return Report(name, (*checks, *conservation.checks(ds)))

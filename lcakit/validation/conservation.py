@@ -9,12 +9,12 @@ import dask
 import numpy as np
 import xarray as xr
 
-from lcakit._checks import Check, listed
-from lcakit._structure import is_whole
 from lcakit.analysis._check import require
 from lcakit.analysis._groups import sum_runs_and_magnitudes
 from lcakit.analysis.aggregate import grouped, sum_by
 from lcakit.schema import split_name, with_suffix
+from lcakit.validation.checks import Check, listed
+from lcakit.validation.structure import is_whole
 
 TOTAL_ERROR = 0.01
 """The account of a run is closed if it misses the loss change by less than 1 % (section 1 of the design)."""

@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from lcakit import schema
-from lcakit._checks import Check, Status, listed
 from lcakit.errors import TrajectoryError
+from lcakit.validation.checks import Check, Status, listed
 
 ESSENTIAL = (
     "format version",

@@ -208,6 +208,17 @@ def _joined(blocks: list[segments.StoredArray]) -> Any:
 # ---- writing ---------------------------------------------------------------------------------------------------
 
 
+def writable_parent(path: Path) -> None:
+    """Make the folder of a file to write; raise RecordingError if that, or writing there, is not possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path.parent, os.W_OK)
+    except OSError as error:
+        raise RecordingError(f"{path.parent} cannot be made: {error}. Choose another place.") from error
+    if not writable:
+        raise RecordingError(f"{path.parent} cannot be written. Choose another place, or change its permissions.")
+
+
 def save(
     ds: xr.Dataset,
     path: Pathlike,

@@ -146,8 +146,8 @@ def _contenders(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str,
     """Return what is timed in turns: ours, the floor in its two lasting ways, and the DataLoader."""
     objective, products = Objective(model, (x, y)), _Products(model, x)
     return {
-        "classes": lambda: objective.evaluate(classes=True),
-        "plain": lambda: objective.evaluate(),
+        "classes": lambda: objective.gradient(classes=True),
+        "plain": lambda: objective.gradient(),
         **dict(_floors("all threads", products, ThreadTeam(1))),
         **dict(_floors("team", products, ThreadTeam(max(1, torch.get_num_threads())))),
         "loader": lambda: _loader_gradient(model, x, y),

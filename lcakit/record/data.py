@@ -128,7 +128,6 @@ class EvaluationSet:
             else:  # one contiguous range per class: per-class gradients then cost nothing extra
                 x, y, labels = x[order], y[order], labels[order]
         self.x, self.y = x.to(device), y.to(device)
-        self.labels = None if labels is None else labels.to(device)
         self._host_labels = None if labels is None else labels.cpu().numpy()
 
     def shares(self, workers: int, size: int, by_class: bool) -> list[list[Chunk]]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from lcakit.errors import ObjectiveError, unknown
-from lcakit.record.data import Chunk, EvaluationSet, as_tensors, class_labels
+from lcakit.record.data import EvaluationSet, as_tensors, class_labels
 from lcakit.record.describe import (
     couples_batch,
     describe,
@@ -28,6 +27,7 @@ from lcakit.record.describe import (
 from lcakit.record.isolation import PRECISIONS, ThreadTeam, arithmetic, generators_kept
 from lcakit.record.losses import Loss, resolve_loss
 from lcakit.record.probe import check_lonely, check_losses, depends_on_batch, probe, usable_device
+from lcakit.record.sweep import Evaluation, Replica, Sweep
 
 # Chunk sizes: a CPU is fastest while a chunk's activations fit its caches; a GPU needs many examples to be busy.
 # With BatchNorm the size is part of the objective, so it must not depend on the machine.
@@ -36,35 +36,6 @@ _CHUNK_LIMIT = {"cpu": 2_000, "cuda": 10_000}
 COUPLED_BATCH_SIZE = 500
 MOST_WORKERS = 8
 WORTH_A_THREAD = 256  # examples
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One pass over the evaluation set at one θ.
-
-    ``loss`` is the mean loss, ``class_losses`` (C,) its parts by class, ``accuracy`` NaN where the task has none;
-    ``gradient`` is on the objective's device: (K,), or (C, K) when asked by class, or None.
-    """
-
-    loss: float
-    class_losses: np.ndarray | None
-    accuracy: float
-    gradient: torch.Tensor | None
-
-
-@dataclass
-class _Replica:
-    """One thread's copy of the model. Its parameters are views of the shared θ, its gradients of any buffer."""
-
-    model: nn.Module
-    parameters: list[nn.Parameter]
-
-    def bind_gradient(self, buffer: torch.Tensor) -> None:
-        """Let backward() add to the flat ``buffer`` (K,) from now on."""
-        offset = 0
-        for parameter in self.parameters:
-            parameter.grad = buffer[offset : offset + parameter.numel()].view(parameter.shape)
-            offset += parameter.numel()
 
 
 class Objective:
@@ -205,11 +176,10 @@ class Objective:
         if classes and self.class_names is None:
             raise self._no_classes()
         self._load(theta)
-        self._count_correct = accuracy and self._has_accuracy
         began = time.perf_counter()
-        with self._isolated(), torch.set_grad_enabled(gradient):
-            shares = self.data.shares(self._team.workers, self.batch_size, by_class=classes and gradient)
-            result = self._sum_over(shares, gradient, classes)
+        how = {"gradient": gradient, "classes": classes, "accuracy": accuracy}
+        with self._isolated():
+            result = self._sweep.run(self._flat, self.batch_size, **how)
         if gradient:
             self.evaluations += 1
             self.seconds += time.perf_counter() - began
@@ -220,96 +190,12 @@ class Objective:
         bare = unwrap(self.model)
         clean = name_cleaner(bare)
         live = {clean(name): value for name, value in (*bare.named_parameters(), *bare.named_buffers())}
-        for replica in self._replicas:
+        for replica in self._sweep.replicas:
             learning = {id(p) for p in replica.parameters}
             with torch.no_grad():
                 for name, value in (*replica.model.named_parameters(), *replica.model.named_buffers()):
                     if id(value) not in learning and name in live:
                         value.copy_(live[name])
-
-    # ---- one pass ----------------------------------------------------------------------------------------------
-
-    def _sum_over(self, shares: list[list[Chunk]], gradient: bool, classes: bool) -> Evaluation:
-        """Evaluate each share on a replica of its own, and add up what they give in a fixed order."""
-        losses = torch.empty(self.n_examples, dtype=torch.float64, device=self.device)
-        rows = self.n_classes if classes else 1
-        total = torch.zeros((rows, self.n_parameters), dtype=self._dtype, device=self.device) if gradient else None
-        owners = [{chunk.label for chunk in share} for share in shares]
-
-        def work(index: int) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
-            # A row that only this thread adds to is written in place; shared rows go through a private buffer.
-            others = set().union(*(labels for k, labels in enumerate(owners) if k != index))
-            private: dict[int, torch.Tensor] = {}
-            correct = torch.zeros((), dtype=torch.int64, device=self.device)
-
-            def buffer(row: int, label: int | None) -> torch.Tensor | None:
-                if total is None or label not in others:
-                    return None if total is None else total[row]
-                if row not in private:
-                    private[row] = torch.zeros_like(total[row])
-                return private[row]
-
-            with arithmetic(self.precision, self.device), torch.set_grad_enabled(gradient):
-                for chunk in shares[index]:
-                    correct += self._one_chunk(self._replicas[index], chunk, losses, buffer, classes)
-            return correct, private
-
-        parts = self._team.map(work, range(len(shares)))
-        for _, private in parts:
-            for row, values in private.items():
-                total[row] += values  # type: ignore[index]
-        n = self.n_examples
-        if total is not None:
-            total /= n
-        by_class = self._by_class(losses)
-        correct = sum(int(count) for count, _ in parts)
-        return Evaluation(
-            float(losses.sum() if by_class is None else by_class.sum()) / n,
-            None if by_class is None else by_class.cpu().numpy() / n,
-            correct / n if self._count_correct else float("nan"),
-            None if total is None else (total if classes else total[0]),
-        )
-
-    def _one_chunk(
-        self,
-        replica: _Replica,
-        chunk: Chunk,
-        losses: torch.Tensor,
-        buffer: Callable[[int, int | None], torch.Tensor | None],
-        classes: bool,
-    ) -> torch.Tensor | int:
-        where = slice(chunk.start, chunk.stop)
-        y = self.data.y[where]
-        output = replica.model(self.data.x[where])
-        each = self._per_example(output, y)
-        losses[where] = each.detach()
-        if each.requires_grad:
-            if classes and chunk.label is None:
-                self._backward_by_class(replica, chunk, each, self.data.labels[where], buffer)  # type: ignore[index]
-            else:
-                replica.bind_gradient(buffer(chunk.label or 0, chunk.label))  # type: ignore[arg-type]
-                each.sum().backward()
-        return (output.detach().argmax(1) == y).sum() if self._count_correct else 0
-
-    def _backward_by_class(
-        self,
-        replica: _Replica,
-        chunk: Chunk,
-        each: torch.Tensor,
-        labels: torch.Tensor,
-        buffer: Callable[[int, int | None], torch.Tensor | None],
-    ) -> None:
-        """One vector-Jacobian product per class that occurs: with BatchNorm a batch cannot be cut by class."""
-        for label in chunk.present:
-            replica.bind_gradient(buffer(label, None))  # type: ignore[arg-type]
-            (each * (labels == label)).sum().backward(retain_graph=label != chunk.present[-1])
-
-    def _by_class(self, losses: torch.Tensor) -> torch.Tensor | None:
-        if self.data.class_counts is None:
-            return None
-        if self.data.class_order is not None:
-            losses = losses[self.data.class_order]
-        return torch.stack([part.sum() for part in losses.split(self.data.class_counts)])
 
     # ---- construction ------------------------------------------------------------------------------------------
 
@@ -331,7 +217,7 @@ class Objective:
             classifies = (
                 loss == "cross_entropy" and seen.output_dims == 2 and y.dim() == 1 and not y.is_floating_point()
             )
-            self._has_accuracy, n_outputs = classifies, seen.n_outputs if classifies else None
+            n_outputs = seen.n_outputs if classifies else None
             n_classes = len(class_names) if class_names is not None else n_outputs
             labels = class_labels(y, n_classes) if loss == "cross_entropy" or class_names is not None else None
             self.class_names = _class_names(class_names, labels, n_classes)
@@ -352,18 +238,19 @@ class Objective:
         self.norm_mode = "evaluation_batch" if self.batch_coupling else "none"
         self.data_fingerprint = self.data.fingerprint
         self.model_fingerprint = model_fingerprint(first.model, self.labels)
-        self._team = ThreadTeam(self._choose_workers(workers))
+        team = ThreadTeam(self._choose_workers(workers))
+        replicas = [first, *(self._make_replica() for _ in range(team.workers - 1))]
         self._flat = torch.empty(self.n_parameters, dtype=self._dtype, device=self.device)
-        self._replicas = [first, *(self._make_replica() for _ in range(self._team.workers - 1))]
-        for replica in self._replicas:
-            self._bind_theta(replica)
+        for replica in replicas:
+            replica.bind_theta(self._flat)
+        self._sweep = Sweep(replicas, self.data, self._per_example, team, self.precision, self.n_classes, classifies)
 
     @contextlib.contextmanager
     def _isolated(self) -> Iterator[None]:
         with generators_kept(), arithmetic(self.precision, self.device):
             yield
 
-    def _make_replica(self) -> _Replica:
+    def _make_replica(self) -> Replica:
         try:
             model = unwrap_inner(copy.deepcopy(unwrap(self.model)))
         except (RuntimeError, TypeError, NotImplementedError) as error:
@@ -379,13 +266,7 @@ class Objective:
             module._backward_hooks.clear()
             module._backward_pre_hooks.clear()
         model = make_deterministic(model).to(self.device, self._dtype)
-        return _Replica(model, [found[name] for name, _ in trainable_parameters(self.model)])
-
-    def _bind_theta(self, replica: _Replica) -> None:
-        offset = 0
-        for parameter in replica.parameters:
-            parameter.data = self._flat[offset : offset + parameter.numel()].view(parameter.shape)
-            offset += parameter.numel()
+        return Replica(model, [found[name] for name, _ in trainable_parameters(self.model)])
 
     def _load(self, theta: Any) -> None:
         if theta is None:

@@ -21,11 +21,11 @@ from lcakit.errors import DivergedError, RecordingError, unknown
 from lcakit.record import loopstate
 from lcakit.record.allocate import Allocator, Rule, allocate, objective_attrs, refuse_other_settings
 from lcakit.record.describe import unwrap
+from lcakit.record.loop import checked_optimizers, checked_state
 from lcakit.record.objective import Objective
 
 MODES = ("online", "later")
 _MAY_CHANGE = ("command", "iterations")  # of the config, from a recording to its resume
-_ACT_AFTER_STEP = (torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)
 
 
 class Recorder:
@@ -141,14 +141,14 @@ class Recorder:
         self._compression, self._quiet = compression, quiet
         self._blocks: dict[str, Any] = {"block_rows": block_rows, "block_seconds": block_seconds}
         self._config, self._seed = dict(config or {}), seed
-        self._optimizers = _optimizers(optimizer, objective)
+        self._optimizers = checked_optimizers(optimizer, objective.model)
         self._stepped: set[int] = set()
         self._hooks: list[Any] = []
         self._batch_loss: float | torch.Tensor = float("nan")
         self._rate = float("nan")
         self._parts: dict[str, Any] = {"model": unwrap(objective.model)}
         self._parts |= {f"optimizer{k}": opt for k, opt in enumerate(self._optimizers)}
-        self._parts |= _checked_state(state or {}, self._parts, self._optimizers)
+        self._parts |= checked_state(state or {}, self._parts, self._optimizers)
         self._allocator = Allocator(objective, self._rule)
         self._writer: segments.SegmentWriter | None = None
         self._state: bytes | None = None
@@ -275,7 +275,7 @@ class Recorder:
 
     def _prepare(self, partial: Path) -> bool:
         """Refuse or clear what is there; return whether there is a recording to continue."""
-        writable_parent(self.path)
+        store.writable_parent(self.path)
         if self._overwrite:
             for old in (partial, store.allocation_partial(self.path)):
                 if old.is_dir():
@@ -372,50 +372,3 @@ class Recorder:
             "lk.finish.",
             file=sys.stderr,
         )
-
-
-def _checked_state(
-    state: Mapping[str, Any], reserved: Mapping[str, Any], hooked: Sequence[torch.optim.Optimizer]
-) -> dict[str, Any]:
-    """Return the loop's further objects; refuse those whose state at the end of ``optimizer.step()`` is not final."""
-    taken = sorted(set(state) & set(reserved))
-    if taken:
-        raise RecordingError(f"state has the name {taken[0]!r}, which the recorder uses itself. Choose another name.")
-    late = [name for name, part in state.items() if isinstance(part, _ACT_AFTER_STEP)]
-    if hooked and late:
-        raise RecordingError(
-            f"state[{late[0]!r}] acts after optimizer.step(), when the iteration is recorded already, so a resume "
-            "would not be exact. Leave the optimizer out of the recorder, put it into state too, and call rec.step() "
-            "as the last line of the loop."
-        )
-    return dict(state)
-
-
-def writable_parent(path: Path) -> None:
-    """Make the folder of a file to write; raise RecordingError if that, or writing there, is not possible."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(path.parent, os.W_OK)
-    except OSError as error:
-        raise RecordingError(f"{path.parent} cannot be made: {error}. Choose another place.") from error
-    if not writable:
-        raise RecordingError(f"{path.parent} cannot be written. Choose another place, or change its permissions.")
-
-
-def _optimizers(given: Any, objective: Objective) -> list[torch.optim.Optimizer]:
-    if given is None:
-        return []
-    found = [given] if isinstance(given, torch.optim.Optimizer) else list(given)
-    live = {id(p) for p in unwrap(objective.model).parameters()}
-    for optimizer in found:
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise RecordingError(
-                f"optimizer must be a torch optimizer or several, got {type(optimizer).__name__}. "
-                "Without one, call rec.step() in the loop."
-            )
-        if not any(id(p) in live for group in optimizer.param_groups for p in group["params"]):
-            raise RecordingError(
-                "the optimizer has no parameter of the objective's model, so its steps would not be a trajectory of "
-                "it. Build both from the same model."
-            )
-    return found

@@ -1,0 +1,51 @@
+"""What a recorder may be given of a training loop: its optimizers, and further objects with a state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from lcakit.errors import RecordingError
+from lcakit.record.describe import unwrap
+
+_ACT_AFTER_STEP = (torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)
+
+
+def checked_state(
+    state: Mapping[str, Any], reserved: Mapping[str, Any], hooked: Sequence[torch.optim.Optimizer]
+) -> dict[str, Any]:
+    """Return the loop's further objects; refuse those whose state at the end of ``optimizer.step()`` is not final."""
+    taken = sorted(set(state) & set(reserved))
+    if taken:
+        raise RecordingError(f"state has the name {taken[0]!r}, which the recorder uses itself. Choose another name.")
+    late = [name for name, part in state.items() if isinstance(part, _ACT_AFTER_STEP)]
+    if hooked and late:
+        raise RecordingError(
+            f"state[{late[0]!r}] acts after optimizer.step(), when the iteration is recorded already, so a resume "
+            "would not be exact. Leave the optimizer out of the recorder, put it into state too, and call rec.step() "
+            "as the last line of the loop."
+        )
+    return dict(state)
+
+
+def checked_optimizers(given: Any, model: nn.Module) -> list[torch.optim.Optimizer]:
+    """Return the optimizers given as a list; refuse what steps nothing of the model."""
+    if given is None:
+        return []
+    found = [given] if isinstance(given, torch.optim.Optimizer) else list(given)
+    live = {id(p) for p in unwrap(model).parameters()}
+    for optimizer in found:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise RecordingError(
+                f"optimizer must be a torch optimizer or several, got {type(optimizer).__name__}. "
+                "Without one, call rec.step() in the loop."
+            )
+        if not any(id(p) in live for group in optimizer.param_groups for p in group["params"]):
+            raise RecordingError(
+                "the optimizer has no parameter of the objective's model, so its steps would not be a trajectory of "
+                "it. Build both from the same model."
+            )
+    return found

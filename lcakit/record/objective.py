@@ -240,6 +240,10 @@ class Objective:
         self.model_fingerprint = model_fingerprint(first.model, self.labels)
         team = ThreadTeam(self._choose_workers(workers))
         replicas = [first, *(self._make_replica() for _ in range(team.workers - 1))]
+        if self.device.type == "cpu":
+            # glibc hands large blocks back to the system at once, and their pages are faulted in again for every chunk,
+            # until a still larger one was freed: 31 MB is just under the most that it learns from (measured: 3 %).
+            torch.empty(31 * 2**20, dtype=torch.uint8)
         self._flat = torch.empty(self.n_parameters, dtype=self._dtype, device=self.device)
         for replica in replicas:
             replica.bind_theta(self._flat)

@@ -33,6 +33,7 @@ class Replica:
 
     model: nn.Module
     parameters: list[nn.Parameter]
+    _bound: torch.Tensor | None = None
 
     def bind_theta(self, flat: torch.Tensor) -> None:
         """Let the parameters be views of ``flat`` (K,)."""
@@ -41,6 +42,9 @@ class Replica:
 
     def bind_gradient(self, flat: torch.Tensor) -> None:
         """Let backward() add to ``flat`` (K,) from now on."""
+        if flat is self._bound:
+            return
+        self._bound = flat
         for parameter, part in zip(self.parameters, self._cut(flat), strict=True):
             parameter.grad = part
 
@@ -58,18 +62,19 @@ class _Rows:
 
     total: torch.Tensor
     shared: set[int | None]
-    private: dict[int, torch.Tensor] = field(default_factory=dict)
+    rows: dict[int, torch.Tensor] = field(default_factory=dict)
+    private: set[int] = field(default_factory=set)
 
     def of(self, row: int, owner: int | None) -> torch.Tensor:
-        if owner not in self.shared:
-            return self.total[row]
-        if row not in self.private:
-            self.private[row] = torch.zeros_like(self.total[row])
-        return self.private[row]
+        if row not in self.rows:
+            shared = owner in self.shared
+            self.rows[row] = torch.zeros_like(self.total[row]) if shared else self.total[row]
+            self.private |= {row} if shared else set()
+        return self.rows[row]
 
     def add_private(self) -> None:
-        for row, values in self.private.items():
-            self.total[row] += values
+        for row in sorted(self.private):
+            self.total[row] += self.rows[row]
 
 
 @dataclass

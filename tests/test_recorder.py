@@ -473,7 +473,8 @@ def test_two_recorders_cannot_write_one_recording(tmp_path):
         while not segments.has_rows(store.partial_path(path)):
             time.sleep(0.01)
         second = lk.Recorder(path, lk.Objective(model, (x, y)), quiet=True, resume=True)
-        for intrude in (second.__enter__, lambda: lk.finish(path)):
+        replacing = lk.Recorder(path, lk.Objective(model, (x, y)), quiet=True, overwrite=True)
+        for intrude in (second.__enter__, replacing.__enter__, lambda: lk.finish(path)):
             with pytest.raises(lk.RecordingError, match="being written by another recorder"):
                 intrude()
     assert lk.open_trajectory(path).sizes["iteration"] == 1

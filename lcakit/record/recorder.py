@@ -159,10 +159,10 @@ class Recorder:
     def __enter__(self) -> Recorder:
         began = time.perf_counter()
         partial = store.partial_path(self.path)
-        resuming = self._prepare(partial)
-        loopstate.check_packable(self._parts)
         if self._budget is not None:
             self._estimate().check(self._budget)
+        loopstate.check_packable(self._parts)
+        resuming = self._prepare(partial)
         if self._state is not None:
             self._restore(partial, self._state)
         self.seconds += time.perf_counter() - began
@@ -279,6 +279,7 @@ class Recorder:
         if self._overwrite:
             for old in (partial, store.allocation_partial(self.path)):
                 if old.is_dir():
+                    segments.Lock(old).release()  # raises while another recorder writes it
                     segments.remove(old)
             self.path.unlink(missing_ok=True)
             return False
@@ -363,7 +364,7 @@ class Recorder:
         """Keep what is there after an error in the loop; the error itself goes on to the caller."""
         try:
             writer.close(with_state=False)
-            state = f"iterations before step {self._recorded} are kept"
+            state = f"all up to optimizer step {self._recorded} is kept"
         except RecordingError as error:
             state = str(error)
         print(

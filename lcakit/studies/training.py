@@ -18,6 +18,7 @@ from torch import nn
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.progress import progress
 from lcakit.record.objective import Objective
+from lcakit.record.probe import usable_device
 from lcakit.record.recorder import Recorder
 from lcakit.studies.batches import Batches
 from lcakit.studies.data import NAMES, ImageData, load
@@ -144,13 +145,14 @@ def record_run(
     """
     run = run.resolved()
     data = run.data()
-    model = make_model(run, data).to(device or "cpu")
+    where = usable_device(device or "cpu")
+    model = make_model(run, data).to(where)
     torch.manual_seed(run.seed)
     optimizer = make_optimizer(run, model)
     batches = Batches(len(data.x_train), int(run.batch_size or 0), run.seed)
-    x, y = data.x_train.to(device or "cpu"), data.y_train.to(device or "cpu")
+    x, y = data.x_train.to(where), data.y_train.to(where)
     steps = int(run.iterations or 0)
-    objective = make_objective(run, model, data, device=device, precision=precision)
+    objective = make_objective(run, model, data, device=where, precision=precision)
     recorder = Recorder(
         path,
         objective,
@@ -168,7 +170,7 @@ def record_run(
     ):
         model.train()
         for _ in range(rec.steps, steps):
-            index = next(batches).to(x.device)
+            index = next(batches).to(where)
             optimizer.zero_grad()
             loss = F.cross_entropy(model(x[index]), y[index])
             loss.backward()

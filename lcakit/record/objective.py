@@ -32,7 +32,7 @@ from lcakit.record.sweep import Evaluation, Replica, Sweep
 # Chunk sizes: a CPU is fastest while a chunk's activations fit its caches; a GPU needs many examples to be busy.
 # With BatchNorm the size is part of the objective, so it must not depend on the machine.
 _CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 2 * 2**30}
-_CHUNK_LIMIT = {"cpu": 2_000, "cuda": 10_000}
+_CHUNK_LIMIT = {"cpu": 3_000, "cuda": 10_000}
 COUPLED_BATCH_SIZE = 500
 MOST_WORKERS = 8
 WORTH_A_THREAD = 256  # examples

@@ -28,8 +28,8 @@ def run(examples: int = 55_000, iterations: int = 220) -> dict[str, Any]:
     Parameters
     ----------
     examples, iterations
-        Size of the evaluation set, and optimizer steps: one epoch by default, a quarter of the paper's run, so that what
-        happens once (imports, the header, the merge) weighs up to four times what it does there.
+        Size of the evaluation set, and optimizer steps: one epoch by default. That is a quarter of the paper's run, so
+        what happens once (imports, the header, the merge) weighs up to four times what it does there.
 
     Returns
     -------

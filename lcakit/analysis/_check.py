@@ -5,7 +5,7 @@ from __future__ import annotations
 import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.schema import VARIABLES, split_name
+from lcakit.schema import VARIABLES, split_name, with_suffix
 
 
 def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
@@ -33,6 +33,17 @@ def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
         f"It has {', '.join(present) or 'no data'}. "
         f"To have it, {remedy}{where}."
     )
+
+
+def source(ds: xr.Dataset, lca: str, classes: bool = False) -> str:
+    """Return the variable that answers a question about sums of LCA; the first choice if the file has none.
+
+    ``lca`` itself comes first, then the variables by class that sum to it; with ``classes`` only the latter.
+    """
+    _, suffix = split_name(lca)
+    by_class = [with_suffix(name, suffix) for name in ("lca_unit_class", "lca_class")]
+    choices = by_class if classes else [lca, *by_class]
+    return next((name for name in choices if name in ds), choices[0])
 
 
 def require_tables(ds: xr.Dataset) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import xarray as xr
 
+from lcakit.analysis._check import source
 from lcakit.analysis.aggregate import sum_by
 from lcakit.errors import unknown
-from lcakit.schema import split_name, with_suffix
 
 LAYER_GROUPINGS = ("kernel_layer", "layer")
 
@@ -43,16 +43,8 @@ def layer_lca(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca", classe
     """
     if by not in LAYER_GROUPINGS:
         raise unknown("grouping into layers", by, LAYER_GROUPINGS)
-    variable = _source(ds, lca, classes)
+    variable = source(ds, lca, classes)
     out = sum_by(ds, by, variable).rename({by: "layer"})
     if "class" in out.dims:
         out = out.transpose(..., "layer", "class") if classes else out.sum("class")
     return out.rename(lca).assign_attrs(long_name="loss change allocation of layers")
-
-
-def _source(ds: xr.Dataset, lca: str, classes: bool) -> str:
-    """Return the first variable that answers the question; the first choice if there is none."""
-    _, suffix = split_name(lca)
-    by_class = [with_suffix(name, suffix) for name in ("lca_unit_class", "lca_class")]
-    choices = by_class if classes else [lca, *by_class]
-    return next((name for name in choices if name in ds), choices[0])

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce
 from itertools import pairwise
-from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.core import flatten
 
 from lcakit.analysis._check import require
+from lcakit.analysis._fold import fold
 
 Masks = Iterator[tuple[np.ndarray, np.ndarray]]
 Summarize = Callable[[np.ndarray], "_Signs"]
@@ -102,30 +99,10 @@ def _iterations_per(ds: xr.Dataset, counts: xr.DataArray, long_name: str) -> xr.
 
 def _count(array: xr.DataArray, summarize: Summarize, name: str, long_name: str) -> xr.DataArray:
     array = array.transpose(..., "snapshot", "parameter")
-    data: Any = array.data
-    data = _reduce(data, summarize) if isinstance(data, da.Array) else summarize(np.asarray(data)).count
+    data = fold(array.data, summarize, _merge, lambda signs: signs.count, np.int64)
     coords = {key: c for key, c in array.coords.items() if "snapshot" not in c.dims}
     dims = [d for d in array.dims if d != "snapshot"]
     return xr.DataArray(data, dims=dims, coords=coords, name=name, attrs={"long_name": long_name, "units": "1"})
-
-
-def _reduce(data: da.Array, summarize: Summarize) -> da.Array:
-    """Count over the last axis but one, block by block, merging the blocks' summaries in a tree.
-
-    Summaries are no arrays, so (as in Dask's own mean) each step answers with one when Dask asks for its type.
-    """
-
-    def chunk(block: np.ndarray, axis: Any, keepdims: bool, computing_meta: bool = False) -> Any:
-        return block if computing_meta else summarize(block)
-
-    def combine(parts: Any, axis: Any, keepdims: bool, computing_meta: bool = False) -> Any:
-        return parts if computing_meta else reduce(_merge, flatten([parts], container=list))
-
-    def aggregate(parts: Any, axis: Any, keepdims: bool, computing_meta: bool = False) -> np.ndarray:
-        return parts if computing_meta else combine(parts, axis, keepdims).count
-
-    options = {"axis": data.ndim - 2, "dtype": np.int64, "meta": np.empty((0,) * (data.ndim - 1), np.int64)}
-    return da.reduction(data, chunk, aggregate, combine=combine, concatenate=False, split_every=4, **options)
 
 
 def _merge(a: _Signs, b: _Signs) -> _Signs:

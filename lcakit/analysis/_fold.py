@@ -1,0 +1,57 @@
+"""Reductions over time that need the order of the rows: each block gives a summary, summaries merge in order.
+
+What a plain sum cannot do (sign changes, running minima) is exact across blocks without overlap: a summary keeps
+what the merge needs of a block's ends. Merging goes in a tree, so that few summaries are held at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, TypeVar
+
+import dask.array as da
+import numpy as np
+from dask.core import flatten
+
+Summary = TypeVar("Summary")
+
+
+def fold(
+    data: Any,
+    summarize: Callable[[np.ndarray], Summary],
+    merge: Callable[[Summary, Summary], Summary],
+    finish: Callable[[Summary], np.ndarray],
+    dtype: Any = np.float64,
+) -> Any:
+    """Reduce the last axis but one of an array (…, T, K), block by block.
+
+    Parameters
+    ----------
+    summarize
+        A block (…, t, k) to its summary, any object.
+    merge
+        The summaries of two neighbouring stretches, the earlier first, to that of both; associative.
+    finish
+        The summary of all rows to the result (…, k).
+
+    Returns
+    -------
+    array
+        (…, K) of ``dtype``; lazy where ``data`` is.
+    """
+    if not isinstance(data, da.Array):
+        return finish(summarize(np.asarray(data))).astype(dtype, copy=False)
+
+    # Summaries are no arrays, so (as in Dask's own mean) each step answers with one when Dask asks for its type.
+    def chunk(block: np.ndarray, axis: Any, keepdims: bool, computing_meta: bool = False) -> Any:
+        return block if computing_meta else summarize(block)
+
+    def combine(parts: Any, axis: Any, keepdims: bool, computing_meta: bool = False) -> Any:
+        return parts if computing_meta else reduce(merge, flatten([parts], container=list))
+
+    def aggregate(parts: Any, axis: Any, keepdims: bool, computing_meta: bool = False) -> np.ndarray:
+        return parts if computing_meta else finish(combine(parts, axis, keepdims)).astype(dtype, copy=False)
+
+    options = {"axis": data.ndim - 2, "dtype": dtype, "meta": np.empty((0,) * (data.ndim - 1), dtype)}
+    return da.reduction(data, chunk, aggregate, combine=combine, concatenate=False, split_every=4, **options)

@@ -195,7 +195,8 @@ def _reproduce(args: argparse.Namespace) -> None:
 def _bench(args: argparse.Namespace) -> None:
     from lcakit import bench
 
-    result, text = bench.run(args.what)
+    options = {"scale": args.scale, "directory": args.dir}
+    result, text = bench.run(args.what, **{name: value for name, value in options.items() if value is not None})
     print(json.dumps(result, indent=2) if args.json else text)
 
 
@@ -272,6 +273,8 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = _command(commands, "bench", _bench, "measure speed, as ratios in one run")
     bench.add_argument("what", choices=BENCHMARKS)
+    bench.add_argument("--scale", type=float, help="analysis: size against 5 000 iterations × 273 066 parameters")
+    bench.add_argument("--dir", metavar="DIR", help="analysis: folder for the file that is measured (10.9 GB × scale)")
     bench.add_argument("--json", action="store_true", help="as JSON")
     return parser
 

@@ -217,6 +217,45 @@ def parameter_coord(ds: xr.Dataset, name: str) -> np.ndarray:
     return np.asarray(ds[name].values)
 
 
+def parameter_name(ds: xr.Dataset, index: int) -> str:
+    """Return the name of a parameter by its index in the whole network: tensor and place, ``fc1.weight[3, 17]``."""
+    ends = ds["tensor_offset"].values + ds["tensor_size"].values
+    if not 0 <= index < ends[-1]:
+        raise ValueError(f"the network has parameters 0 to {ends[-1] - 1}, got {index}")
+    row = int(np.searchsorted(ends, index, side="right"))
+    place = np.unravel_index(index - int(ds["tensor_offset"].values[row]), _shape(ds, row))
+    inside = ", ".join(str(int(n)) for n in place)
+    return f"{ds['tensor'].values[row]}[{inside}]"
+
+
+def parameter_index(ds: xr.Dataset, name: str) -> int:
+    """Return the index in the whole network of a parameter by its name: the inverse of :func:`parameter_name`."""
+    tensor, _, inside = name.rstrip("]").partition("[")
+    names = [str(n) for n in ds["tensor"].values]
+    if tensor not in names:
+        raise unknown("tensor", tensor, names)
+    row = names.index(tensor)
+    shape = _shape(ds, row)
+    try:
+        place = tuple(int(n) for n in inside.split(",")) if inside else ()
+        return int(ds["tensor_offset"].values[row]) + int(np.ravel_multi_index(place, shape))
+    except ValueError as error:
+        raise ValueError(f"{name!r} is no entry of {tensor!r}, which has the shape {shape}") from error
+
+
+def _shape(ds: xr.Dataset, row: int) -> tuple[int, ...]:
+    return tuple(int(n) for n in ds["tensor_shape"].values[row] if n)
+
+
+def tensor_shapes(ds: xr.Dataset) -> dict[str, tuple[int, ...]]:
+    """Return the natural shape of every parameter tensor of a trajectory, by name and in order."""
+    if "tensor" not in ds.coords or "tensor_shape" not in ds.coords:
+        raise TrajectoryError("the dataset has no tensor table, so it is no trajectory of the lcakit format")
+    shapes = ds["tensor_shape"].values
+    names = [str(name) for name in ds["tensor"].values]
+    return {name: tuple(int(n) for n in row if n) for name, row in zip(names, shapes, strict=True)}
+
+
 def runs_of(ids: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the starts and the values of the runs of equal neighbours: ``[3,3,5] -> [0,2], [3,5]``."""
     array = np.asarray(ids)

@@ -18,6 +18,7 @@ from xarray.backends.locks import HDF5_LOCK
 from lcakit import accessor as _accessor  # noqa: F401  (registers ds.lk)
 from lcakit import schema, segments
 from lcakit.errors import LcakitWarning, RecordingError, TrajectoryError
+from lcakit.join import join
 from lcakit.progress import progress
 
 DASK_CHUNK_BYTES = 64 * 2**20
@@ -91,48 +92,16 @@ def open_runs(paths: Iterable[Pathlike], *, align: str = "exact") -> xr.Dataset:
     TrajectoryError
         If the runs have other parameters, variables or iterations; the message names the first that differs.
     """
-    if align not in ("exact", "shortest"):
-        raise ValueError(f'align must be "exact" or "shortest", got {align!r}')
     files = [Path(p) for p in paths]
     if not files:
         raise TrajectoryError("no runs to open: the list of files is empty")
-    runs = [open_trajectory(f) for f in files]
-    first, shapes = runs[0], tensor_shapes(runs[0])
-    for file, ds in zip(files[1:], runs[1:], strict=True):
-        if tensor_shapes(ds) != shapes:
-            raise TrajectoryError(f"{file} has other parameters than {files[0]}; open runs of one network together")
-        if align == "exact" and not all(np.array_equal(ds[d], first[d]) for d in ("iteration", "snapshot")):
-            raise TrajectoryError(
-                f"{file} has {ds.sizes['iteration']} iterations, {files[0]} has {first.sizes['iteration']}, or at "
-                'other steps. Pass align="shortest" to keep those that all runs have.'
-            )
-    join: Any = "inner" if align == "shortest" else "exact"
     names = [_run_name(f) for f in files]
     names = names if len(set(names)) == len(names) else [str(f) for f in files]
-    shared = [name for name in first.data_vars if all(name in ds for ds in runs)]
-    joined = xr.concat(
-        [ds.drop_vars([n for n in ds.data_vars if n not in shared]) for ds in runs],  # ds[shared] would drop tables
-        dim=xr.DataArray(names, dims="run", name="run"),
-        join=join,
-        data_vars="all",
-        coords="minimal",
-        compat="override",
-        combine_attrs="drop_conflicts",
-    )
-    return joined
+    return join({name: open_trajectory(f) for name, f in zip(names, files, strict=True)}, align)
 
 
 def _run_name(path: Path) -> str:
     return path.name.removesuffix(".partial").removesuffix(".nc")
-
-
-def tensor_shapes(ds: xr.Dataset) -> dict[str, tuple[int, ...]]:
-    """Return the natural shape of every parameter tensor of a trajectory, by name and in order."""
-    if "tensor" not in ds.coords or "tensor_shape" not in ds.coords:
-        raise TrajectoryError("the dataset has no tensor table, so it is no trajectory of the lcakit format")
-    shapes = ds["tensor_shape"].values
-    names = [str(name) for name in ds["tensor"].values]
-    return {name: tuple(int(n) for n in row if n) for name, row in zip(names, shapes, strict=True)}
 
 
 def _open_file(path: Path) -> xr.Dataset:

@@ -13,6 +13,7 @@ from lcakit.analysis.oscillation import (
     gradient_crossings,
     iterations_per_crossing,
     iterations_per_turn,
+    oscillation_detail,
     weight_turns,
 )
 from lcakit.labels import Labels, TensorSpec
@@ -93,3 +94,31 @@ def test_missing_variables_name_the_option():
         gradient_crossings(ds.drop_vars("gradient"))
     with pytest.raises(lk.TrajectoryError, match='keep=\\("theta"'):
         weight_turns(ds.drop_vars("theta"))
+
+
+@pytest.mark.parametrize("chunks", [None, {"snapshot": 4, "parameter": 9}])
+def test_turns_by_layer(chunks):
+    ds = tiny_trajectory(30, chunks=chunks)
+    with nothing_computed():
+        got = iterations_per_turn(ds, "kernel_layer")
+    counts = weight_turns(ds).values
+    kernel = ds["kernel_layer"].values[ds["layer_index"].values]
+    np.testing.assert_allclose(got, [30 / counts[kernel == k].mean() for k in (0, 2)])
+    assert iterations_per_crossing(ds, "role").dims == ("role",)
+
+
+def test_detail_of_one_parameter():
+    ds = tiny_trajectory(20, chunks={"snapshot": 6, "iteration": 6, "parameter": 9})
+    with nothing_computed():
+        got = oscillation_detail(ds, "fc.weight[1, 2]")
+        assert oscillation_detail(ds, 33 + 8).attrs["parameter"] == "fc.weight[1, 2]"
+    np.testing.assert_array_equal(got["theta"], ds["theta"][:, 41])
+    np.testing.assert_array_equal(got["movement"], np.diff(ds["theta"].values[:, 41].astype(float)))
+    np.testing.assert_array_equal(got["lca"], ds["lca"][:, 41])
+    np.testing.assert_allclose(got["cumulative_lca"], np.cumsum(ds["lca"].values[:, 41].astype(float)))
+    part = ds.lk.sel(layer="fc")
+    assert oscillation_detail(part, 41)["theta"].equals(got["theta"])
+    with pytest.raises(ValueError, match="not in this selection of 28"):
+        oscillation_detail(part, 0)
+    with pytest.raises(ValueError, match="0 to 60"):
+        oscillation_detail(ds, 61)

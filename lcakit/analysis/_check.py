@@ -27,11 +27,12 @@ def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
         raise unknown("variable", variable, present or VARIABLES)
     option = VARIABLES[base].option
     remedy = f"record with lk.Recorder(…, {option})" if option else "record the run again with this lcakit"
-    where = f" for the objective {suffix!r}" if suffix else ""
+    if suffix:
+        remedy = f"allocate that objective along the stored run: lk.allocate(file, objective, name={suffix!r})"
     raise TrajectoryError(
         f"this trajectory has no {variable!r} ({VARIABLES[base].long_name}). "
         f"It has {', '.join(present) or 'no data'}. "
-        f"To have it, {remedy}{where}."
+        f"To have it, {remedy}."
     )
 
 

@@ -23,6 +23,7 @@ def fold(
     merge: Callable[[Summary, Summary], Summary],
     finish: Callable[[Summary], np.ndarray],
     dtype: Any = np.float64,
+    width: int | None = None,
 ) -> Any:
     """Reduce the last axis but one of an array (…, T, K), block by block.
 
@@ -33,12 +34,14 @@ def fold(
     merge
         The summaries of two neighbouring stretches, the earlier first, to that of both; associative.
     finish
-        The summary of all rows to the result (…, k).
+        The summary of all rows to the result (…, k), or (…, width, k).
+    width
+        How many numbers the result has for each column; None: one, without an axis of its own.
 
     Returns
     -------
     array
-        (…, K) of ``dtype``; lazy where ``data`` is.
+        (…, K) or (…, width, K) of ``dtype``; lazy where ``data`` is.
     """
     if not isinstance(data, da.Array):
         return finish(summarize(np.asarray(data))).astype(dtype, copy=False)
@@ -53,5 +56,8 @@ def fold(
     def aggregate(parts: Any, axis: Any, keepdims: bool, computing_meta: bool = False) -> np.ndarray:
         return parts if computing_meta else finish(combine(parts, axis, keepdims)).astype(dtype, copy=False)
 
-    options = {"axis": data.ndim - 2, "dtype": dtype, "meta": np.empty((0,) * (data.ndim - 1), dtype)}
+    ndim = data.ndim - (width is None)
+    options: dict[str, Any] = {"axis": data.ndim - 2, "dtype": dtype, "meta": np.empty((0,) * ndim, dtype)}
+    if width is not None:
+        options |= {"keepdims": True, "output_size": width}
     return da.reduction(data, chunk, aggregate, combine=combine, concatenate=False, split_every=4, **options)

@@ -2,9 +2,8 @@
 
 Parameters of one tensor, layer or unit lie side by side, so a block of the data holds a few *runs* of equal
 labels. The kernel reduces each run inside its block (measured 20 GB/s in float32, against 3 GB/s with a
-float64 accumulator and 1.6 GB/s with an xarray group-by); the partial sums, a few columns per block, are then
-added
-in float64.
+float64 accumulator and 1.6 GB/s with an xarray group-by); the partial sums, a few columns per block, are then added in
+float64.
 """
 
 from __future__ import annotations
@@ -34,6 +33,13 @@ def sum_runs_and_magnitudes(block: np.ndarray, starts: np.ndarray) -> np.ndarray
     rows = block.reshape(-1, block.shape[-1])
     sums = [(np.add.reduceat(row, starts), np.add.reduceat(np.abs(row), starts)) for row in rows]
     return np.array(sums, np.float64).reshape(*block.shape[:-2], 2, starts.size)
+
+
+def sum_squares(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Sum the squares of each run, in float64: squares of small float32 numbers would be zero."""
+    rows = block.reshape(-1, block.shape[-1])
+    sums = [np.add.reduceat(np.square(row, dtype=np.float64), starts) for row in rows]
+    return np.array(sums).reshape(*block.shape[:-1], starts.size)
 
 
 def count_signs(block: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Sums over tensors, layers, units: the step from parameters to something one can look at."""
+"""Sums over tensors, layers, units, classes and time: the step from parameters to something one can look at."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 import xarray as xr
 
 from lcakit import labels
-from lcakit.analysis._check import require, require_tables
-from lcakit.analysis._groups import RunKernel, reduce_groups, sum_runs
+from lcakit.analysis._check import require, require_tables, source
+from lcakit.analysis._groups import RunKernel, reduce_groups, sum_runs, sum_squares
+from lcakit.analysis._windows import sum_windows
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.schema import split_name, with_suffix
 
 UNIT_GROUPINGS = ("unit", "layer", "kernel_layer")
 
@@ -27,7 +29,7 @@ def sum_by(ds: xr.Dataset, by: str, variable: str = "lca") -> xr.DataArray:
         Trajectory, or a selection of one.
     by
         One of ``tensor, layer, kernel_layer, unit, role``; for a per-unit variable (``lca_unit_class``) one
-        of ``unit, layer, kernel_layer``.
+        of ``unit, layer, kernel_layer``. ``class`` sums everything but the classes of a variable by class.
     variable
         Name of a variable with the dimension ``parameter`` or ``unit``.
 
@@ -50,14 +52,32 @@ def sum_by(ds: xr.Dataset, by: str, variable: str = "lca") -> xr.DataArray:
     """
     array = require(ds, variable)
     require_tables(ds)
+    if by == "class":
+        return _sum_to_classes(array)
     if "parameter" in array.dims:
         return grouped(array, "parameter", *labels.group_ids(ds, by))
     if "unit" in array.dims:
-        return grouped(array, "unit", *_unit_group_ids(ds, by))
+        return grouped(array, "unit", *unit_group_ids(ds, by))
     raise TrajectoryError(f"{variable!r} has dimensions {array.dims}; sums need 'parameter' or 'unit'")
 
 
-def _unit_group_ids(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:
+def _sum_to_classes(array: xr.DataArray) -> xr.DataArray:
+    if "class" not in array.dims:
+        raise TrajectoryError(
+            f"{array.name!r} has dimensions {array.dims}, so no classes. lca_unit_class and lca_class have them: "
+            'record with lk.Recorder(…, classes="unit").'
+        )
+    return total(array).transpose(..., "class")
+
+
+def total(array: xr.DataArray) -> xr.DataArray:
+    """Sum an array over its parameters (or units), in float64, block by block. Lazy."""
+    dim = "parameter" if "parameter" in array.dims else "unit"
+    names = xr.DataArray(["all"], dims="group")
+    return grouped(array, dim, np.zeros(array.sizes[dim], int), names).squeeze("group")
+
+
+def unit_group_ids(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:
     """Return the group of each unit, and the labels of the groups."""
     if by not in UNIT_GROUPINGS:
         raise unknown("grouping of units", by, UNIT_GROUPINGS)
@@ -104,3 +124,130 @@ def grouped(
     order = [d if d != dim else by for d in array.dims]
     order[order.index(by) : order.index(by)] = list(extra)
     return out.transpose(*order)
+
+
+def cumulative_lca(ds: xr.Dataset, by: str | None = None, lca: str = "lca", classes: bool = False) -> xr.DataArray:
+    r"""Return running sums of LCA: how much the loss has changed so far because of each group.
+
+    .. math:: C[t, g] = \sum_{s \le t} \sum_{i \in g} A[s, i]
+
+    Parameters
+    ----------
+    ds
+        Trajectory, or a selection of one (``ds.lk.sel``).
+    by
+        None: everything together; a grouping of :func:`sum_by`; or ``"parameter"`` (Fig. S2: select a few first).
+    lca
+        Name of the variable.
+    classes
+        Split by class.
+
+    Returns
+    -------
+    DataArray
+        (iteration[, by][, class]), float64, in the unit of the loss. Lazy. The last value of ``by=None`` is the
+        change of the loss over the run, up to the sum of residuals.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> cumulative_lca(tiny_trajectory(), "kernel_layer").sizes["kernel_layer"]
+    2
+    """
+    array = series(ds, by, lca, classes)
+    out = array.astype(np.float64).cumsum("iteration")
+    out = out.assign_coords(iteration=array["iteration"])
+    return out.rename("cumulative_lca").assign_attrs(array.attrs | {"long_name": "cumulative loss change allocation"})
+
+
+def window_lca(ds: xr.Dataset, size: int, by: str | None = "parameter", lca: str = "lca") -> xr.DataArray:
+    r"""Return LCA summed over windows of iterations: the picture between one iteration and the whole run.
+
+    .. math:: A_w[i] = \sum_{t \in w} A[t, i]
+
+    The integral is additive, so this is the allocation of the loss change along the recorded path through the
+    window, not along the straight line between the window's ends.
+
+    Parameters
+    ----------
+    size
+        Iterations of a window, 1 … T. The last window holds what is left.
+    by
+        ``"parameter"``, None (everything together), or a grouping of :func:`sum_by`.
+
+    Returns
+    -------
+    DataArray
+        (window[, by]), float64, in the unit of the loss; ``window`` is the label of its first iteration and
+        ``window_end`` that of its last. Lazy.
+
+    Raises
+    ------
+    ValueError
+        For a size that is no number of iterations of the run.
+    """
+    return windowed(series(ds, by, lca), size)
+
+
+def windowed(array: xr.DataArray, size: int) -> xr.DataArray:
+    """Sum a labelled array (…, iteration, …) over windows of iterations: see :func:`window_lca`."""
+    n = array.sizes["iteration"]
+    if not 1 <= size <= n or size != int(size):
+        raise ValueError(f"a window must have 1 to {n} iterations (the run has {n}), got {size!r}")
+    columns = [d for d in array.dims if d != "iteration"]
+    last = array.transpose(*columns[:-1], "iteration", *columns[-1:])
+    data: Any = last.data if columns else last.data[:, None]
+    data = sum_windows(data, int(size))
+    labels = array["iteration"].values
+    ends = np.minimum(np.arange(0, n, int(size)) + int(size), n) - 1
+    coords: dict[Hashable, Any] = {name: c for name, c in array.coords.items() if "iteration" not in c.dims}
+    coords |= {"window": labels[:: int(size)], "window_end": ("window", labels[ends])}
+    dims = [d if d != "iteration" else "window" for d in last.dims]
+    out = xr.DataArray(data if columns else data[:, 0], dims=dims, coords=coords, name=array.name, attrs=array.attrs)
+    return out.transpose(*[d if d != "iteration" else "window" for d in array.dims])
+
+
+def series(ds: xr.Dataset, by: str | None, lca: str = "lca", classes: bool = False) -> xr.DataArray:
+    """Return LCA per iteration and group (None: one number; "parameter": as it is), split by class or not. Lazy."""
+    if by == "parameter":
+        return require(ds, with_suffix("lca_class", split_name(lca)[1]) if classes else lca)
+    variable = source(ds, lca, classes)
+    if by == "class":
+        return sum_by(ds, by, source(ds, lca, classes=True))
+    out = total(require(ds, variable)) if by is None else sum_by(ds, by, variable)
+    if "class" in out.dims:
+        out = out.transpose(..., "class") if classes else out.sum("class", keep_attrs=True)
+    return out.rename(lca)
+
+
+def rms_lca(ds: xr.Dataset, by: str | None = "kernel_layer", lca: str = "lca") -> xr.DataArray:
+    r"""Return the root mean square of LCA: how strongly parameters act, whether they help or hurt.
+
+    .. math:: \mathrm{rms}[t, g] = \sqrt{\frac1{|g|} \sum_{i \in g} A[t, i]^2}, \qquad
+              \mathrm{rms}[i] = \sqrt{\frac1T \sum_t A[t, i]^2}
+
+    Parameters
+    ----------
+    by
+        None (all parameters), a grouping of :func:`sum_by`, or ``"parameter"``: over iterations, per parameter.
+
+    Returns
+    -------
+    DataArray
+        (iteration[, by]) or (parameter), float64, in the unit of the loss. Lazy.
+    """
+    array = require(ds, lca)
+    attrs = array.attrs | {"long_name": "root mean square of LCA"}
+    if by == "parameter":
+        squares: xr.DataArray = xr.apply_ufunc(np.square, array, dask="allowed", kwargs={"dtype": np.float64})
+        rms: xr.DataArray = np.sqrt(squares.mean("iteration"))  # type: ignore[assignment]
+        return rms.rename("rms_lca").assign_attrs(attrs)
+    if by is None:
+        ids, names = np.zeros(array.sizes["parameter"], int), xr.DataArray(["all"], dims="group")
+    else:
+        ids, names = labels.group_ids(ds, by)
+    sums = grouped(array, "parameter", ids, names, sum_squares)
+    members = np.unique(ids, return_counts=True)[1]
+    out: xr.DataArray = np.sqrt(sums / xr.DataArray(members, dims=names.dims))  # type: ignore[assignment]
+    out = out.squeeze("group") if by is None else out
+    return out.rename("rms_lca").assign_attrs(attrs)

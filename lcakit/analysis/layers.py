@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import xarray as xr
+from collections.abc import Sequence
 
-from lcakit.analysis._check import source
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from lcakit.analysis._check import require, source
+from lcakit.analysis._minima import running_minimum
 from lcakit.analysis.aggregate import sum_by
+from lcakit.analysis.runs import compare, one_sample, require_runs, summary
 from lcakit.errors import unknown
+from lcakit.schema import split_name, with_suffix
 
 LAYER_GROUPINGS = ("kernel_layer", "layer")
 
@@ -48,3 +55,211 @@ def layer_lca(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca", classe
     if "class" in out.dims:
         out = out.transpose(..., "layer", "class") if classes else out.sum("class")
     return out.rename(lca).assign_attrs(long_name="loss change allocation of layers")
+
+
+def hurting_layers(
+    runs: xr.Dataset,
+    by: str = "kernel_layer",
+    lca: str = "lca",
+    confidence: float = 0.95,
+    correction: str = "holm",
+) -> xr.Dataset:
+    r"""Say which layers help and which hurt over whole runs: mean, spread, and a t-test per layer against zero.
+
+    .. math:: S_{r\ell} = \sum_t A_{r\ell}[t], \qquad t_\ell = \bar S_\ell \sqrt n / s_\ell
+
+    Parameters
+    ----------
+    runs
+        Trajectories joined along ``run`` (:func:`lcakit.open_runs`), at least two.
+    correction
+        Of the p-values for the many layers: ``"holm"``, ``"bh"`` or ``"none"`` (:func:`lcakit.runs.corrected`).
+
+    Returns
+    -------
+    Dataset
+        ``mean``, ``sd``, ``low``, ``high`` (confidence interval), ``n``, ``t``, ``p``, ``p_corrected`` and ``verdict``
+        (``"helps"`` or ``"hurts"`` where the corrected p-value is below 1 − confidence, else ``"unclear"``), each
+        (layer). Lazy.
+
+    Notes
+    -----
+    Section 4 of the paper: the first and the last layer of a residual network on CIFAR-10 hurt, p < 1e-4 in ten runs.
+    """
+    require_runs(runs)
+    totals = layer_lca(runs, by, lca).sum("iteration", keep_attrs=True)
+    out = summary(totals, confidence)
+    out.update(one_sample(totals, correction=correction, over="layer"))
+    sure = out["p_corrected"] < 1 - confidence
+    verdict = xr.where(sure & (out["mean"] < 0), "helps", xr.where(sure, "hurts", "unclear"))
+    return out.assign(verdict=verdict.assign_attrs(long_name=f"at the level {1 - confidence:.3g}", units="1"))
+
+
+def compare_runs(
+    a: xr.Dataset,
+    b: xr.Dataset,
+    by: str = "kernel_layer",
+    lca: str = "lca",
+    paired: bool = False,
+    correction: str = "holm",
+) -> xr.Dataset:
+    r"""Compare the layers of two groups of runs, such as plain ones (a) and those with a frozen layer (b).
+
+    .. math:: Δ_\ell = \bar S^b_\ell - \bar S^a_\ell, \qquad S_{r\ell} = \sum_t A_{r\ell}[t]
+
+    Parameters
+    ----------
+    a, b
+        Trajectories joined along ``run``, at least two each, of networks with the same layers.
+    paired
+        The k-th run of ``a`` and of ``b`` have the same seed.
+
+    Returns
+    -------
+    Dataset
+        ``lca_a``, ``lca_b`` (means), ``difference``, ``p``, ``p_corrected``, each (layer); ``final_loss_a``,
+        ``final_loss_b``, ``final_loss_difference``, ``final_loss_p``. Lazy.
+    """
+    require_runs(a)
+    require_runs(b)
+    totals = [layer_lca(ds, by, lca).sum("iteration", keep_attrs=True) for ds in (a, b)]
+    names = [list(total["layer"].values) for total in totals]
+    if names[0] != names[1]:
+        raise ValueError(f"the runs have different layers: {names[0]} and {names[1]}; compare runs of one network")
+    loss = [require(ds, with_suffix("loss", split_name(lca)[1])).isel(snapshot=-1, drop=True) for ds in (a, b)]
+    tested = compare(totals[0], totals[1], paired=paired, correction=correction, over="layer")
+    final = compare(loss[0], loss[1], paired=paired)
+    return tested.drop_vars("statistic").assign(
+        lca_a=totals[0].mean("run", keep_attrs=True),
+        lca_b=totals[1].mean("run", keep_attrs=True),
+        final_loss_a=loss[0].mean("run", keep_attrs=True),
+        final_loss_b=loss[1].mean("run", keep_attrs=True),
+        final_loss_difference=final["difference"],
+        final_loss_p=final["p"],
+    )
+
+
+def layer_trend(
+    runs: xr.Dataset, against: str | Sequence[float], by: str = "kernel_layer", lca: str = "lca"
+) -> xr.Dataset:
+    r"""Fit a line to each layer's LCA against a number that differs between runs, such as its delay (Fig. 5).
+
+    .. math:: S_{r\ell} \approx a_\ell + b_\ell x_r
+
+    Parameters
+    ----------
+    runs
+        Trajectories joined along ``run``, at least three.
+    against
+        x: one number per run, or the name of a coordinate along ``run``.
+
+    Returns
+    -------
+    Dataset
+        ``slope``, ``intercept``, ``r``, ``p`` (slope against zero), ``stderr`` (of the slope), each (layer). Lazy.
+
+    Raises
+    ------
+    ValueError
+        If there is not one number per run, or all are the same.
+    """
+    n = require_runs(runs, least=3)
+    if isinstance(against, str) and against not in runs.coords:
+        raise unknown("coordinate of the runs", against, [c for c in runs.coords if runs[c].dims == ("run",)])
+    x = np.asarray(runs[against].values if isinstance(against, str) else against, np.float64)
+    if x.shape != (n,) or np.ptp(x) == 0:
+        raise ValueError(f"a trend needs one number for each of the {n} runs, not all the same; got {x.tolist()}")
+    totals = layer_lca(runs, by, lca).sum("iteration", keep_attrs=True)
+
+    def fit(values: np.ndarray) -> np.ndarray:
+        line = stats.linregress(x, values)
+        return np.array([line.slope, line.intercept, line.rvalue, line.pvalue, line.stderr])
+
+    columns = xr.apply_ufunc(
+        fit,
+        totals,
+        input_core_dims=[["run"]],
+        output_core_dims=[["column"]],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"output_sizes": {"column": 5}, "allow_rechunk": True},
+    )
+    names = ("slope", "intercept", "r", "p", "stderr")
+    return xr.Dataset({name: columns.isel(column=k) for k, name in enumerate(names)})
+
+
+def argmin_iteration(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca") -> xr.DataArray:
+    r"""Return where a layer stops helping: the snapshot at which its cumulative LCA is smallest.
+
+    .. math:: \arg\min_{0 \le s \le T} \sum_{t < s} A_\ell[t]
+
+    From the iteration with this label on, the layer hurts in sum; freezing it there is the best freezing there is if
+    the other layers did the same. 0 (the first snapshot) if it never helps, the last snapshot if it helps to the end.
+    The first of several equal minima counts.
+
+    Parameters
+    ----------
+    by
+        ``"kernel_layer"`` or ``"layer"``, or ``"parameter"`` for each parameter.
+
+    Returns
+    -------
+    DataArray
+        (layer) or (parameter): labels of ``snapshot``, int64. Lazy.
+    """
+    return _labels_of(ds, running_minimum(_per_layer(ds, by, lca))["position"])
+
+
+def freeze_candidates(runs: xr.Dataset, by: str = "kernel_layer", lca: str = "lca", least: float = 0.01) -> xr.Dataset:
+    r"""Say which layers would better have been frozen, from when on, and how much loss that might have saved.
+
+    .. math:: \mathrm{gain}_\ell = \sum_{t \ge s_\ell} A_\ell[t], \qquad s_\ell = \text{argmin\_iteration}
+
+    The gain supposes that the other layers would have done the same; they do not (section 4.2 of the paper), so read it
+    as a reason to try, not as a forecast.
+
+    Parameters
+    ----------
+    runs
+        One trajectory, or several joined along ``run``.
+    least
+        A layer is a candidate if its gain is at least this share of the whole loss change.
+
+    Returns
+    -------
+    Dataset
+        ``snapshot`` (:func:`argmin_iteration`), ``lca`` (over the run), ``gain`` (≥ 0, in the unit of the loss),
+        ``relative_gain`` (of the absolute loss change), ``candidate`` (bool), each ([run,] layer), and ``agreement``
+        (layer): the share of runs in which the layer is a candidate. Lazy.
+    """
+    if not least >= 0:
+        raise ValueError(f"least must be a share of the loss change, at least 0; got {least}")
+    found = running_minimum(_per_layer(runs, by, lca))
+    gain = found["total"] - found["minimum"]
+    relative = gain / abs(found["total"].sum("layer"))
+    candidate = (relative >= least) & (gain > 0)
+    agreement = candidate.mean("run") if "run" in candidate.dims else candidate.astype(np.float64)
+    unit = {"units": str(runs.attrs.get("loss_unit", ""))}
+    return xr.Dataset(
+        {
+            "snapshot": _labels_of(runs, found["position"]),
+            "lca": found["total"].assign_attrs(long_name="LCA over the run", **unit),
+            "gain": gain.assign_attrs(long_name="LCA after the minimum", **unit),
+            "relative_gain": relative.assign_attrs(long_name="gain over the absolute loss change", units="1"),
+            "candidate": candidate.assign_attrs(long_name="worth freezing", units="1"),
+            "agreement": agreement.assign_attrs(long_name="share of runs that agree", units="1"),
+        }
+    )
+
+
+def _per_layer(ds: xr.Dataset, by: str, lca: str) -> xr.DataArray:
+    return require(ds, lca) if by == "parameter" else layer_lca(ds, by, lca)
+
+
+def _labels_of(ds: xr.Dataset, position: xr.DataArray) -> xr.DataArray:
+    labels = ds["snapshot"].values
+    out: xr.DataArray = xr.apply_ufunc(
+        lambda place: labels[place], position, dask="parallelized", output_dtypes=[labels.dtype]
+    )
+    return out.rename("snapshot").assign_attrs(long_name="snapshot of the smallest cumulative LCA", units="1")

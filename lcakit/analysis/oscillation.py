@@ -14,8 +14,20 @@ from itertools import pairwise
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis._check import require
+from lcakit import labels
+from lcakit.analysis._check import require, require_tables
 from lcakit.analysis._fold import fold
+from lcakit.analysis.aggregate import grouped
+from lcakit.analysis.phase import phase_lag
+
+__all__ = [
+    "gradient_crossings",
+    "iterations_per_crossing",
+    "iterations_per_turn",
+    "oscillation_detail",
+    "phase_lag",
+    "weight_turns",
+]
 
 Masks = Iterator[tuple[np.ndarray, np.ndarray]]
 Summarize = Callable[[np.ndarray], "_Signs"]
@@ -74,27 +86,78 @@ def gradient_crossings(ds: xr.Dataset) -> xr.DataArray:
     return _count(require(ds, "gradient"), _value_signs, "gradient_crossings", "sign changes of the gradient")
 
 
-def iterations_per_turn(ds: xr.Dataset) -> xr.DataArray:
-    r"""Return the iterations per weight turn, :math:`T / \frac1K \sum_i n_i` (Table S2).
+def iterations_per_turn(ds: xr.Dataset, by: str | None = None) -> xr.DataArray:
+    r"""Return the iterations per weight turn, :math:`T / \frac1{|g|} \sum_{i \in g} n_i` (Table S2; by layer Fig. S7).
 
-    A DataArray without dimensions, or (run). Lazy. Infinite where nothing turns.
+    ``by`` is None for the whole network or a grouping of :func:`lcakit.aggregate.sum_by`. The result is a DataArray
+    ([run][, by]). Lazy. Infinite where nothing turns.
     """
-    return _iterations_per(ds, weight_turns(ds), "iterations per weight turn")
+    return _iterations_per(ds, weight_turns(ds), by, "iterations per weight turn")
 
 
-def iterations_per_crossing(ds: xr.Dataset) -> xr.DataArray:
-    r"""Return the iterations per gradient crossing, :math:`T / \frac1K \sum_i n_i` (Table S2).
+def iterations_per_crossing(ds: xr.Dataset, by: str | None = None) -> xr.DataArray:
+    r"""Return the iterations per gradient crossing, :math:`T / \frac1{|g|} \sum_{i \in g} n_i` (Table S2).
 
-    A DataArray without dimensions, or (run). Lazy. Infinite where nothing crosses.
+    ``by`` is None for the whole network or a grouping of :func:`lcakit.aggregate.sum_by`. The result is a DataArray
+    ([run][, by]). Lazy. Infinite where nothing crosses.
     """
-    return _iterations_per(ds, gradient_crossings(ds), "iterations per gradient crossing")
+    return _iterations_per(ds, gradient_crossings(ds), by, "iterations per gradient crossing")
 
 
-def _iterations_per(ds: xr.Dataset, counts: xr.DataArray, long_name: str) -> xr.DataArray:
+def _iterations_per(ds: xr.Dataset, counts: xr.DataArray, by: str | None, long_name: str) -> xr.DataArray:
     iterations = ds.sizes["snapshot"] - 1
-    mean = counts.mean("parameter")
+    mean = counts.mean("parameter") if by is None else _mean_by(ds, counts, by)
     out = iterations / mean.where(mean > 0, np.nan)
     return out.fillna(np.inf).rename(long_name.replace(" ", "_")).assign_attrs(long_name=long_name, units="1")
+
+
+def _mean_by(ds: xr.Dataset, counts: xr.DataArray, by: str) -> xr.DataArray:
+    require_tables(ds)
+    ids, names = labels.group_ids(ds, by)
+    members = np.unique(ids, return_counts=True)[1]
+    return grouped(counts, "parameter", ids, names) / xr.DataArray(members, dims=names.dims)
+
+
+def oscillation_detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca") -> xr.Dataset:
+    r"""Return one parameter's movement, gradient and LCA over the run (Fig. S8).
+
+    Parameters
+    ----------
+    parameter
+        Index in the whole network, or name: ``"fc1.weight[3, 17]"``.
+
+    Returns
+    -------
+    Dataset
+        ``theta`` (snapshot), ``movement`` θ_{t+1} − θ_t (iteration, float64), and of what the file has: ``gradient``
+        (snapshot), ``lca`` and ``cumulative_lca`` (iteration). The attribute ``parameter`` is the name. Lazy.
+
+    Raises
+    ------
+    ValueError
+        For a parameter that the network or this selection of it does not have.
+    """
+    theta = require(ds, "theta")
+    require_tables(ds)
+    index = labels.parameter_index(ds, parameter) if isinstance(parameter, str) else int(parameter)
+    name = labels.parameter_name(ds, index)
+    held = ds["parameter"].values if "parameter" in ds.coords else np.arange(ds.sizes["parameter"])
+    place = np.flatnonzero(held == index)
+    if place.size == 0:
+        raise ValueError(f"{name} (parameter {index}) is not in this selection of {held.size} parameters")
+    one = {"parameter": int(place[0])}
+    values = theta.isel(one, drop=True)
+    moves = values.astype(np.float64).diff("snapshot").rename(snapshot="iteration")
+    moves = moves.assign_coords(iteration=ds["iteration"]).assign_attrs(long_name="movement", units="1")
+    out = xr.Dataset({"theta": values, "movement": moves})
+    if "gradient" in ds:
+        out["gradient"] = ds["gradient"].isel(one, drop=True)
+    if lca in ds:
+        out["lca"] = ds[lca].isel(one, drop=True)
+        total = out["lca"].astype(np.float64).cumsum("iteration")
+        out["cumulative_lca"] = total.assign_attrs(out["lca"].attrs | {"long_name": "cumulative LCA"})
+    scalars = [c for c in out.coords if out[c].ndim == 0]
+    return out.drop_vars(scalars).assign_attrs(parameter=name)
 
 
 def _count(array: xr.DataArray, summarize: Summarize, name: str, long_name: str) -> xr.DataArray:

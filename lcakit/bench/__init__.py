@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 from lcakit.errors import unknown
 
-BENCHMARKS = ("gradient", "record")
+BENCHMARKS = ("gradient", "record", "analysis")
 
 
-def run(what: str) -> tuple[dict[str, Any], str]:
-    """Run a benchmark by name; return its result as plain data and as text."""
+def run(what: str, **options: Any) -> tuple[dict[str, Any], str]:
+    """Run a benchmark by name, with options of its ``run``; return its result as plain data and as text."""
     if what not in BENCHMARKS:
         raise unknown("benchmark", what, BENCHMARKS)
     room = importlib.import_module(f"lcakit.bench.{what}")
-    result: dict[str, Any] = room.run()
+    allowed = inspect.signature(room.run).parameters
+    for name in options:
+        if name not in allowed:
+            raise unknown(f"option of the benchmark {what}", name, allowed)
+    result: dict[str, Any] = room.run(**options)
     return result, room.to_text(result)

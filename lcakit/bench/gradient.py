@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from lcakit.bench.machine import machine
 from lcakit.errors import DataError
 from lcakit.record.isolation import ThreadTeam
 from lcakit.record.objective import Objective
@@ -195,7 +193,7 @@ def _result(times: Timings, examples: int, repeats: int, disagreement: float) ->
     best = min((name for name in medians if "/" in name), key=medians.__getitem__)
     floor, classes, plain, loader = (medians[name] for name in (best, "classes", "plain", "loader"))
     return {
-        "machine": machine(),
+        "machine": torch_machine(),
         "examples": examples,
         "repeats": repeats,
         "seconds": {
@@ -218,14 +216,6 @@ def _result(times: Timings, examples: int, repeats: int, disagreement: float) ->
     }
 
 
-def machine() -> dict[str, Any]:
+def torch_machine() -> dict[str, Any]:
     """Return what the figures depend on: the CPU, its cores, torch and its threads."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor() or platform.machine(),
-        "cores": os.cpu_count() or 1,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
+    return {**machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from lcakit.bench.gradient import IMAGE, N_CLASSES, machine
+from lcakit.bench.gradient import IMAGE, N_CLASSES, torch_machine
 from lcakit.record.objective import Objective
 from lcakit.record.recorder import Recorder
 from lcakit.studies import networks
@@ -60,7 +60,7 @@ def run(examples: int = 55_000, iterations: int = 220) -> dict[str, Any]:
         size = path.stat().st_size
     overhead = total - objective.seconds - training
     return {
-        "machine": machine(),
+        "machine": torch_machine(),
         "examples": examples,
         "iterations": iterations,
         "seconds": {

@@ -16,6 +16,7 @@ import xarray as xr
 from lcakit import schema, segments, store
 from lcakit.budget import KEEP, check_keep
 from lcakit.errors import DivergedError, RecordingError, TrajectoryError, unknown
+from lcakit.labels import tensor_shapes
 from lcakit.progress import progress
 from lcakit.record.describe import tensors_fingerprint
 from lcakit.record.objective import Evaluation, Objective
@@ -348,7 +349,7 @@ def _check_source(source: xr.Dataset, objective: Objective, name: str | None, ov
         )
     labels = objective.labels
     shapes = {t.name: t.shape for t in labels.tensors}
-    stored = store.tensor_shapes(source)
+    stored = tensor_shapes(source)
     if stored != shapes:
         differing = sorted(set(stored.items()) ^ set(shapes.items()))[:4]
         raise TrajectoryError(

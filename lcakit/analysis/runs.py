@@ -1,0 +1,261 @@
+"""Several runs: put them together, and say what holds beyond one seed.
+
+Every function takes arrays with a ``run`` dimension (from :func:`lcakit.open_runs` or :func:`align`) and reduces it.
+SciPy does the statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from lcakit.errors import TrajectoryError, unknown
+from lcakit.join import join as align
+
+__all__ = ["align", "bootstrap", "compare", "corrected", "one_sample", "require_runs", "summary"]
+
+CORRECTIONS = ("holm", "bh", "none")
+METHODS = ("t", "rank")
+STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
+
+
+def require_runs(data: xr.DataArray | xr.Dataset, least: int = 2) -> int:
+    """Return the number of runs; raise TrajectoryError if there are fewer than a test needs."""
+    n = data.sizes.get("run", 1)
+    if n < least:
+        raise TrajectoryError(
+            f"statistics over runs need at least {least} runs, got {n}. "
+            "Open several files together: lk.open_runs([...]), or a pattern: lk.open_trajectory('run-*.nc')."
+        )
+    return n
+
+
+def summary(array: xr.DataArray, confidence: float = 0.95) -> xr.Dataset:
+    r"""Return mean, standard deviation and Student's confidence interval over runs.
+
+    .. math:: \bar x \pm t_{n-1,\,(1+\gamma)/2} \; s / \sqrt n
+
+    Parameters
+    ----------
+    array
+        With a ``run`` dimension.
+    confidence
+        γ, between 0 and 1.
+
+    Returns
+    -------
+    Dataset
+        ``mean``, ``sd`` (of the sample), ``low``, ``high``, ``n`` (runs that are not NaN), in the units of the array.
+        Lazy. With one run, sd and interval are NaN.
+    """
+    _check_confidence(confidence)
+    require_runs(array, least=1)
+    array = array if "run" in array.dims else array.expand_dims("run")
+    n = array.notnull().sum("run")
+    mean, sd = array.mean("run"), array.std("run", ddof=1)
+    quantile: xr.DataArray = xr.apply_ufunc(
+        lambda count: stats.t.ppf((1 + confidence) / 2, np.where(count > 1, count - 1, np.nan)),
+        n,
+        dask="parallelized",
+        output_dtypes=[np.float64],
+    )
+    half = quantile * sd / n**0.5
+    out = xr.Dataset({"mean": mean, "sd": sd, "low": mean - half, "high": mean + half, "n": n})
+    for name, text in (("mean", "mean"), ("sd", "standard deviation"), ("low", "lower end"), ("high", "upper end")):
+        out[name].attrs = array.attrs | {"long_name": f"{text}: {array.attrs.get('long_name', array.name)}"}
+    return out.assign_attrs(confidence=confidence)
+
+
+def bootstrap(
+    array: xr.DataArray,
+    statistic: str = "mean",
+    confidence: float = 0.95,
+    resamples: int = 9999,
+    method: str = "percentile",
+    seed: int = 0,
+) -> xr.Dataset:
+    """Return a bootstrap confidence interval over runs (``scipy.stats.bootstrap``).
+
+    Parameters
+    ----------
+    array
+        With a ``run`` dimension of at least two runs.
+    statistic
+        ``"mean"`` or ``"median"``.
+    method
+        ``"percentile"``, ``"basic"`` or ``"BCa"`` (NaN where all runs agree).
+    seed
+        The same seed gives the same interval.
+
+    Returns
+    -------
+    Dataset
+        ``estimate``, ``low``, ``high``, in the units of the array. Lazy.
+    """
+    require_runs(array)
+    _check_confidence(confidence)
+    if statistic not in STATISTICS:
+        raise unknown("statistic", statistic, STATISTICS)
+    reduce = STATISTICS[statistic]
+
+    def interval(values: np.ndarray) -> np.ndarray:
+        moved = np.moveaxis(values, -1, 0)
+        result = stats.bootstrap(
+            (moved,),
+            reduce,
+            axis=0,
+            confidence_level=confidence,
+            n_resamples=resamples,
+            method=method,
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+        return np.stack([reduce(moved, axis=0), result.low, result.high], axis=-1)
+
+    columns = _over_runs(interval, [array], 3)
+    names = ("estimate", "low", "high")
+    return xr.Dataset({name: columns.isel(column=k).assign_attrs(array.attrs) for k, name in enumerate(names)})
+
+
+def one_sample(
+    array: xr.DataArray, value: float = 0.0, correction: str = "none", over: str | None = None
+) -> xr.Dataset:
+    r"""Test whether the mean over runs differs from a value: Student's t, two-sided.
+
+    .. math:: t = (\bar x - \mu_0) \sqrt n / s
+
+    Parameters
+    ----------
+    array
+        With a ``run`` dimension of at least two runs.
+    correction, over
+        How p-values are corrected for the many tests along the dimension ``over``: see :func:`corrected`.
+
+    Returns
+    -------
+    Dataset
+        ``t``, ``p``, ``p_corrected``. Lazy.
+    """
+    require_runs(array)
+
+    def test(values: np.ndarray) -> np.ndarray:
+        result = stats.ttest_1samp(values, value, axis=-1)
+        return np.stack([result.statistic, result.pvalue], axis=-1)
+
+    columns = _over_runs(test, [array], 2)
+    out = xr.Dataset({"t": columns.isel(column=0), "p": columns.isel(column=1)})
+    return _with_correction(out, correction, over)
+
+
+def compare(
+    a: xr.DataArray,
+    b: xr.DataArray,
+    paired: bool = False,
+    method: str = "t",
+    correction: str = "none",
+    over: str | None = None,
+) -> xr.Dataset:
+    """Test whether two groups of runs differ, two-sided.
+
+    Parameters
+    ----------
+    a, b
+        Each with a ``run`` dimension of at least two runs and the same other dimensions.
+    paired
+        The k-th run of ``a`` belongs to the k-th of ``b`` (the same seed).
+    method
+        ``"t"``: Welch's t-test, or the paired one; ``"rank"``: Mann-Whitney, or Wilcoxon's signed ranks.
+    correction, over
+        See :func:`corrected`.
+
+    Returns
+    -------
+    Dataset
+        ``difference`` (mean of b − mean of a), ``statistic``, ``p``, ``p_corrected``. Lazy.
+    """
+    n_a, n_b = require_runs(a), require_runs(b)
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    if paired and n_a != n_b:
+        raise ValueError(f"paired runs must be as many on both sides, got {n_a} and {n_b}; pass paired=False")
+
+    def test(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if method == "t":
+            result = stats.ttest_rel(y, x, axis=-1) if paired else stats.ttest_ind(y, x, axis=-1, equal_var=False)
+        else:
+            result = stats.wilcoxon(y - x, axis=-1) if paired else stats.mannwhitneyu(y, x, axis=-1)
+        return np.stack([np.asarray(result.statistic, float), np.asarray(result.pvalue, float)], axis=-1)
+
+    columns = _over_runs(test, [a, b], 2)
+    difference = (b.mean("run") - a.mean("run")).assign_attrs(a.attrs)
+    out = xr.Dataset({"difference": difference, "statistic": columns.isel(column=0), "p": columns.isel(column=1)})
+    return _with_correction(out, correction, over)
+
+
+def corrected(p: xr.DataArray, over: str, correction: str = "holm") -> xr.DataArray:
+    """Return p-values corrected for the many tests along a dimension.
+
+    Parameters
+    ----------
+    correction
+        ``"holm"`` (family-wise error), ``"bh"`` (Benjamini-Hochberg, false discovery rate) or ``"none"``. NaN stay NaN
+        and do not count as tests.
+    """
+    if correction not in CORRECTIONS:
+        raise unknown("correction", correction, CORRECTIONS)
+    if correction == "none":
+        return p
+    out: xr.DataArray = xr.apply_ufunc(
+        _correct,
+        p,
+        kwargs={"how": correction},
+        input_core_dims=[[over]],
+        output_core_dims=[[over]],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+    return out.transpose(*p.dims)
+
+
+def _correct(p: np.ndarray, how: str) -> np.ndarray:
+    out = np.full(p.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    if how == "bh":
+        out[known] = stats.false_discovery_control(p[known]) if known.size else []
+        return out
+    order = known[np.argsort(p[known])]
+    factors = np.arange(order.size, 0, -1)
+    out[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
+    return out
+
+
+def _with_correction(out: xr.Dataset, correction: str, over: str | None) -> xr.Dataset:
+    if correction != "none" and over is None:
+        raise ValueError(f"correction={correction!r} needs over=…, the dimension along which there are many tests")
+    fixed = corrected(out["p"], over or "", correction)
+    return out.assign(p_corrected=fixed.assign_attrs(long_name=f"p-value ({correction})", units="1"))
+
+
+def _over_runs(function: Callable[..., np.ndarray], arrays: list[xr.DataArray], width: int) -> xr.DataArray:
+    """Apply a function of (…, run) arrays that returns (…, width); runs of two groups need not be as many."""
+    renamed = [array.rename(run=f"run{k}").drop_vars(f"run{k}", errors="ignore") for k, array in enumerate(arrays)]
+    out: xr.DataArray = xr.apply_ufunc(
+        function,
+        *renamed,
+        input_core_dims=[[f"run{k}"] for k in range(len(arrays))],
+        output_core_dims=[["column"]],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"output_sizes": {"column": width}, "allow_rechunk": True},
+    )
+    return out
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")

@@ -1,0 +1,212 @@
+"""How near the studies come to just reading the file: ``lcakit bench analysis``."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import netCDF4
+import numpy as np
+import xarray as xr
+
+from lcakit import store
+from lcakit.analysis import correlation, layers, noise, oscillation, ranking, synchronization, tails
+from lcakit.analysis.aggregate import rms_lca, window_lca
+from lcakit.bench.machine import machine, peak_memory
+from lcakit.computing import compute
+from lcakit.errors import DataError
+from lcakit.labels import Labels, TensorSpec
+from lcakit.schema import build_dataset
+
+ITERATIONS, PARAMETERS = 5_000, 273_066  # ResNet-20 of the paper
+BOUND = 0.5  # streaming studies: at least this share of the sequential reading speed
+MEMORY_BOUND = 2**30
+UNITS, TAPS = 16, 9
+WINDOW = 64, 262_144  # rows and columns of one sequential read
+
+Study = Callable[[xr.Dataset], Any]
+
+# Studies that need each number once, as it comes past: these have a bound.
+STREAMING: dict[str, Study] = {
+    "help, hurt, zero": noise.help_hurt_zero,
+    "layer LCA": layers.layer_lca,
+    "iterations helped": noise.iterations_helped,
+    "weight turns": oscillation.weight_turns,
+    "histogram": tails.histogram,
+}
+OTHERS: dict[str, Study] = {
+    "fraction helping by unit": lambda ds: noise.fraction_helping(ds, "unit"),
+    "RMS LCA": rms_lca,
+    "windows of 10, helping": lambda ds: noise.helping_by_window(ds, [10]),
+    "windows of 500": lambda ds: window_lca(ds, max(1, ds.sizes["iteration"] // 10)).sum("parameter"),
+    "argmin of each parameter": lambda ds: layers.argmin_iteration(ds, "parameter"),
+    "extremes": lambda ds: ranking.extremes(ds, "parameter"),
+    "excess kurtosis": tails.excess_kurtosis,
+    "tail share": tails.tail_share,
+    "synchronization": lambda ds: synchronization.synchronization_test(ds, classes=False, trials=100),
+    "correlation in a layer": lambda ds: correlation.correlation_test(ds, str(ds["layer"].values[0])),
+}
+BYTES_OF = {"weight turns": "theta"}  # what a study reads, where it is not lca
+
+
+def run(scale: float = 1.0, repeats: int = 3, directory: str | None = None) -> dict[str, Any]:
+    """Write a synthetic trajectory, and time each study on it and on all at once.
+
+    Parameters
+    ----------
+    scale
+        Size against 5 000 iterations × 273 066 parameters; both are scaled by its root. At 1 the file has 10.9 GB.
+    repeats
+        Measurements of each, in turns; medians are reported.
+    directory
+        Folder for the file, which is removed at the end; by default one for temporary files.
+
+    Returns
+    -------
+    dict
+        ``machine``, sizes, ``gigabytes_per_second`` (of the variable read) and ``peak_bytes`` by study; ``memory map``
+        is a plain NumPy sum over the bytes of the file, ``sequential`` reading and decoding all of ``lca`` with the
+        netCDF library, block by block, in one thread. Peaks are anonymous memory of the whole process.
+    """
+    if not 0 < scale <= 100 or repeats < 1:
+        raise DataError(f"scale must be between 0 and 100 and repeats at least 1, got {scale} and {repeats}")
+    root = scale**0.5
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
+        path = Path(folder) / "synthetic.nc"
+        ds = _synthetic(max(200, round(ITERATIONS * root)), max(2_000, round(PARAMETERS * root)))
+        store.save(ds, path, quiet=False)
+        with store.open_trajectory(path) as ds:
+            return _measure(ds, path, repeats)
+
+
+def to_text(result: dict[str, Any]) -> str:
+    """Return the result of ``run`` as lines to print."""
+    here, speed, peak = result["machine"], result["gigabytes_per_second"], result["peak_bytes"]
+    floor = speed["sequential"]
+    lines = [
+        f"{here['cpu']}, {here['cores']} cores; numpy {here['numpy']}, dask {here['dask']}",
+        f"{result['iterations']} iterations × {result['parameters']} parameters, {result['file_bytes'] / 1e9:.1f} GB; "
+        f"medians of {result['repeats']} repeats",
+        f"{'':28}{'GB/s':>8}{'/ sequential':>14}{'/ memory map':>14}{'peak MiB':>10}",
+    ]
+    for name, value in speed.items():
+        verdict = ""
+        if name in STREAMING or name == "streaming, together":
+            slow, large = value < BOUND * floor, peak[name] > MEMORY_BOUND
+            verdict = "  " + ("within the bounds" if not (slow or large) else "BEYOND the bounds")
+        ratios = f"{value / floor:14.2f}{value / speed['memory map']:14.2f}"
+        lines.append(f"{name:28}{value:8.2f}{ratios}{peak[name] / 2**20:10.0f}{verdict}")
+    lines.append(f"bounds of streaming studies: {BOUND} of sequential reading, {MEMORY_BOUND / 2**20:.0f} MiB")
+    return "\n".join(lines)
+
+
+# ---- the trajectory -------------------------------------------------------------------------------------------------
+
+
+def _synthetic(iterations: int, parameters: int) -> xr.Dataset:
+    """Return random walks whose LCA has heavy tails and a fifth of zeros; lazy."""
+    table = Labels(_tensors(parameters))
+    rows, columns = 64, 65_536
+    options = {"dtype": np.float32, "meta": np.empty((0, 0), np.float32)}
+
+    def array(n: int, kind: str) -> da.Array:
+        empty = da.empty((n, parameters), chunks=(rows, columns), dtype=np.float32)
+        return empty.map_blocks(_random_block, kind=kind, **options)
+
+    steps = {"snapshot": np.arange(iterations + 1), "iteration": np.arange(iterations)}
+    coords = table.coords() | {name: ((name,), values) for name, values in steps.items()}
+    return build_dataset(coords, {"theta": array(iterations + 1, "theta"), "lca": array(iterations, "lca")})
+
+
+def _random_block(block: np.ndarray, kind: str, block_info: Any = None) -> np.ndarray:
+    place = block_info[0]["chunk-location"] if block_info else (0, 0)
+    rng = np.random.default_rng([*place, kind == "lca"])
+    values = rng.standard_normal(block.shape, np.float32)
+    if kind == "theta":
+        return values
+    values *= np.float32(1e-6) * values**2
+    values[:, ::5] = 0
+    return values
+
+
+def _tensors(parameters: int) -> tuple[TensorSpec, ...]:
+    """Return some twenty convolutions of growing width, and a last kernel that takes what is left."""
+    specs, left, k = [], parameters, 0
+    share = parameters // 22
+    while left > 2 * share:
+        inputs = max(1, share // (UNITS * TAPS))
+        specs.append(TensorSpec(f"conv{k}.weight", (UNITS, inputs, 3, 3), "kernel", f"conv{k}", "conv2d"))
+        left -= specs[-1].size
+        k += 1
+    specs.append(TensorSpec("fc.weight", (1, left), "kernel", "fc", "linear"))
+    return tuple(specs)
+
+
+# ---- measuring -------------------------------------------------------------------------------------------------------
+
+
+def _measure(ds: xr.Dataset, path: Path, repeats: int) -> dict[str, Any]:
+    contenders: dict[str, tuple[int, Callable[[], object]]] = {
+        "memory map": (path.stat().st_size, lambda: _sum_memory_map(path)),
+        "sequential": (ds["lca"].nbytes, lambda: _read_sequentially(path)),
+    }
+    for name, study in (STREAMING | OTHERS).items():
+        contenders[name] = (ds[BYTES_OF.get(name, "lca")].nbytes, _timed(study, ds))
+    together = [study(ds) for study in STREAMING.values()]
+    contenders["streaming, together"] = (ds["lca"].nbytes + ds["theta"].nbytes, lambda: compute(together, quiet=True))
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    peaks: dict[str, int] = {}
+    for turn in range(repeats + 1):  # the first turn warms the page cache
+        for name, (_, work) in contenders.items():
+            with peak_memory() as peak:
+                began = time.perf_counter()
+                work()
+                taken = time.perf_counter() - began
+            peaks[name] = max(peaks.get(name, 0), peak[0])
+            if turn:
+                seconds[name].append(taken)
+    speed = {name: n / statistics.median(seconds[name]) / 1e9 for name, (n, _) in contenders.items()}
+    return {
+        "machine": {
+            **machine(),
+            "numpy": np.__version__,
+            "dask": dask.__version__,
+        },
+        "iterations": ds.sizes["iteration"],
+        "parameters": ds.sizes["parameter"],
+        "file_bytes": path.stat().st_size,
+        "repeats": repeats,
+        "gigabytes_per_second": speed,
+        "peak_bytes": peaks,
+        "bound": BOUND,
+        "memory_bound": MEMORY_BOUND,
+    }
+
+
+def _timed(study: Study, ds: xr.Dataset) -> Callable[[], object]:
+    return lambda: compute(study(ds), quiet=True)
+
+
+def _sum_memory_map(path: Path) -> float:
+    values = np.memmap(path, np.float32, mode="r", shape=(path.stat().st_size // 4,))
+    step = WINDOW[0] * WINDOW[1]
+    with np.errstate(all="ignore"):  # the file's own tables are no float32
+        return float(sum(values[start : start + step].sum() for start in range(0, values.size, step)))
+
+
+def _read_sequentially(path: Path) -> float:
+    total = 0.0
+    with netCDF4.Dataset(path) as file:
+        variable = file["lca"]
+        variable.set_auto_maskandscale(False)
+        rows, columns = variable.shape
+        for top in range(0, rows, WINDOW[0]):
+            for left in range(0, columns, WINDOW[1]):
+                total += float(variable[top : top + WINDOW[0], left : left + WINDOW[1]].sum())
+    return total

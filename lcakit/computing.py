@@ -1,0 +1,127 @@
+"""Compute several studies in one pass over the data, with a progress bar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dask
+import dask.array as da
+import xarray as xr
+from dask.callbacks import Callback
+
+from lcakit.progress import progress
+
+BAR_AFTER = 1.0  # seconds: shorter work needs no bar
+
+
+def compute(*results: Any, quiet: bool = False) -> Any:
+    """Compute lazy results together: each block of the trajectory is read once, whatever the number of studies.
+
+    Parameters
+    ----------
+    results
+        DataArrays and Datasets, also inside lists and dicts. What is not lazy comes back as it is.
+    quiet
+        No progress bar. With one, it shows tasks done and time left, for work that takes longer than a second.
+
+    Returns
+    -------
+    tuple or one result
+        In memory, in the order given; a single argument comes back without a tuple. On a ``dask.distributed`` client
+        the work runs there.
+
+    Examples
+    --------
+    >>> import lcakit as lk
+    >>> from lcakit.testing import tiny_trajectory
+    >>> ds = tiny_trajectory(chunks=5)
+    >>> helping, layers = lk.compute(lk.noise.fraction_helping(ds), lk.layers.layer_lca(ds), quiet=True)
+    """
+    lazy: dict[str, Any] = {}
+    _each_array(list(results), lambda array: lazy.setdefault(array.name, array))
+    blocks = dict(zip(lazy, _compute(tuple(lazy.values()), quiet), strict=True))
+    done = tuple(_each_array(list(results), lambda array: blocks[array.name]))
+    return done[0] if len(results) == 1 else done
+
+
+def _each_array(value: Any, change: Callable[[da.Array], Any]) -> Any:
+    """Return a result with each of its Dask arrays exchanged.
+
+    As arrays, not as Datasets: Dask loses keys where it optimizes a Dataset with a variable that others are made from.
+    """
+    if isinstance(value, list | tuple):
+        return type(value)(_each_array(item, change) for item in value)
+    if isinstance(value, dict):
+        return {key: _each_array(item, change) for key, item in value.items()}
+    if isinstance(value, da.Array):
+        return change(value)
+    if isinstance(value, xr.DataArray):
+        lazy = {name: c for name, c in value.coords.items() if isinstance(c.data, da.Array)}
+        coords = {name: c.copy(data=change(c.data)) for name, c in lazy.items()}
+        return value.copy(data=_each_array(value.data, change)).assign_coords(coords)
+    if isinstance(value, xr.Dataset):
+        variables = {name: v for name, v in value.variables.items() if isinstance(v.data, da.Array)}
+        return value.assign({name: v.copy(data=change(v.data)) for name, v in variables.items()})
+    return value
+
+
+def _compute(arrays: tuple[da.Array, ...], quiet: bool) -> tuple[Any, ...]:
+    client = _distributed_client()
+    if client is not None:
+        return _compute_on(client, arrays, quiet)
+    if quiet:
+        return tuple(dask.compute(*arrays))
+    with _Bar():
+        return tuple(dask.compute(*arrays))
+
+
+class _Bar(Callback):
+    """Show the tasks of a local Dask scheduler on our progress bar, from the first second on."""
+
+    def __init__(self) -> None:
+        super().__init__(start_state=self._begin, posttask=self._step, finish=self._end)
+        self._bar: Any = None
+        self._total, self._done, self._since = 0, 0, 0.0
+
+    def _begin(self, dsk: Any, state: dict[str, Any]) -> None:
+        self._total = sum(len(state[kind]) for kind in ("ready", "waiting"))
+        self._done, self._since = 0, time.monotonic()
+
+    def _step(self, *_: Any) -> None:
+        self._done += 1
+        if self._bar is None and time.monotonic() - self._since > BAR_AFTER:
+            self._bar = progress(self._total, "computing", unit="task", initial=self._done)
+        elif self._bar is not None:
+            self._bar.update(1)
+
+    def _end(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _distributed_client() -> Any:
+    """Return the client that Dask would use, or None for a scheduler in this process."""
+    if dask.config.get("scheduler", None) in ("threads", "threading", "sync", "synchronous", "single-threaded"):
+        return None
+    try:
+        from distributed import get_client
+    except ImportError:
+        return None
+    try:
+        return get_client()
+    except ValueError:  # says that there is none
+        return None
+
+
+def _compute_on(client: Any, results: tuple[Any, ...], quiet: bool) -> tuple[Any, ...]:
+    from distributed import as_completed, futures_of
+
+    kept = client.persist(results)
+    futures = futures_of(kept)
+    with progress(len(futures), "computing", unit="task", quiet=quiet) as bar:
+        for _ in as_completed(futures):
+            bar.update(1)
+    return tuple(dask.compute(*kept))

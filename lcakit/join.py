@@ -1,0 +1,67 @@
+"""Several runs of one network as one dataset with a leading ``run`` dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit.errors import TrajectoryError
+from lcakit.labels import tensor_shapes
+
+ALIGNMENTS = ("exact", "shortest")
+
+
+def join(runs: Mapping[str, xr.Dataset], align: str = "exact") -> xr.Dataset:
+    """Join opened trajectories by name. Lazy where they are.
+
+    Parameters
+    ----------
+    runs
+        Name to trajectory; the names become the ``run`` coordinate.
+    align
+        ``"exact"``: the runs must have the same iterations. ``"shortest"``: keep the iterations that all have.
+
+    Returns
+    -------
+    Dataset
+        The variables that every run has, each with a leading ``run``; attributes that differ are dropped.
+
+    Raises
+    ------
+    TrajectoryError
+        If the runs have other parameters, iterations or loss units; the message names the first that differs.
+    """
+    if align not in ALIGNMENTS:
+        raise ValueError(f'align must be "exact" or "shortest", got {align!r}')
+    if not runs:
+        raise TrajectoryError("no runs to join: the list is empty")
+    (head, first), *others = runs.items()
+    for name, ds in others:
+        _refuse_other_network(name, ds, head, first)
+        if align == "exact" and not all(np.array_equal(ds[d], first[d]) for d in ("iteration", "snapshot")):
+            raise TrajectoryError(
+                f"{name} has {ds.sizes['iteration']} iterations, {head} has {first.sizes['iteration']}, or at "
+                'other steps. Pass align="shortest" to keep those that all runs have.'
+            )
+    how: Any = "inner" if align == "shortest" else "exact"
+    shared = [name for name in first.data_vars if all(name in ds for ds in runs.values())]
+    return xr.concat(
+        [ds.drop_vars([n for n in ds.data_vars if n not in shared]) for ds in runs.values()],  # ds[shared] drops tables
+        dim=xr.DataArray(list(runs), dims="run", name="run"),
+        join=how,
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        combine_attrs="drop_conflicts",
+    )
+
+
+def _refuse_other_network(name: str, ds: xr.Dataset, head: str, first: xr.Dataset) -> None:
+    if tensor_shapes(ds) != tensor_shapes(first):
+        raise TrajectoryError(f"{name} has other parameters than {head}; open runs of one network together")
+    ours, theirs = ds.attrs.get("loss_unit"), first.attrs.get("loss_unit")
+    if ours != theirs:
+        raise TrajectoryError(f"{name} measures its loss in {ours}, {head} in {theirs}; their LCA cannot be compared")

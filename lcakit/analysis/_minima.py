@@ -9,7 +9,7 @@ import xarray as xr
 
 from lcakit.analysis._fold import fold
 
-TILE = 16_384  # columns at a time, so that the running sums stay in the cache
+TILE = 32_768  # columns at a time, so that the running sums stay in the cache
 FIELDS = ("total", "minimum", "position")
 
 
@@ -42,17 +42,19 @@ def _columns(found: _Minimum) -> np.ndarray:
 
 
 def _summarize(block: np.ndarray) -> _Minimum:
+    """Run over the rows, tile by tile. A later lower sum has the larger count, so a maximum keeps its place."""
     rows = np.moveaxis(block, -2, 0)
     shape = rows.shape[1:]
-    total, minimum, position = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
+    total, minimum, position = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int32)
     for start in range(0, shape[-1], TILE):
         tile = (..., slice(start, start + TILE))
-        for count, row in enumerate(rows[tile], 1):
-            total[tile] += row
-            lower = total[tile] < minimum[tile]
-            np.copyto(minimum[tile], total[tile], where=lower)
-            np.copyto(position[tile], count, where=lower)
-    return _Minimum(len(rows), total, minimum, position)
+        sums, least, place = total[tile], minimum[tile], position[tile]
+        for count, row in enumerate(rows[(slice(None), *tile)], 1):
+            sums += row
+            lower = sums < least
+            np.minimum(sums, least, out=least)
+            np.maximum(place, lower * np.int32(count), out=place)
+    return _Minimum(len(rows), total, minimum, position.astype(np.int64))
 
 
 def _merge(a: _Minimum, b: _Minimum) -> _Minimum:

@@ -177,7 +177,7 @@ def _finish(args: argparse.Namespace) -> None:
 
 
 def _reproduce(args: argparse.Namespace) -> None:
-    from lcakit.studies.reproduce import reproduce, to_markdown
+    from lcakit.studies.reproduce import findings_to_markdown, reproduce, to_markdown
 
     rows = reproduce(
         args.network,
@@ -190,6 +190,7 @@ def _reproduce(args: argparse.Namespace) -> None:
         iterations=args.iterations,
     )
     print(to_markdown(args.network, rows))
+    print(f"\n{findings_to_markdown(args.network, rows)}")
 
 
 def _bench(args: argparse.Namespace) -> None:

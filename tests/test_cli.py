@@ -134,7 +134,10 @@ def test_reproduce_makes_a_table_and_keeps_the_runs(mnist_root, tmp_path, capsys
     arguments = ["reproduce", "mnist-fc", "--out", str(tmp_path), "--optimizers", "sgd", "--seeds", "0"]
     arguments += ["--iterations", "4", "--data-root", str(mnist_root)]
     assert main(arguments) == 0
-    assert "57.79" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "57.79" in out
+    assert "| LCA of fc3, nats | " in out
+    assert "| synchronized peaks of 20, mean over classes |" in out
     written = (tmp_path / "mnist-fc-sgd-0.nc").stat().st_mtime_ns
     assert main(arguments) == 0
     assert (tmp_path / "mnist-fc-sgd-0.nc").stat().st_mtime_ns == written

@@ -14,7 +14,13 @@ def run(code: str, *arguments: str) -> str:
 
 WITHOUT_TORCH = """
 import sys
-sys.modules["torch"] = sys.modules["torchvision"] = None  # importing either now fails
+
+class Absent:  # as where torch is not installed: its entry is not in sys.modules, and importing it fails
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
 """
 
 
@@ -29,6 +35,8 @@ def test_opening_and_analysing_work_without_torch(tmp_path):
         "import lcakit as lk\n"
         "ds = lk.open_trajectory(sys.argv[1])\n"
         "print(float(lk.layers.layer_lca(ds).sum()), lk.validate(ds).ok, lk.account(ds).iterations)\n"
+        "for name in ('tails', 'synchronization', 'correlation', 'specialization', 'fisher', 'runs', 'phase'):\n"
+        "    getattr(lk, name)\n"
         "print(ds.lk.sel(layer=str(ds.layer.values[0])).sizes['parameter'] > 0)"
     )
     out = run(code, str(path))

@@ -239,7 +239,7 @@ def rms_lca(ds: xr.Dataset, by: str | None = "kernel_layer", lca: str = "lca") -
     array = require(ds, lca)
     attrs = array.attrs | {"long_name": "root mean square of LCA"}
     if by == "parameter":
-        squares: xr.DataArray = xr.apply_ufunc(np.square, array, dask="allowed", kwargs={"dtype": np.float64})
+        squares = array.astype(np.float64) ** 2  # in float32 the squares of small numbers are zero
         rms: xr.DataArray = np.sqrt(squares.mean("iteration"))  # type: ignore[assignment]
         return rms.rename("rms_lca").assign_attrs(attrs)
     if by is None:

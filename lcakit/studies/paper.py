@@ -116,3 +116,17 @@ CHECK: dict[Key, Figures] = {
         ("mnist-fc", "adam"): (55.67, None, 2.7e-3, -77.2, 2.36e-6, 0.00200, 12.57, 12.69),
     }.items()
 }
+
+# Figures of single studies: (the paper's, those of the independent implementation); None where there is none.
+FINDINGS: dict[Key, dict[str, tuple[float | None, float | None]]] = {
+    ("mnist-fc", "sgd"): {
+        "zero": (None, 18.6),
+        "synchronized_per_class": (9.4, 8.3),
+        "synchronized_shifted": (0.4, 0.64),
+        "synchronized_all": (12, 8),
+        "excess_kurtosis": (None, 9360),
+        "lca_fc1": (None, -1.61),
+        "lca_fc2": (None, -0.37),
+        "lca_fc3": (None, -0.31),
+    },
+}

@@ -10,10 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from lcakit import store
+from lcakit.analysis import tails
 from lcakit.analysis.account import account
+from lcakit.analysis.layers import layer_lca
+from lcakit.analysis.noise import help_hurt_zero
 from lcakit.analysis.oscillation import iterations_per_crossing, iterations_per_turn
+from lcakit.analysis.synchronization import synchronization_test
+from lcakit.analysis.tails import excess_kurtosis
+from lcakit.computing import compute
 from lcakit.errors import RecordingError, TrajectoryError, unknown
-from lcakit.studies.paper import PAPER, Figures
+from lcakit.studies.paper import FINDINGS, PAPER, Figures
 from lcakit.studies.training import Run, record_run, run_of
 
 COLUMNS = (
@@ -36,9 +42,22 @@ TITLES = (
 )
 
 
+PEAKS = 20
+FINDING_TITLES = {
+    "zero": "zero LCA, % of parameters in the mean iteration",
+    "synchronized_per_class": "synchronized peaks of 20, mean over classes",
+    "synchronized_shifted": "the same, layers shifted against each other",
+    "synchronized_p": "p of that difference",
+    "synchronized_all": "synchronized peaks of 20, all classes together",
+    "excess_kurtosis": "excess kurtosis of LCA, mean over iterations",
+    "weibull_helping": "Weibull shape k of helping LCA",
+    "weibull_hurting": "Weibull shape k of hurting LCA",
+}
+
+
 @dataclass(frozen=True)
 class Row:
-    """One optimizer: the paper's figures, and those of each of our runs by column."""
+    """One optimizer: the paper's figures, and of each of our runs the table's columns and the single findings."""
 
     optimizer: str
     paper: Figures
@@ -70,6 +89,36 @@ def figures(path: str | Path) -> dict[str, float]:
     if missing:
         raise TrajectoryError(f"{path} does not hold what {', '.join(missing)} need; record it anew")
     return {name: float(value) for name, value in wanted.items() if value is not None}
+
+
+def findings(path: str | Path) -> dict[str, float]:
+    """Return the figures of the single studies for one recorded run, by the names of ``FINDING_TITLES``.
+
+    ``lca_NAME`` is the LCA of a layer over the run. Synchronization needs a file with classes.
+    """
+    ds = store.open_trajectory(path)
+    k = min(PEAKS, ds.sizes["iteration"])  # a trial may be shorter
+    outcomes, layers, per_class, together, kurtosis, histogram = compute(
+        help_hurt_zero(ds).mean("iteration"),
+        layer_lca(ds).sum("iteration"),
+        synchronization_test(ds, k=k),
+        synchronization_test(ds, k=k, classes=False),
+        excess_kurtosis(ds)["excess_kurtosis"].mean("iteration"),
+        tails.histogram(ds),
+        quiet=True,
+    )
+    shape = tails.fit_tails(histogram)["shape"].sel(model="weibull")
+    return {
+        "zero": 100 * float(outcomes.sel(outcome="zero")),
+        "synchronized_per_class": float(per_class["observed_mean"]),
+        "synchronized_shifted": float(per_class["baseline_mean"]),
+        "synchronized_p": float(per_class["p"]),
+        "synchronized_all": float(together["observed_mean"]),
+        "excess_kurtosis": float(kurtosis),
+        "weibull_helping": float(shape.sel(outcome="helping")),
+        "weibull_hurting": float(shape.sel(outcome="hurting")),
+        **{f"lca_{name}": float(layers.sel(layer=name)) for name in layers["layer"].values},
+    }
 
 
 def reproduce(
@@ -108,7 +157,7 @@ def reproduce(
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 record_run(run, path, device=device, precision=precision, resume=True)
-            runs.append(figures(path))
+            runs.append(figures(path) | findings(path))
         rows.append(Row(optimizer, PAPER[network, optimizer], runs))
     return rows
 
@@ -138,5 +187,21 @@ def to_markdown(network: str, rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _number(value: float, digits: int = 4) -> str:
+def findings_to_markdown(network: str, rows: Sequence[Row]) -> str:
+    """Return the single findings as Markdown: ours (mean ± sd over seeds) for each optimizer, the paper's beside."""
+    names = [name for name in rows[0].runs[0] if name not in COLUMNS]
+    lines = [f"| {network} | " + " | ".join(row.optimizer for row in rows) + " | paper | independent |"]
+    lines.append("|---" * (len(rows) + 3) + "|")
+    known = {name: pair for row in rows for name, pair in FINDINGS.get((network, row.optimizer), {}).items()}
+    of = [row.optimizer for row in rows if (network, row.optimizer) in FINDINGS]
+    for name in names:
+        title = FINDING_TITLES.get(name, f"LCA of {name.removeprefix('lca_')}, nats")
+        ours = [f"{_number(row.mean(name))} ± {_number(row.sd(name), 2)}" for row in rows]
+        theirs = [_number(value) for value in known.get(name, (None, None))]
+        lines.append(f"| {title} | " + " | ".join([*ours, *theirs]) + " |")
+    note = f"\nPaper and independent figures are of {', '.join(of)}." if of else ""
+    return "\n".join(lines) + note
+
+
+def _number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None or np.isnan(value) else f"{value:.{digits}g}"

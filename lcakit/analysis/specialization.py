@@ -1,0 +1,348 @@
+"""Specialization: which classes a unit learns, and what its weights look at (Fig. S21 and S22 of the LCA paper)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit.analysis._check import require, require_tables
+from lcakit.analysis.aggregate import grouped, unit_group_ids
+from lcakit.analysis.layers import LAYER_GROUPINGS
+from lcakit.errors import TrajectoryError, unknown
+from lcakit.labels import parameter_coord
+from lcakit.select import TAPS, select, select_iterations
+
+IMAGE_DIMS = ("channel", "y", "x")
+
+
+def unit_class_lca(ds: xr.Dataset, lca: str = "lca_unit_class", iterations: slice | int | None = None) -> xr.DataArray:
+    r"""Return the LCA of each unit and class, summed over the run.
+
+    .. math:: S[u, c] = \sum_t A_c[t, u]
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``lca_unit_class`` (iteration, unit, class).
+    lca
+        Name of the variable; ``"lca_unit_class_val"`` for another objective.
+    iterations
+        Labels of the iterations to sum over: a slice (both ends included), one label, or None for all.
+
+    Returns
+    -------
+    DataArray
+        (unit, class), float64, in the unit of the loss. Negative: the unit helps the class. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file was recorded without classes.
+    ValueError
+        For iterations that the run does not have.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> unit_class_lca(tiny_trajectory(), iterations=slice(0, 5)).sizes["unit"]
+    10
+    """
+    array = _by_unit_and_class(ds, lca)
+    if iterations is not None:
+        array = select_iterations(ds, iterations)[lca]
+    out = array.sum("iteration", dtype=np.float64, skipna=False).transpose(..., "unit", "class")
+    return out.rename("lca").assign_attrs(array.attrs | {"long_name": "loss change allocation of units by class"})
+
+
+def _by_unit_and_class(ds: xr.Dataset, lca: str) -> xr.DataArray:
+    array = require(ds, lca)
+    missing = [dim for dim in ("iteration", "unit", "class") if dim not in array.dims]
+    if missing:
+        raise TrajectoryError(
+            f"{lca!r} has dimensions {array.dims}; specialization needs (iteration, unit, class): "
+            "lca_unit_class, or lca_unit_class_… of another objective"
+        )
+    return array
+
+
+def specialization(
+    ds: xr.Dataset,
+    top: Sequence[int] = (1, 2, 3),
+    lca: str = "lca_unit_class",
+    iterations: slice | int | None = None,
+) -> xr.DataArray:
+    r"""Return how much of the help of each unit goes to the few classes that it helps most.
+
+    .. math:: h[u, c] = \max(0, -S[u, c]), \qquad
+              s[u, k] = \sum_{c \in \text{top}_k(u)} h[u, c] \,\Big/\, \sum_c h[u, c]
+
+    with S of :func:`unit_class_lca`. A unit that helps n classes alike has s = k / n.
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``lca_unit_class`` (iteration, unit, class).
+    top
+        Numbers of classes k, each 1 … C.
+    lca, iterations
+        See :func:`unit_class_lca`.
+
+    Returns
+    -------
+    DataArray
+        (unit, top), between 0 and 1; NaN where a unit helps no class. Lazy.
+
+    Raises
+    ------
+    ValueError
+        For a k that is no number of classes of the trajectory.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> float(specialization(tiny_trajectory()).sel(top=3).max())
+    1.0
+    """
+    sums = unit_class_lca(ds, lca, iterations)
+    ks = _tops(top, sums.sizes["class"])
+    out: xr.DataArray = xr.apply_ufunc(
+        _top_shares,
+        sums,
+        kwargs={"top": ks},
+        input_core_dims=[["class"]],
+        output_core_dims=[["top"]],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"output_sizes": {"top": len(ks)}, "allow_rechunk": True},
+    )
+    out = out.assign_coords(top=ks).rename("specialization")
+    return out.assign_attrs(long_name="share of the help that goes to the classes helped most", units="1")
+
+
+def _tops(top: Sequence[int], classes: int) -> list[int]:
+    ks = list(top)
+    if not ks or any(k not in range(1, classes + 1) for k in ks) or len(set(ks)) < len(ks):
+        raise ValueError(
+            f"top must be different numbers of classes, 1 to {classes} (the trajectory has them), got {top!r}"
+        )
+    return [int(k) for k in ks]
+
+
+def _top_shares(sums: np.ndarray, top: list[int]) -> np.ndarray:
+    """Return the shares (…, top) of sums (…, class)."""
+    helped = np.maximum(0, -np.sort(sums, axis=-1))  # sorted: the most negative, so the most helped, first
+    upto = np.cumsum(helped, axis=-1)
+    total = upto[..., -1:]
+    shares = np.full((*sums.shape[:-1], len(top)), np.nan)
+    return np.divide(upto[..., [k - 1 for k in top]], total, out=shares, where=total > 0)
+
+
+def specialized_fraction(
+    ds: xr.Dataset,
+    top: Sequence[int] = (1, 2, 3),
+    threshold: float = 0.8,
+    by: str = "kernel_layer",
+    lca: str = "lca_unit_class",
+    iterations: slice | int | None = None,
+) -> xr.DataArray:
+    r"""Return which fraction of the units of each layer is specialized on k classes.
+
+    .. math:: f[\ell, k] = \#\{u \in \ell : s[u, k] > τ\} \,/\, \#\{u \in \ell : \text{u helps a class}\}
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``lca_unit_class`` (iteration, unit, class).
+    threshold
+        τ, from 0 up to, not including, 1; s is the share of :func:`specialization`.
+    by
+        ``"kernel_layer"``: the units of norm layers (units of their own) count with the kernel they serve;
+        ``"layer"``: each module for itself.
+    top, lca, iterations
+        See :func:`specialization`.
+
+    Returns
+    -------
+    DataArray
+        (layer, top); NaN where no unit of a layer helps anything. Lazy.
+
+    Raises
+    ------
+    ValueError
+        For a threshold out of range, or an unknown grouping.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> specialized_fraction(tiny_trajectory(), by="layer").sel(top=3).values
+    array([1., 1., 1.])
+    """
+    if by not in LAYER_GROUPINGS:
+        raise unknown("grouping into layers", by, LAYER_GROUPINGS)
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold must be a share, 0 or more and less than 1, got {threshold!r}")
+    share = specialization(ds, top, lca, iterations)
+    require_tables(ds)
+    ids, names = unit_group_ids(ds, by)
+    special, acting = (grouped(x.astype(np.int64), "unit", ids, names) for x in (share > threshold, share.notnull()))
+    out = (special / acting.where(acting > 0)).rename({by: "layer"}).transpose(..., "layer", "top")
+    attrs = {"long_name": f"fraction of units with a share above {threshold:g}", "units": "1"}
+    return out.rename("specialized_fraction").assign_attrs(attrs)
+
+
+def class_curves(ds: xr.Dataset, unit: int, layer: str | None = None, lca: str = "lca_unit_class") -> xr.DataArray:
+    r"""Return how one unit changes the loss of each class in the course of training.
+
+    .. math:: C[t, c] = \sum_{s \le t} A_c[s, u]
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``lca_unit_class`` (iteration, unit, class).
+    unit
+        Channel number inside ``layer``; without a layer, a value of the ``unit`` coordinate.
+    layer
+        Name of the layer.
+    lca
+        Name of the variable.
+
+    Returns
+    -------
+    DataArray
+        (iteration, class), float64, in the unit of the loss. Falling: the unit helps the class. Lazy.
+
+    Raises
+    ------
+    ValueError
+        For a unit or layer that does not exist.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> class_curves(tiny_trajectory(), unit=2, layer="fc").dims
+    ('iteration', 'class')
+    """
+    require_tables(ds)
+    array = _by_unit_and_class(_one_unit(ds, unit, layer=layer), lca).isel(unit=0)
+    out = array.transpose(..., "iteration", "class").astype(np.float64).cumsum("iteration", skipna=False)
+    out = out.assign_coords(iteration=array["iteration"]).rename("cumulative_lca")
+    return out.assign_attrs(array.attrs | {"long_name": "cumulative loss change allocation of the unit by class"})
+
+
+def _one_unit(ds: xr.Dataset, unit: int, **names: str | None) -> xr.Dataset:
+    if isinstance(unit, bool) or not isinstance(unit, int | np.integer):
+        raise ValueError(f"unit must be one whole number, got {unit!r}; for several, call this for each")
+    return select(ds, unit=int(unit), **names)  # type: ignore[arg-type]
+
+
+def saliency(
+    ds: xr.Dataset,
+    unit: int,
+    layer: str | None = None,
+    shape: Sequence[int] | None = None,
+    lca: str = "lca",
+    iterations: slice | int | None = None,
+) -> xr.DataArray:
+    r"""Return what a unit learned from each of its inputs, in the shape of the input.
+
+    .. math:: I[j] = -\sum_t A[t, w_{uj}]
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``lca`` (iteration, parameter).
+    unit
+        Channel number inside the layer.
+    layer
+        A layer with a kernel; None: the first one, whose inputs are the pixels.
+    shape
+        Shape of the input of a linear layer, (y, x) or (channel, y, x). None: a square image with one channel or, where
+        the number of inputs is three times a square, with three. Convolution kernels have their own shape.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    iterations
+        As in :func:`unit_class_lca`.
+
+    Returns
+    -------
+    DataArray
+        (y, x) or (channel, y, x) for a linear layer, (in, ky, kx) for a convolution (as many taps as it has), float64,
+        in the unit of the loss. Positive: the weight helped. Lazy.
+
+    Raises
+    ------
+    ValueError
+        For an unknown unit or layer, or a shape that does not fit.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> saliency(tiny_trajectory(), unit=0).sizes
+    Frozen({'in': 2, 'ky': 2, 'kx': 2})
+    >>> saliency(tiny_trajectory(), unit=0, layer="fc", shape=(2, 3)).dims
+    ('y', 'x')
+    """
+    require(ds, lca)
+    require_tables(ds)
+    row = _kernel_row(ds, layer)
+    part = _one_unit(ds, unit, tensor=str(ds["tensor"].values[row]))
+    part = part if iterations is None else select_iterations(part, iterations)
+    weights = require(part, lca).sum("iteration", dtype=np.float64, skipna=False)
+    sizes = _input_sizes(ds, row, weights.sizes["parameter"], shape)
+    whole: Any = weights.chunk(parameter=-1).data if weights.chunks else weights.data
+    image = -whole.reshape((*weights.shape[:-1], *sizes.values()))
+    lead = weights.dims[:-1]
+    coords = {name: c for name, c in weights.coords.items() if set(c.dims) <= set(lead)}
+    attrs = ds[lca].attrs | {"long_name": "saliency: minus the sum of LCA"}
+    return xr.DataArray(image, dims=[*lead, *sizes], coords=coords, name="saliency", attrs=attrs)
+
+
+def _kernel_row(ds: xr.Dataset, layer: str | None) -> int:
+    """Return the row of the tensor table that holds the kernel of a layer."""
+    kernels = ds["tensor_role"].values.astype(str) == "kernel"
+    owners = ds["layer"].values.astype(str)[parameter_coord(ds, "tensor_layer")]
+    if not kernels.any():
+        raise TrajectoryError("no layer of this trajectory has a kernel, so there is nothing to look at inputs with")
+    name = owners[kernels][0] if layer is None else layer
+    rows = np.flatnonzero(kernels & (owners == name))
+    if rows.size == 0:
+        raise unknown("layer with a kernel", layer, dict.fromkeys(owners[kernels]))
+    if rows.size > 1:
+        names = ", ".join(ds["tensor"].values[rows].astype(str))
+        raise ValueError(f"layer {name!r} has several kernels ({names}), so its units have no one image; use ds.lk.sel")
+    return int(rows[0])
+
+
+def _input_sizes(ds: xr.Dataset, row: int, held: int, shape: Sequence[int] | None) -> dict[str, int]:
+    """Return the dimensions of the image: those of a convolution kernel, or those of a linear layer's input."""
+    kernel = tuple(int(n) for n in ds["tensor_shape"].values[row] if n)
+    taps = kernel[2:]
+    transposed = str(ds["layer_kind"].values[ds["tensor_layer"].values[row]]).startswith("convtranspose")
+    expected = held if transposed else math.prod(kernel[1:])  # with groups, a file does not tell
+    if held != expected or held % math.prod(taps):
+        raise ValueError(f"the dataset holds {held} of the {expected} weights of the unit: select less narrowly")
+    if taps:
+        if shape is not None or len(taps) > len(TAPS):
+            raise ValueError(f"a convolution with the kernel {kernel} has a shape of its own; got shape={shape!r}")
+        return {"in": held // math.prod(taps), **dict(zip(TAPS[-len(taps) :], taps, strict=True))}
+    if shape is None:
+        return _square(held)
+    sizes = [int(n) for n in shape]
+    if len(sizes) not in (2, 3) or min(sizes) < 1 or math.prod(sizes) != held:
+        raise ValueError(f"shape must be (y, x) or (channel, y, x) with {held} entries, one an input; got {shape!r}")
+    return dict(zip(IMAGE_DIMS[-len(sizes) :], sizes, strict=True))
+
+
+def _square(inputs: int) -> dict[str, int]:
+    for channels in (1, 3):
+        side = math.isqrt(inputs // channels)
+        if channels * side * side == inputs:
+            sizes = {"channel": channels, "y": side, "x": side}
+            return sizes if channels > 1 else {"y": side, "x": side}
+    raise ValueError(
+        f"the layer has {inputs} inputs, neither a square nor three times one: pass shape=(y, x) or (channel, y, x)"
+    )

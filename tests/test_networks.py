@@ -50,3 +50,46 @@ def test_a_seed_fixes_the_network_and_the_global_generator_is_left_alone():
 def test_unknown_network_names_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown network 'fcc'.*'fc'"):
         build("fcc", (1, 8, 8), 10, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "parameters"),
+    [
+        ("lenet", (1, 28, 28), 808_970),
+        ("allcnn", (3, 32, 32), 1_371_658),
+        ("resnet20", (3, 32, 32), 273_066),
+    ],
+)
+def test_the_papers_sizes(name, shape, parameters):
+    network = build(name, shape, 10, seed=0)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert network(torch.rand(2, *shape)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", ["lenet-small", "resnet8", "resnet8w4", "resnet14w2", "vgg5", "vgg9"])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+def test_small_siblings_run_and_every_parameter_has_a_gradient(name, shape):
+    network = build(name, shape, 7, seed=0)
+    network(torch.rand(4, *shape)).square().sum().backward()
+    for label, parameter in network.named_parameters():
+        assert parameter.grad is not None, label
+        assert torch.isfinite(parameter.grad).all(), label
+
+
+def test_vgg_has_the_papers_layers():
+    layers = [type(m).__name__ for m in build("vgg9", (3, 32, 32), 10, seed=0).children()]
+    assert layers.count("Conv2d") == 6
+    assert layers.count("MaxPool2d") == 4
+    assert layers.count("Linear") == 3
+    assert layers.count("Dropout") == 2
+
+
+@pytest.mark.parametrize("name", ["resnet9", "resnet2", "resnet8w0"])
+def test_impossible_residual_networks(name):
+    with pytest.raises(ValueError, match="resnet20, or resnet8w4"):
+        build(name, (3, 32, 32), 10, seed=0)
+
+
+def test_images_too_small_for_the_pools():
+    with pytest.raises(ValueError, match="8 x 8 are too small for 4 pools"):
+        build("vgg9", (1, 8, 8), 10, seed=0)

@@ -16,7 +16,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.graph_manipulation import bind
 from scipy.stats import ks_2samp
 
 from lcakit.analysis._check import require, require_tables
@@ -197,11 +196,10 @@ def _group_ids(part: xr.Dataset, by: str) -> tuple[np.ndarray, dict[str, Any]]:
 def _correlations(array: xr.DataArray, groupings: list[np.ndarray]) -> list[xr.DataArray]:
     """Return the mean correlation inside the groups (…, group) of each grouping, in two passes over all of them."""
     standard = fold(array.data, _moments, _merge, _mean_and_scale, width=2)
-    again = bind(array.data, standard) if isinstance(array.data, da.Array) else array.data
     edges = np.cumsum([0, *(ids.max() + 1 for ids in groupings)])
     ids = np.stack([edge + ids for edge, ids in zip(edges[:-1], groupings, strict=True)])  # all groups in one row
     dims = array.dims[:-2]
-    sums = xr.DataArray(_group_sums(again, standard, ids), dims=(*dims, "iteration", "group"))
+    sums = xr.DataArray(_group_sums(array.data, standard, ids), dims=(*dims, "iteration", "group"))
     varying = (standard[..., 1, :] != 0).astype(np.float64)  # NaN, where LCA is not finite, stays in
     counts = [reduce_groups(varying, ids, ids.max() + 1) for ids in groupings]
     n = xr.concat([xr.DataArray(count, dims=(*dims, "group")) for count in counts], "group")
@@ -251,20 +249,38 @@ def _group_sums(data: Any, standard: Any, ids: np.ndarray) -> Any:
         return _sum_block(np.asarray(data), standard, ids)
     edges = np.cumsum([0, *data.chunks[-1]])
     present = [np.unique(ids[:, a:b]) for a, b in pairwise(edges)]
-    columns = da.from_array(ids, chunks=(len(ids), data.chunks[-1]))
-    *lead, t, k = range(data.ndim)
-    partial = da.blockwise(
-        _sum_block,
-        (*lead, t, k),
-        *(data, (*lead, t, k)),
-        *(standard, (*lead, data.ndim, k)),
-        *(columns, (data.ndim + 1, k)),
-        adjust_chunks={k: tuple(groups.size for groups in present)},
-        concatenate=True,
+    partial = da.map_blocks(
+        _read_and_sum,
+        da.zeros(data.shape, chunks=data.chunks),  # one number: it brings the places of the blocks, no memory
+        standard[..., :1, :],
+        standard[..., 1:, :],
+        again=_Again(data),
+        ids=ids,
+        chunks=(*data.chunks[:-1], tuple(groups.size for groups in present)),
         dtype=np.float64,
         meta=np.empty((0,) * data.ndim),
     )
     return reduce_groups(partial, np.concatenate(present), ids.max() + 1)
+
+
+class _Again:
+    """A lazy array inside a task: read when the task runs, not before, so that no block waits for the second pass."""
+
+    def __init__(self, data: da.Array) -> None:
+        self.data = data
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return "_Again", self.data.name
+
+    def read(self, place: tuple[slice, ...]) -> np.ndarray:
+        return np.asarray(self.data[place].compute(scheduler="synchronous"))
+
+
+def _read_and_sum(
+    empty: np.ndarray, mean: np.ndarray, scale: np.ndarray, again: _Again, ids: np.ndarray, block_info: Any = None
+) -> np.ndarray:
+    place = tuple(slice(*ends) for ends in block_info[0]["array-location"])
+    return _sum_block(again.read(place), np.concatenate([mean, scale], axis=-2), ids[:, place[-1]])
 
 
 def _sum_block(block: np.ndarray, standard: np.ndarray, ids: np.ndarray) -> np.ndarray:

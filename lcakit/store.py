@@ -16,7 +16,7 @@ import xarray as xr
 from xarray.backends.locks import HDF5_LOCK
 
 from lcakit import accessor as _accessor  # noqa: F401  (registers ds.lk)
-from lcakit import schema, segments
+from lcakit import guard, schema, segments
 from lcakit.errors import LcakitWarning, RecordingError, TrajectoryError
 from lcakit.join import join
 from lcakit.progress import progress
@@ -42,7 +42,7 @@ def allocation_partial(path: Pathlike, name: str | None = None) -> Path:
 # ---- opening ---------------------------------------------------------------------------------------------------
 
 
-def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact") -> xr.Dataset:
+def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact", check: bool = True) -> xr.Dataset:
     """Open a trajectory, or several runs, lazily.
 
     Parameters
@@ -52,6 +52,8 @@ def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact"
         files, which are joined along a ``run`` dimension (:func:`open_runs`).
     align
         For several runs, see :func:`open_runs`.
+    check
+        False opens a file or recording even if its tables contradict each other, to see what is wrong with it.
 
     Returns
     -------
@@ -62,15 +64,16 @@ def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact"
     Raises
     ------
     TrajectoryError
-        If there is no such file, or it is damaged, no trajectory, or of a newer major format version.
+        If there is no such file, or it is damaged, contradicts itself, is no trajectory, or of a newer major format
+        version. Nothing a file declares is believed unchecked (:mod:`lcakit.guard`).
     """
     if not isinstance(path, str | os.PathLike):
         return open_runs(path, align=align)
     pattern, path = os.fspath(path), Path(path)
     if path.is_file():
-        return _open_file(path)
+        return _open_file(path, check)
     if path.is_dir() or partial_path(path).is_dir():
-        return open_partial(partial_path(path))
+        return open_partial(partial_path(path), check=check)
     if glob.has_magic(pattern):
         found = sorted(glob.glob(pattern))
         if not found:
@@ -104,31 +107,37 @@ def _run_name(path: Path) -> str:
     return path.name.removesuffix(".partial").removesuffix(".nc")
 
 
-def _open_file(path: Path) -> xr.Dataset:
-    try:
+def _open_file(path: Path, check: bool = True) -> xr.Dataset:
+    stored = guard.check_file(path)
+    with guard.reading(path):
         ds = xr.open_dataset(path, engine="netcdf4", decode_cf=False)
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        raise TrajectoryError(f"{path}: cannot be read as a netCDF-4 file ({error})") from error
     try:
+        guard.check_declared(ds, stored, str(path))
         out = _checked(ds, str(path))
+        if check:
+            guard.check_tables(out, str(path))
     except TrajectoryError:
         ds.close()
         raise
     chunks = _dask_chunks(out)
-    out = out.assign({str(name): out[name].variable.chunk(chunks) for name in out.data_vars})
+    names = [str(name) for name in out.data_vars]
+    out = out.assign({name: guard.lazily(out[name].variable, chunks, f"{path}, {name!r}") for name in names})
     out.set_close(ds.close)  # xarray does not hand the open file on to what is derived from it
     return out
 
 
 def _checked(ds: xr.Dataset, source: str) -> xr.Dataset:
     """Check the version; load the labels and make coordinates of what the format says are coordinates."""
+    ds = guard.clean_texts(ds, source)
     warning = schema.check_version(ds.attrs, source)
     if warning:
         warnings.warn(warning, LcakitWarning, stacklevel=4)
     for attrs in (ds.attrs, *(ds[name].attrs for name in ds.variables)):
         attrs.pop("coordinates", None)  # xarray's note of the same, kept for readers without a schema
+    ds = guard.clean_tables(ds, source)
     ds = ds.set_coords([name for name in schema.COORDINATES if name in ds.variables])
-    return ds.assign_coords({name: ds[name].variable.load() for name in ds.coords if name not in ds.dims})
+    with guard.reading(source):
+        return ds.assign_coords({name: ds[name].variable.load() for name in ds.coords if name not in ds.dims})
 
 
 def _dask_chunks(ds: xr.Dataset) -> dict[str, int]:
@@ -136,13 +145,13 @@ def _dask_chunks(ds: xr.Dataset) -> dict[str, int]:
     sizes = {str(dim): n for dim, n in ds.sizes.items()}
     steps, columns = schema.CHUNK_ITERATIONS, schema.CHUNK_PARAMETERS
     wide = max(1, DASK_CHUNK_BYTES // (4 * steps * columns)) * columns
-    width = min(wide, sizes.get("parameter", 1))
+    width = max(min(wide, sizes.get("parameter", 1)), sizes.get("unit", 1) * sizes.get("class", 1))
     tall = max(1, DASK_CHUNK_BYTES // (4 * steps * width)) * steps
     chunks = {dim: sizes[dim] for dim in sizes}
     return chunks | {d: n for d, n in (("parameter", wide), ("iteration", tall), ("snapshot", tall)) if d in sizes}
 
 
-def open_partial(directory: Path) -> xr.Dataset:
+def open_partial(directory: Path, *, check: bool = True) -> xr.Dataset:
     """Open the segments of an unfinished recording as one lazy dataset.
 
     Raises
@@ -150,13 +159,32 @@ def open_partial(directory: Path) -> xr.Dataset:
     TrajectoryError
         If no segment is finished yet, or one is missing or damaged.
     """
-    header = _checked(segments.read_header(directory), str(directory))
-    paths = segments.segment_paths(directory)
+    header = _checked(_read_header(directory), str(directory))
+    with guard.reading(directory):
+        paths = segments.segment_paths(directory)
     if not paths:
         raise TrajectoryError(
             f"{directory}: the recording stopped before its first segment was finished; nothing is in it"
         )
+    for path in paths:
+        guard.check_segment(path, header.sizes)
     parts = [segments.open_segment(path) for path in paths]
+    with guard.reading(directory):
+        ds = _from_segments(header, parts)
+    if check:
+        guard.check_tables(ds, str(directory))
+    return ds
+
+
+def _read_header(directory: Path) -> xr.Dataset:
+    path = directory / segments.HEADER
+    stored = guard.check_file(path) if path.exists() else {}
+    header = segments.read_header(directory)
+    guard.check_declared(header, stored, str(path))
+    return header
+
+
+def _from_segments(header: xr.Dataset, parts: list[dict[str, segments.StoredArray]]) -> xr.Dataset:
     names = list(dict.fromkeys(name for part in parts for name in part))
     arrays = {name: _joined([part[name] for part in parts if name in part]) for name in names}
     coords: dict[str, Any] = {str(name): header[name].variable for name in header.coords}

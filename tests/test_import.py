@@ -52,3 +52,4 @@ def test_every_public_name_is_there():
     for name in lk.__all__:
         assert getattr(lk, name) is not None
     assert callable(lk.validate)
+    assert callable(lk.specialization.class_share)  # the room, not a function of its name

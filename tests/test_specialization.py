@@ -10,7 +10,7 @@ import lcakit as lk
 from lcakit.analysis.specialization import (
     class_curves,
     saliency,
-    specialization,
+    class_share,
     specialized_fraction,
     unit_class_lca,
 )
@@ -50,7 +50,7 @@ def test_sums_and_shares_against_a_loop(chunks, seed, ends):
     wanted = None if ends is None else slice(min(ends), max(ends))
     with nothing_computed():
         sums = unit_class_lca(rechunked(ds, chunks), iterations=wanted)
-        shares = specialization(rechunked(ds, chunks), [3, 1], iterations=wanted)
+        shares = class_share(rechunked(ds, chunks), [3, 1], iterations=wanted)
     assert is_lazy(sums) == is_lazy(shares) == (chunks is not None)
     assert sums.dims == ("unit", "class")
     assert sums.dtype == np.float64
@@ -80,7 +80,7 @@ def test_shares_in_closed_form(chunks):
         ]
     )
     ds = ds if chunks is None else ds.chunk(chunks)
-    got = specialization(ds)
+    got = class_share(ds)
     expected = [[0.25, 0.5, 0.75], [1, 1, 1], [0.6, 0.9, 1], [np.nan] * 3]
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
@@ -225,7 +225,7 @@ def test_another_objective_and_attributes():
         (unit_class_lca(ds, name), -unit_class_lca(ds), "nats"),
         (class_curves(ds, 0, lca=name), -class_curves(ds, 0), "nats"),
         (saliency(ds, 0, lca="lca_val"), -saliency(ds, 0), "nats"),
-        (specialization(ds, lca=name), specialization(ds.assign(lca_unit_class=-ds["lca_unit_class"])), "1"),
+        (class_share(ds, lca=name), class_share(ds.assign(lca_unit_class=-ds["lca_unit_class"])), "1"),
     ]
     for got, expected, units in pairs:
         np.testing.assert_array_equal(got, expected)
@@ -241,7 +241,7 @@ def test_nan_is_not_taken_for_nothing():
     assert np.isnan(unit_class_lca(ds)[2, 0])
     assert np.isnan(class_curves(ds, 2)[1:, 0]).all()
     assert np.isnan(saliency(ds, 0)[0, 0, 0])
-    assert np.isnan(specialization(ds)[2]).all()
+    assert np.isnan(class_share(ds)[2]).all()
 
 
 @pytest.mark.parametrize(
@@ -263,10 +263,10 @@ def test_variables_without_units_are_refused(name):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda ds: specialization(ds, (1, 4)), "1 to 3 .*got \\(1, 4\\)"),
-        (lambda ds: specialization(ds, (0,)), "1 to 3"),
-        (lambda ds: specialization(ds, ()), "1 to 3"),
-        (lambda ds: specialization(ds, (2, 2)), "different"),
+        (lambda ds: class_share(ds, (1, 4)), "1 to 3 .*got \\(1, 4\\)"),
+        (lambda ds: class_share(ds, (0,)), "1 to 3"),
+        (lambda ds: class_share(ds, ()), "1 to 3"),
+        (lambda ds: class_share(ds, (2, 2)), "different"),
         (lambda ds: specialized_fraction(ds, threshold=1.0), "less than 1"),
         (lambda ds: specialized_fraction(ds, threshold=np.nan), "less than 1"),
         (lambda ds: specialized_fraction(ds, by="tensor"), "kernel_layer"),

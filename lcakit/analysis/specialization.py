@@ -69,7 +69,7 @@ def _by_unit_and_class(ds: xr.Dataset, lca: str) -> xr.DataArray:
     return array
 
 
-def specialization(
+def class_share(
     ds: xr.Dataset,
     top: Sequence[int] = (1, 2, 3),
     lca: str = "lca_unit_class",
@@ -104,7 +104,7 @@ def specialization(
     Examples
     --------
     >>> from lcakit.testing import tiny_trajectory
-    >>> float(specialization(tiny_trajectory()).sel(top=3).max())
+    >>> float(class_share(tiny_trajectory()).sel(top=3).max())
     1.0
     """
     sums = unit_class_lca(ds, lca, iterations)
@@ -158,12 +158,12 @@ def specialized_fraction(
     ds
         Trajectory with ``lca_unit_class`` (iteration, unit, class).
     threshold
-        τ, from 0 up to, not including, 1; s is the share of :func:`specialization`.
+        τ, from 0 up to, not including, 1; s is the share of :func:`class_share`.
     by
         ``"kernel_layer"``: the units of norm layers (units of their own) count with the kernel they serve;
         ``"layer"``: each module for itself.
     top, lca, iterations
-        See :func:`specialization`.
+        See :func:`class_share`.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def specialized_fraction(
         raise unknown("grouping into layers", by, LAYER_GROUPINGS)
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold must be a share, 0 or more and less than 1, got {threshold!r}")
-    share = specialization(ds, top, lca, iterations)
+    share = class_share(ds, top, lca, iterations)
     require_tables(ds)
     ids, names = unit_group_ids(ds, by)
     special, acting = (grouped(x.astype(np.int64), "unit", ids, names) for x in (share > threshold, share.notnull()))

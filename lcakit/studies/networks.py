@@ -184,7 +184,8 @@ class ResNet(nn.Module):
         """Return logits (N, classes) of images (N, C, H, W)."""
         x = torch.relu(self.norm(self.conv(x)))
         x = self.stage3(self.stage2(self.stage1(x)))
-        return self.fc(x.mean(dim=(2, 3)))
+        out: torch.Tensor = self.fc(x.mean(dim=(2, 3)))
+        return out
 
 
 def resnet(data_shape: Shape, n_classes: int, blocks: int = 3, width: int = 16) -> nn.Module:

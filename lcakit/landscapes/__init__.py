@@ -1,0 +1,19 @@
+"""Toy landscapes with known answers, to hold the studies against.
+
+``lcakit.landscapes.nqm`` is the noisy quadratic model, ``lcakit.landscapes.wedges`` the n-wedges model. Closed forms and
+simulations need NumPy and SciPy only; what trains and records with torch is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+_ROOMS = ("nqm", "wedges")
+__all__ = [*_ROOMS]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'lcakit.landscapes' has no attribute {name!r}")
+    return importlib.import_module(f"lcakit.landscapes.{name}")

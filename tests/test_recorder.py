@@ -130,6 +130,29 @@ def test_data_parallel_wrapper_and_amp_scaler(tmp_path):
     np.testing.assert_array_equal(ds["theta"][-1], flat(model.module))
 
 
+class Clipped(torch.optim.SGD):
+    """Steps as SGD does, and clips the weights afterwards: torch runs its step hooks in both steps."""
+
+    def step(self, closure=None):
+        loss = super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.clamp_(-0.1, 0.1)
+        return loss
+
+
+def test_a_step_that_calls_the_step_of_its_base_class_is_one_iteration(tmp_path):
+    model, (x, y) = dense(), examples()
+    torch.optim.SGD(model.parameters(), lr=0.1)  # from now on SGD.step has torch's hooks itself
+    opt = Clipped(model.parameters(), lr=0.1)
+    snapshots = [flat(model)]
+    with lk.Recorder(tmp_path / "run.nc", lk.Objective(model, (x, y)), opt, quiet=True):
+        train(model, opt, x, y, 5, each=lambda _: snapshots.append(flat(model)))
+    ds = lk.open_trajectory(tmp_path / "run.nc")
+    assert ds.sizes["iteration"] == 5
+    np.testing.assert_array_equal(ds["theta"], np.stack(snapshots))
+
+
 def test_several_optimizers_make_one_iteration(tmp_path):
     model, (x, y) = dense(), examples()
     first = torch.optim.SGD(model[0].parameters(), lr=0.1)

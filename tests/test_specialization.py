@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 import lcakit as lk
 from lcakit.analysis.specialization import (
     class_curves,
-    saliency,
     class_share,
+    saliency,
     specialized_fraction,
     unit_class_lca,
 )
@@ -204,7 +204,7 @@ def test_runs_are_treated_one_by_one(chunks):
     ds = rechunked(two_runs(*runs), chunks)
     studies = {
         unit_class_lca: ("run", "unit", "class"),
-        specialization: ("run", "unit", "top"),
+        class_share: ("run", "unit", "top"),
         specialized_fraction: ("run", "layer", "top"),
         lambda ds: class_curves(ds, 1, "fc"): ("run", "iteration", "class"),
         lambda ds: saliency(ds, 1): ("run", "in", "ky", "kx"),
@@ -245,7 +245,7 @@ def test_nan_is_not_taken_for_nothing():
 
 
 @pytest.mark.parametrize(
-    "study", [unit_class_lca, specialization, specialized_fraction, lambda ds: class_curves(ds, 0)]
+    "study", [unit_class_lca, class_share, specialized_fraction, lambda ds: class_curves(ds, 0)]
 )
 def test_a_file_without_classes_names_the_option(study):
     with pytest.raises(lk.TrajectoryError, match='classes="unit"'):
@@ -255,7 +255,7 @@ def test_a_file_without_classes_names_the_option(study):
 @pytest.mark.parametrize("name", ["lca", "lca_class"])
 def test_variables_without_units_are_refused(name):
     ds = tiny_trajectory(3, class_parameters=True)
-    for study in (unit_class_lca, specialization, lambda ds, lca: class_curves(ds, 0, lca=lca)):
+    for study in (unit_class_lca, class_share, lambda ds, lca: class_curves(ds, 0, lca=lca)):
         with pytest.raises(lk.TrajectoryError, match="iteration, unit, class"):
             study(ds, lca=name)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 import torch
@@ -49,3 +51,18 @@ def checked_optimizers(given: Any, model: nn.Module) -> list[torch.optim.Optimiz
                 "it. Build both from the same model."
             )
     return found
+
+
+def is_inner_step(optimizer: torch.optim.Optimizer) -> bool:
+    """Say, from a step hook, whether the step that ends is only a part of another step of the same optimizer.
+
+    A subclass whose ``step`` calls ``super().step()`` runs torch's hooks once for each of the two.
+    """
+    wrapper = torch.optim.Optimizer.profile_hook_step.__code__.co_consts
+    frame: FrameType | None = sys._getframe()
+    running = 0
+    while frame is not None:
+        if frame.f_code in wrapper and frame.f_locals.get("args", (None,))[0] is optimizer:
+            running += 1
+        frame = frame.f_back
+    return running > 1

@@ -21,7 +21,7 @@ from lcakit.errors import DivergedError, RecordingError, unknown
 from lcakit.record import loopstate
 from lcakit.record.allocate import Allocator, Rule, allocate, objective_attrs, refuse_other_settings
 from lcakit.record.describe import unwrap
-from lcakit.record.loop import checked_optimizers, checked_state
+from lcakit.record.loop import checked_optimizers, checked_state, is_inner_step
 from lcakit.record.objective import Objective
 
 MODES = ("online", "later")
@@ -223,6 +223,8 @@ class Recorder:
             self._hooks.append(optimizer.register_step_post_hook(self._after_step))
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if is_inner_step(optimizer):
+            return
         if not self._stepped:
             self._rate = float(optimizer.param_groups[0].get("lr", float("nan")))
         if optimizer in self._optimizers:

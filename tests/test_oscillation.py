@@ -63,9 +63,12 @@ def test_movement_smaller_than_a_float32_spacing_of_the_weight_still_counts():
     assert weight_turns(dataset(values)).item() == 2
 
 
-def test_long_series_merge_in_a_tree(rng):
-    values = rng.normal(size=(400, 3)).astype(np.float32)
-    ds = dataset(values).chunk(snapshot=7)
+@pytest.mark.parametrize("chunk", [7, 600])
+def test_long_series_merge_in_a_tree(rng, chunk):
+    values = rng.normal(size=(700, 3)).astype(np.float32)
+    values[::2] = np.abs(values[::2])
+    values[1::2] = -np.abs(values[1::2])  # more changes in a block than a byte counts
+    ds = dataset(values).chunk(snapshot=chunk)
     assert gradient_crossings(ds).values.tolist() == [slow_changes(column) for column in values.T]
     assert weight_turns(ds).values.tolist() == [slow_changes(c) for c in np.diff(values.astype(float), axis=0).T]
 

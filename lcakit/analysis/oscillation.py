@@ -197,18 +197,26 @@ def _movement_signs(block: np.ndarray) -> _Signs:
 
 
 def _scan(masks: Masks, shape: tuple[int, ...]) -> _Signs:
-    """Run over (positive, negative) masks in order. Booleans: several times faster than signs."""
-    count = np.zeros(shape, np.int32)
+    """Run over (positive, negative) masks in order. Booleans, and bytes to count: several times faster than signs."""
+    count, bytes_ = np.zeros(shape, np.int64), np.zeros(shape, np.uint8)
     first = np.zeros(shape, np.int8)
     was_up, was_down = np.zeros(shape, bool), np.zeros(shape, bool)
     unseen = True
-    for up, down in masks:
+    for row, (up, down) in enumerate(masks, 1):
         if unseen:
             first = np.where(first == 0, _sign(up, down), first)
             unseen = not first.all()
-        count += (up & was_down) | (down & was_up)
-        was_up, was_down = up | (was_up & ~down), down | (was_down & ~up)
-    return _Signs(count.astype(np.int64), first, _sign(was_up, was_down))
+        changes = up & was_down
+        changes |= down & was_up
+        bytes_ += changes.view(np.uint8)
+        if row % 255 == 0:
+            count += bytes_
+            bytes_[:] = 0
+        was_up &= ~down
+        was_up |= up
+        was_down &= ~up
+        was_down |= down
+    return _Signs(count + bytes_, first, _sign(was_up, was_down))
 
 
 def _sign(up: np.ndarray, down: np.ndarray) -> np.ndarray:

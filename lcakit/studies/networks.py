@@ -163,6 +163,11 @@ class _Block(nn.Module):
         return torch.relu(self.norm2(self.conv2(out)) + self.shortcut(x))
 
 
+def _stage(inputs: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    first = _Block(inputs, channels, stride)
+    return nn.Sequential(first, *(_Block(channels, channels, 1) for _ in range(blocks - 1)))
+
+
 class ResNet(nn.Module):
     """Residual network for small images: a convolution, three stages of blocks, global average, a dense layer."""
 
@@ -170,15 +175,10 @@ class ResNet(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(data_shape[0], width, 3, padding=1)
         self.norm = nn.BatchNorm2d(width)
-        inputs = width
-        for stage in range(3):
-            channels = width << stage
-            parts = [
-                _Block(inputs if k == 0 else channels, channels, 2 if stage and not k else 1) for k in range(blocks)
-            ]
-            self.add_module(f"stage{stage + 1}", nn.Sequential(*parts))
-            inputs = channels
-        self.fc = nn.Linear(inputs, n_classes)
+        self.stage1 = _stage(width, width, blocks, stride=1)
+        self.stage2 = _stage(width, 2 * width, blocks, stride=2)
+        self.stage3 = _stage(2 * width, 4 * width, blocks, stride=2)
+        self.fc = nn.Linear(4 * width, n_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits (N, classes) of images (N, C, H, W)."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lcakit import __version__
+from lcakit import __version__, cli_files
 from lcakit.bench import BENCHMARKS
-from lcakit.errors import LcakitError, TrajectoryError
-
-SOUND, UNSOUND, UNREADABLE = 0, 1, 2
+from lcakit.cli_files import UNREADABLE
+from lcakit.errors import LcakitError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +45,7 @@ def _demo(args: argparse.Namespace) -> None:
     record_run(Run("digits-fc", "sgd"), path, overwrite=True)
     print(account(open_trajectory(path)).to_text(explain=True))
     print(f"\nThe trajectory is in {path}. Look at it again:\n")
-    print(f"  lcakit info {path}\n  lcakit validate {path}")
+    print(f"  lcakit info {path}\n  lcakit account {path}\n  lcakit validate {path}")
     print(f'  python -c "import lcakit as lk; print(lk.layers.layer_lca(lk.open_trajectory({str(path)!r})).compute())"')
 
 
@@ -103,47 +101,6 @@ def _allocate(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
     )
     print(args.out or args.file)
-
-
-def _info(args: argparse.Namespace) -> None:
-    from lcakit.analysis.account import account
-    from lcakit.store import open_trajectory
-
-    ds = open_trajectory(args.file)
-    numbers = account(ds, args.objective)
-    if args.json:
-        print(json.dumps({"attributes": _plain(ds.attrs), "account": dataclasses.asdict(numbers)}, indent=2))
-        return
-    for name in ("creator", "created_at", "data_fingerprint", "model_fingerprint"):
-        print(f"{name:17} {str(ds.attrs.get(name, 'not stated'))[:40]}")
-    print(f"{'objective':17} {_objective_line(ds.attrs)}")
-    if ds.attrs.get("partial"):
-        print("this recording is not finished: lcakit finish, or record with --resume")
-    print(f"\n{numbers.to_text()}")
-
-
-def _plain(attrs: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.item() if hasattr(value, "item") else value for name, value in attrs.items()}
-
-
-def _objective_line(attrs: dict[str, Any]) -> str:
-    says = {name: attrs.get(name, "?") for name in ("loss_name", "n_examples", "rule", "tolerance", "precision")}
-    text = "mean {loss_name} over {n_examples} examples; rule {rule}, tolerance {tolerance}, {precision}".format(**says)
-    if attrs.get("norm_mode", "none") != "none":
-        text += f"; batch statistics of {attrs.get('evaluation_batch_size')} examples"
-    return text
-
-
-def _validate(args: argparse.Namespace) -> int:
-    from lcakit.validation import validate
-
-    try:
-        report = validate(args.file)
-    except TrajectoryError as error:
-        print(f"lcakit: {error}", file=sys.stderr)
-        return UNREADABLE
-    print(json.dumps(report.to_dict(), indent=2) if args.json else report.to_text())
-    return SOUND if report.ok else UNSOUND
 
 
 def _estimate(args: argparse.Namespace) -> None:
@@ -246,14 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     _rule_options(allocate)
     allocate.add_argument("--overwrite", action="store_true", help="replace allocations that are there")
 
-    info = _command(commands, "info", _info, "print the account of a file: loss, LCA, errors, layers")
-    info.add_argument("file", metavar="FILE")
-    info.add_argument("--objective", metavar="NAME", help="another objective in the file, such as val")
-    info.add_argument("--json", action="store_true", help="as JSON")
-
-    validate = _command(commands, "validate", _validate, "check a file (exit 0 sound, 1 unsound, 2 unreadable)")
-    validate.add_argument("file", metavar="FILE")
-    validate.add_argument("--json", action="store_true", help="as JSON")
+    cli_files.add(lambda name, run, text: _command(commands, name, run, text))
 
     estimate = _command(commands, "estimate", _estimate, "say size and time of a recording before it runs")
     _training_options(estimate)

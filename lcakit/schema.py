@@ -16,7 +16,8 @@ Iteration ``t`` is the move from snapshot ``t`` to snapshot ``t+1``. Any data va
 suffix (``lca_val``): the same quantity of another objective along the same trajectory.
 
 Chunks are about 64 iterations × 16 384 parameters, because both directions are read: sums over parameters for
-each iteration, and the series of one parameter.
+each iteration, and the series of one parameter. A file may hold a variable with its dimensions in another order, since
+readers go by names: compact copies (:mod:`lcakit.sharing`) have time last, in chunks of about 256 × 1 024.
 """
 
 from __future__ import annotations
@@ -165,13 +166,17 @@ def creator() -> str:
     return f"lcakit {__version__}"
 
 
+def now() -> str:
+    """Return the time as it stands in files."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
 def stamp(ds: xr.Dataset, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
     """Return ``ds`` with the root attributes of the format and ``long_name``/``units`` on every known variable."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     defaults = {
         "Conventions": CONVENTIONS,
         "schema_version": SCHEMA_VERSION,
-        "created_at": now,
+        "created_at": now(),
         "creator": creator(),
         "loss_unit": "nats",
         "sign_convention": SIGN_CONVENTION,

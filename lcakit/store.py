@@ -16,14 +16,16 @@ import xarray as xr
 from xarray.backends.locks import HDF5_LOCK
 
 from lcakit import accessor as _accessor  # noqa: F401  (registers ds.lk)
-from lcakit import guard, schema, segments
+from lcakit import guard, remote, schema, segments
+from lcakit.blocks import dask_chunks, in_order
 from lcakit.errors import LcakitWarning, RecordingError, TrajectoryError
 from lcakit.join import join
+from lcakit.packages import package
 from lcakit.progress import progress
 
-DASK_CHUNK_BYTES = 64 * 2**20
 WINDOW_BYTES = 64 * 2**20
 COMPRESSIONS = (None, "zlib")
+STATES = ("partial", "all_chunks_written")  # attributes that say how something is stored, not what
 Pathlike = str | os.PathLike[str]
 
 
@@ -48,8 +50,10 @@ def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact"
     Parameters
     ----------
     path
-        A file ``run.nc``; an unfinished recording (``run.nc`` or ``run.nc.partial``); a glob pattern or a list of
-        files, which are joined along a ``run`` dimension (:func:`open_runs`).
+        A file ``run.nc``; an unfinished recording (``run.nc`` or ``run.nc.partial``); a Zarr store of the same layout
+        (``run.zarr``); the URL of a file or store (``https://``, ``s3://``, ``gs://``, …), read in place where the
+        server sends parts of files; a glob pattern or a list of files, which are joined along a ``run`` dimension
+        (:func:`open_runs`).
     align
         For several runs, see :func:`open_runs`.
     check
@@ -70,8 +74,12 @@ def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact"
     if not isinstance(path, str | os.PathLike):
         return open_runs(path, align=align)
     pattern, path = os.fspath(path), Path(path)
+    if remote.is_url(pattern):
+        return _open_url(pattern, check)
     if path.is_file():
         return _open_file(path, check)
+    if is_zarr(path):
+        return _open_zarr(str(path), check)
     if path.is_dir() or partial_path(path).is_dir():
         return open_partial(partial_path(path), check=check)
     if glob.has_magic(pattern):
@@ -95,33 +103,74 @@ def open_runs(paths: Iterable[Pathlike], *, align: str = "exact") -> xr.Dataset:
     TrajectoryError
         If the runs have other parameters, variables or iterations; the message names the first that differs.
     """
-    files = [Path(p) for p in paths]
+    files = [os.fspath(p) for p in paths]
     if not files:
         raise TrajectoryError("no runs to open: the list of files is empty")
     names = [_run_name(f) for f in files]
-    names = names if len(set(names)) == len(names) else [str(f) for f in files]
+    names = names if len(set(names)) == len(names) else files
     return join({name: open_trajectory(f) for name, f in zip(names, files, strict=True)}, align)
 
 
-def _run_name(path: Path) -> str:
-    return path.name.removesuffix(".partial").removesuffix(".nc")
+def _run_name(path: str) -> str:
+    name = remote.url_name(path) if remote.is_url(path) else Path(path).name
+    return name.removesuffix(".partial").removesuffix(".nc").removesuffix(".zarr")
 
 
-def _open_file(path: Path, check: bool = True) -> xr.Dataset:
-    stored = guard.check_file(path)
-    with guard.reading(path):
+def _open_file(path: Path, check: bool = True, source: str = "") -> xr.Dataset:
+    source = source or str(path)
+    with path.open("rb") as handle:
+        stored = guard.check_file(source, handle)
+    with guard.reading(source):
         ds = xr.open_dataset(path, engine="netcdf4", decode_cf=False)
+    return _trajectory(ds, source, check, stored)
+
+
+def _open_url(url: str, check: bool) -> xr.Dataset:
+    path = remote.local_path(url)
+    if path is not None:
+        return open_trajectory(path, check=check)
+    if url.rstrip("/").endswith(".zarr"):
+        return _open_zarr(url, check)
+    file = remote.RangeFile(url)
+    if not file.in_parts:
+        return _open_file(remote.downloaded(url), check, source=url)
+    package("h5netcdf", "reading a file behind a URL")
+    stored = guard.check_file(url, file)  # type: ignore[arg-type]
+    file.seal()
+    with guard.reading(url):
+        ds = xr.open_dataset(file, engine="h5netcdf", decode_cf=False)
+    return _trajectory(ds, url, check, stored)
+
+
+def is_zarr(path: Path) -> bool:
+    """Say whether a folder is a Zarr store."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup"))
+
+
+def _open_zarr(source: str, check: bool) -> xr.Dataset:
+    package("zarr", "reading a Zarr store")
+    from lcakit import zarrstore
+
+    with guard.reading(source):
+        ds = zarrstore.open_raw(source)
+    return _trajectory(ds, source, check)
+
+
+def _trajectory(ds: xr.Dataset, source: str, check: bool, stored: Any = None) -> xr.Dataset:
+    """Check an opened file, load its labels, and put its data into Dask chunks, with dimensions in their order."""
     try:
-        guard.check_declared(ds, stored, str(path))
-        out = _checked(ds, str(path))
+        if stored is not None:
+            guard.check_declared(ds, stored, source)
+        out = _checked(ds, source)
         if check:
-            guard.check_tables(out, str(path))
+            guard.check_tables(out, source)
     except TrajectoryError:
         ds.close()
         raise
-    chunks = _dask_chunks(out)
+    chunks = dask_chunks(out)
     names = [str(name) for name in out.data_vars]
-    out = out.assign({name: guard.lazily(out[name].variable, chunks, f"{path}, {name!r}") for name in names})
+    ordered = {name: in_order(name, out[name].variable) for name in names}
+    out = out.assign({name: guard.lazily(ordered[name], chunks, f"{source}, {name!r}") for name in names})
     out.set_close(ds.close)  # xarray does not hand the open file on to what is derived from it
     return out
 
@@ -138,17 +187,6 @@ def _checked(ds: xr.Dataset, source: str) -> xr.Dataset:
     ds = ds.set_coords([name for name in schema.COORDINATES if name in ds.variables])
     with guard.reading(source):
         return ds.assign_coords({name: ds[name].variable.load() for name in ds.coords if name not in ds.dims})
-
-
-def _dask_chunks(ds: xr.Dataset) -> dict[str, int]:
-    """Return Dask chunk sizes: multiples of the file's chunks, about 64 MB for a per-parameter variable."""
-    sizes = {str(dim): n for dim, n in ds.sizes.items()}
-    steps, columns = schema.CHUNK_ITERATIONS, schema.CHUNK_PARAMETERS
-    wide = max(1, DASK_CHUNK_BYTES // (4 * steps * columns)) * columns
-    width = max(min(wide, sizes.get("parameter", 1)), sizes.get("unit", 1) * sizes.get("class", 1))
-    tall = max(1, DASK_CHUNK_BYTES // (4 * steps * width)) * steps
-    chunks = {dim: sizes[dim] for dim in sizes}
-    return chunks | {d: n for d, n in (("parameter", wide), ("iteration", tall), ("snapshot", tall)) if d in sizes}
 
 
 def open_partial(directory: Path, *, check: bool = True) -> xr.Dataset:
@@ -179,7 +217,8 @@ def open_partial(directory: Path, *, check: bool = True) -> xr.Dataset:
 def _read_header(directory: Path) -> xr.Dataset:
     path = directory / segments.HEADER
     stored = guard.check_file(path) if path.exists() else {}
-    header = segments.read_header(directory)
+    with guard.reading(path):
+        header = segments.read_header(directory)
     guard.check_declared(header, stored, str(path))
     return header
 
@@ -228,6 +267,8 @@ def save(
 
     Parameters
     ----------
+    path
+        A name that ends in ``.zarr`` makes a Zarr store of the same layout (needs ``lcakit[share]``).
     compression
         None (fast to read and write), or ``"zlib"``: about 1.2-1.7 times smaller, several times slower.
 
@@ -246,10 +287,13 @@ def save(
     schema.check_version(ds.attrs, "the dataset to save")
     large = [str(name) for name in ds.data_vars if ds[name].ndim > 1]
     small = ds.drop_vars(large).load()
-    small.attrs = {k: v for k, v in ds.attrs.items() if k != "partial"}
+    small.attrs = {k: v for k, v in ds.attrs.items() if k not in STATES}
     total = sum(ds[name].nbytes for name in large)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".zarr":
+            _save_zarr(ds, small, path, compression, quiet)
+            return path
         with segments.written_whole(path) as temporary:
             encoding = {name: {"_FillValue": None} for name in small.variables}
             small.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
@@ -267,6 +311,15 @@ def save(
     return path
 
 
+def _save_zarr(ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None, quiet: bool) -> None:
+    package("zarr", "writing a Zarr store")
+    from lcakit import zarrstore
+
+    if path.exists() and not is_zarr(path):
+        raise RecordingError(f"{path} is there and no Zarr store, so it is not replaced. Choose another name.")
+    zarrstore.write(ds, small, path, _windows, compression, quiet)
+
+
 def _create(path: Path, ds: xr.Dataset, names: list[str], compression: str | None) -> None:
     with HDF5_LOCK, netCDF4.Dataset(path, "a") as file:
         file.set_fill_off()
@@ -278,7 +331,9 @@ def _create(path: Path, ds: xr.Dataset, names: list[str], compression: str | Non
             options: dict[str, Any] = {"compression": "zlib", "complevel": 1, "shuffle": True} if compression else {}
             dims = tuple(map(str, array.dims))
             chunk = schema.chunk_sizes(dims, {str(k): v for k, v in ds.sizes.items()})
-            variable = file.createVariable(name, array.dtype, dims, chunksizes=chunk, fill_value=False, **options)
+            variable = file.createVariable(
+                name, array.dtype.newbyteorder("="), dims, chunksizes=chunk, fill_value=False, **options
+            )
             coords = " ".join(str(c) for c in array.coords if c not in array.dims)
             variable.setncatts(array.attrs | ({"coordinates": coords} if coords else {}))
 

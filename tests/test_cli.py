@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 import lcakit as lk
 from lcakit.cli import main
@@ -31,12 +32,42 @@ def test_record_info_validate(recorded, capsys):
     capsys.readouterr()
     assert main(["info", str(recorded)]) == 0
     text = capsys.readouterr().out
-    assert "LCA of fc1" in text
-    assert "rule rk4" in text
+    assert "rk4" in text
+    assert "lcakit record digits-fc" in text or "command" in text
     assert main(["info", str(recorded), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["account"]["iterations"] == 12
+    assert json.loads(capsys.readouterr().out)["sizes"]["iteration"] == 12
+    assert main(["account", str(recorded)]) == 0
+    assert "LCA of fc1" in capsys.readouterr().out
+    assert main(["account", str(recorded), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["iterations"] == 12
+    assert main(["cite", str(recorded)]) == 0
+    assert str(lk.open_trajectory(recorded).attrs["data_fingerprint"])[:8] in capsys.readouterr().out
     assert main(["validate", str(recorded)]) == 0
     assert main(["validate", str(recorded), "--json"]) == 0
+
+
+def test_share_and_import(recorded, tmp_path, capsys):
+    small = tmp_path / "small.nc"
+    assert main(["share", str(recorded), "-o", str(small), "--resolution", "unit", "--iterations", "0:5"]) == 0
+    assert small.stat().st_size < recorded.stat().st_size
+    assert lk.open_trajectory(small).sizes["iteration"] == 6
+    assert main(["share", str(recorded), "-o", str(small)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    for step in (0, 10):
+        torch.save(torch.nn.Linear(3, 2).state_dict(), tmp_path / f"step{step}.pt")
+    checkpoints = [str(tmp_path / f"step{step}.pt") for step in (0, 10)]
+    assert main(["import", "checkpoints", *checkpoints, "-o", str(tmp_path / "run.nc")]) == 0
+    assert lk.open_trajectory(tmp_path / "run.nc")["snapshot"].values.tolist() == [0, 10]
+    assert main(["import", "lca-hdf5", str(tmp_path), "-o", str(tmp_path / "other.nc")]) == 2
+
+
+def test_landscape(tmp_path, capsys):
+    assert main(["landscape", "nqm"]) == 0
+    assert "steps" in capsys.readouterr().out
+    assert main(["landscape", "nqm", "walk"]) == 2
+    assert "steps" in capsys.readouterr().err
+    assert main(["landscape", "hills"]) == 2
+    assert "wedges" in capsys.readouterr().err
 
 
 def test_validate_exit_statuses(recorded, tmp_path):
@@ -98,6 +129,10 @@ def test_estimate_says_size_and_time(capsys):
         (["record", "digits-fc", "--seeds", "0", "--keep", "weights"], "theta"),
         (["info", "nothere.nc"], "no such file"),
         (["finish", "nothere.nc"], "nothere.nc"),
+        (["account", "nothere.nc"], "no such file"),
+        (["share", "nothere.nc", "-o", "out.nc"], "nothere.nc"),
+        (["cite", "nothere.nc"], "nothere.nc"),
+        (["landscape", "nqm", "steps", "--set", "batch"], "NAME=VALUE"),
         (["reproduce", "digits-fc"], "mnist-fc"),
     ],
 )

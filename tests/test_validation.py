@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 import lcakit as lk
 from lcakit.testing import tiny_trajectory
+from lcakit.validation import GROUPS
 
 from .laziness import any_chunks, rechunked, two_runs
 
@@ -50,11 +51,18 @@ def test_a_sound_trajectory_passes_every_check(chunks):
     report = lk.validate(rechunked(tiny(), chunks))
     assert report.ok, report
     assert {check.status for check in report.checks} == {"pass"}
-    assert len(report.checks) == 16
+    assert [sum(check.group == group for check in report.checks) for group in GROUPS] == [10, 6, 8]
 
 
 def swap_unit_rows(values):
     values[:, [0, 1]] = values[:, [1, 0]]
+
+
+def swap_rows(a, b):
+    def change(values):
+        values[[a, b]] = values[[b, a]]
+
+    return change
 
 
 # name of the check -> ways to break it
@@ -63,7 +71,14 @@ BROKEN = {
         lambda ds: ds.assign_attrs(schema_version="9.0"),
         lambda ds: ds.assign_attrs(schema_version="one"),
     ],
-    "attributes": [lambda ds: ds.drop_attrs(deep=False).assign_attrs(schema_version="1.0")],
+    "attributes": [
+        lambda ds: ds.drop_attrs(deep=False).assign_attrs(schema_version="1.0"),
+        lambda ds: ds.assign_attrs(tolerance="small"),
+        lambda ds: ds.assign_attrs(n_examples=np.nan),
+        lambda ds: ds.assign_attrs(n_examples=0),
+        lambda ds: ds.assign_attrs(rule=4),
+        lambda ds: ds.assign_attrs(rule="r" * 10_000),
+    ],
     "variables": [
         lambda ds: ds.assign(theta=ds["theta"].astype("f8")),
         lambda ds: ds.assign(lca=ds["lca"].transpose()),
@@ -74,10 +89,15 @@ BROKEN = {
     "sizes": [
         lambda ds: ds.isel(snapshot=slice(1, None)),
         lambda ds: ds.drop_dims("snapshot"),
+        lambda ds: ds.drop_vars("snapshot"),
+        lambda ds: ds.drop_vars("iteration"),
     ],
     "tensor table": [
         lambda ds: with_values(ds, "tensor_offset", add(2, 1)),
         lambda ds: with_values(ds, "tensor_shape", put((0, 0), 5)),
+        lambda ds: with_values(ds, "tensor_shape", put((1, 2), 1)),
+        lambda ds: with_values(ds, "tensor_size", put(0, -24)),
+        lambda ds: with_values(ds, "tensor_size", put(0, 2**62)),
         lambda ds: with_values(ds, "tensor_layer", put(0, 7)),
         lambda ds: with_values(ds, "tensor_role", put(0, "bark")),
         lambda ds: with_values(ds, "tensor", put(1, "conv1.weight")),
@@ -91,8 +111,14 @@ BROKEN = {
     "unit table": [
         lambda ds: with_values(ds, "unit_layer", put(0, 3)),
         lambda ds: with_values(ds, "unit_channel", put(0, 1)),
+        lambda ds: with_values(ds, "unit_channel", put(2, 7)),
+        lambda ds: with_values(ds, "unit_channel", put(2, -1)),
         lambda ds: with_values(ds, "unit", put(1, 0)),
         lambda ds: ds.drop_vars("unit_channel"),
+    ],
+    "class table": [
+        lambda ds: with_values(ds, "class", put(1, "a")),
+        lambda ds: ds.drop_vars("class"),
     ],
     "parameter labels": [
         lambda ds: with_values(ds, "tensor_index", put(0, 1)),
@@ -102,6 +128,10 @@ BROKEN = {
         lambda ds: with_values(ds, "unit_index", put(0, 99)),
         lambda ds: with_values(ds, "unit_index", put(0, 9)),
         lambda ds: with_values(ds, "tap_index", put(0, -2)),
+        lambda ds: with_values(ds, "tap_index", put(0, 1)),  # two entries in one place
+        lambda ds: with_values(ds, "input_index", put(0, 2)),  # a third input of a kernel that has two
+        lambda ds: with_values(ds, "input_index", put(25, 0)),  # an input of a bias
+        lambda ds: with_values(ds, "tap_index", put(40, 0)),  # a tap of a matrix
         lambda ds: ds.isel(parameter=slice(10)),
         lambda ds: ds.drop_vars("unit_index"),
     ],
@@ -113,6 +143,15 @@ BROKEN = {
     "steps": [
         lambda ds: with_values(ds, "iteration", put(3, 2)),
         lambda ds: with_values(ds, "snapshot", put(3, 9)),
+        lambda ds: ds.assign_coords(iteration=ds["iteration"] + 1),
+    ],
+    "finite values": [
+        lambda ds: with_values(ds, "theta", put((0, 3), np.nan)),
+        lambda ds: with_values(ds, "theta", put((10, 60), -np.inf)),
+        lambda ds: with_values(ds, "gradient", put((10, 3), np.inf)),
+        lambda ds: with_values(ds, "lca", put((4, 3), np.inf)),
+        lambda ds: with_values(ds, "lca_class", put((4, 1, 3), np.nan)),
+        lambda ds: with_values(ds, "lca_unit_class", put((4, 1, 2), np.nan)),
     ],
     "total": [
         lambda ds: ds.assign(lca=ds["lca"] * np.float32(1.02)),
@@ -128,6 +167,16 @@ BROKEN = {
         lambda ds: with_values(ds, "lca_unit_class", add((4, 0, 0), 1e-2)),
         lambda ds: with_values(ds, "lca_unit_class", swap_unit_rows),  # same sums, wrong units
         lambda ds: with_values(ds.drop_vars(["lca", "lca_class"]), "lca_unit_class", add((4, 0, 0), 1e-2)),
+    ],
+    "first order": [
+        lambda ds: with_values(ds, "first_order", add(4, 1e-2)),
+        lambda ds: with_values(ds, "gradient", swap_rows(4, 5)),
+        lambda ds: with_values(ds, "theta", swap_rows(4, 5)),
+        lambda ds: with_values(ds, "theta", swap_rows(0, 1)),
+    ],
+    "zero moves": [
+        lambda ds: with_values(ds, "lca", put((4, 4), 1e-30)),  # every fifth parameter is frozen
+        lambda ds: with_values(ds, "lca", put((0, 59), -1e-6)),
     ],
     "classes": [lambda ds: with_values(ds, "lca_class", add((4, 0, 0), 1e-2))],
     "loss of classes": [lambda ds: with_values(ds, "loss_class", add((4, 0), 1e-2))],

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lcakit import schema, segments, store
+from lcakit import provenance, schema, segments, store
 from lcakit.budget import KEEP, check_keep
 from lcakit.errors import DivergedError, RecordingError, TrajectoryError, unknown
 from lcakit.labels import tensor_shapes
@@ -316,6 +316,9 @@ def _join(source: xr.Dataset, computed: xr.Dataset, objective: Objective, name: 
         joined = joined.assign_coords({"class": list(objective.class_names)})
     own = {*schema.stamp(xr.Dataset()).attrs, "path_fingerprint", "dropped", "partial"}
     facts = {schema.with_suffix(k, name): v for k, v in computed.attrs.items() if k not in own}
+    options = {k: computed.attrs[k] for k in ("rule", "tolerance", "max_splits", "classes")}
+    made = provenance.made_by("lk.allocate", **options, name=name)
+    facts[schema.with_suffix("allocated_by", name)] = "; ".join(made.values())
     return schema.stamp(joined, facts | ({} if name else {"loss_unit": objective.loss_unit}))
 
 

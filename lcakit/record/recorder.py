@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 
 from lcakit import budget as budgets
-from lcakit import schema, segments, store
+from lcakit import provenance, schema, segments, store
 from lcakit.errors import DivergedError, RecordingError, unknown
 from lcakit.record import loopstate
 from lcakit.record.allocate import Allocator, Rule, allocate, objective_attrs, refuse_other_settings
@@ -346,8 +346,13 @@ class Recorder:
         coords: dict[str, Any] = dict(self.objective.labels.coords())
         if self.objective.class_names:
             coords["class"] = (("class",), np.array(self.objective.class_names))
-        header = schema.build_dataset(coords, {}, self._attrs())
+        header = schema.build_dataset(coords, {}, self._attrs() | self._made_by())
         return header.assign(config=json.dumps(self._config)) if self._config else header
+
+    def _made_by(self) -> dict[str, str]:
+        """Return the command or call that began the recording, and the versions it began with."""
+        told = {"every": self._every, "keep": self._keep, "allocate": "later" if self._later else "online"}
+        return provenance.made_by("lk.Recorder", **vars(self._rule), **told, seed=self._seed)
 
     def _estimate(self) -> budgets.Estimate:
         return budgets.estimate(

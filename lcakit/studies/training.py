@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import shlex
-import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -15,7 +12,9 @@ import torch.nn.functional as F
 import xarray as xr
 from torch import nn
 
+from lcakit import provenance
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.guard import printable
 from lcakit.progress import progress
 from lcakit.record.objective import Objective
 from lcakit.record.probe import usable_device
@@ -76,7 +75,7 @@ class Run:
     def config(self) -> dict[str, Any]:
         """Return what describes the run in the file: every setting and the command that was typed."""
         fields = {k: v for k, v in dataclasses.asdict(self).items() if k != "data_root"}
-        return fields | {"command": shlex.join(["lcakit", *sys.argv[1:]]) if "lcakit" in Path(sys.argv[0]).name else ""}
+        return fields | {"command": provenance.command_line()}
 
 
 def make_model(run: Run, data: ImageData) -> nn.Module:
@@ -101,18 +100,38 @@ def make_objective(run: Run, model: nn.Module, data: ImageData, part: str = "tra
 def run_of(ds: xr.Dataset, data_root: str | None = None) -> Run:
     """Return the run that a file was recorded from.
 
+    Parameters
+    ----------
+    data_root
+        Folder of the data sets. Nothing in a file is used as a path: of a data set of one's own (``FILE.npz``) only
+        the name is taken, and looked for here.
+
     Raises
     ------
     TrajectoryError
-        If the file does not say, because it was recorded from a loop of the user's own.
+        If the file does not say, because it was recorded from a loop of the user's own; if what it says is no run; or
+        if it was recorded on a data set of one's own and there is no ``data_root``.
     """
-    config = json.loads(str(ds["config"].values)) if "config" in ds else {}
+    config = provenance.config_of(ds)
     fields = {f.name for f in dataclasses.fields(Run)} - {"data_root"}
     if not fields <= set(config):
         raise TrajectoryError(
             "the file does not say which network and data it was recorded from (it was not made by lcakit record). "
             "Build the objective yourself and call lk.allocate(path, objective)."
         )
+    for name in fields:
+        allowed = (str,) if name in ("network", "optimizer") else (int, float, type(None))
+        if not isinstance(config[name], allowed):
+            raise TrajectoryError(f"the file's config says {name} is {printable(config[name], 60)}, which it cannot be")
+    network, kind, architecture = config["network"].rpartition("-")
+    if network.endswith(".npz"):
+        own = PureWindowsPath(network).name  # takes off folders of either kind
+        if data_root is None:
+            raise TrajectoryError(
+                f"the file was recorded on data of its own, {printable(own, 60)!r}. Pass data_root=… (--data-root), "
+                "the folder that holds it: a path in a file is not followed."
+            )
+        config["network"] = f"{Path(data_root) / own}{kind}{architecture}"
     return Run(**{name: config[name] for name in fields}, data_root=data_root)
 
 

@@ -1,24 +1,28 @@
 """Is a file what it says? Named checks of structure, content and conservation, gathered in a report.
 
 Nothing here raises because of what a file holds: every finding is a check that says what was found, what it means
-and what to do. Sums are lazy reductions, so memory stays bounded whatever the size of the file.
+and what to do. All sums come from one pass over the data in blocks, so memory stays bounded whatever its size.
 """
 
 from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from lcakit.store import open_trajectory
-from lcakit.validation import conservation, structure
+from lcakit.computing import compute
+from lcakit.errors import TrajectoryError, unknown
+from lcakit.guard import printable
+from lcakit.store import open_trajectory, partial_path
+from lcakit.validation import conservation, content, stretches, structure
 from lcakit.validation.checks import Check
 
+GROUPS = ("structure", "content", "conservation")
 MARKS = {"pass": "ok", "warn": "WARN", "fail": "FAIL"}
 
 
@@ -48,12 +52,16 @@ class Report:
         return f"{self.source}: {verdict} ({count['pass']} ok, {count['warn']} warned, {count['fail']} failed)"
 
     def to_text(self) -> str:
-        """Return the report as text: a line per check, and below those that did not pass what to do."""
+        """Return the report as text: a line per check, in groups, and below those that did not pass what to do."""
         return "\n".join([self.summary(), *self._lines()])
 
     def _lines(self) -> Iterator[str]:
         width = max((len(check.name) for check in self.checks), default=0)
+        group = ""
         for check in self.checks:
+            if check.group != group:
+                yield f" {check.group}"
+            group = check.group
             yield f"  {MARKS[check.status]:<4}  {check.name:<{width}}  {check.figure}"
             if check.status != "pass":
                 yield f"        {check.meaning} {check.remedy}".rstrip()
@@ -78,13 +86,20 @@ def _html_row(check: Check) -> str:
     return "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
-def validate(source: str | os.PathLike[str] | xr.Dataset) -> Report:
+def validate(
+    source: str | os.PathLike[str] | xr.Dataset, *, groups: Sequence[str] = GROUPS, quiet: bool = False
+) -> Report:
     """Check a trajectory: its structure, its content, and that its allocations add up to its loss.
 
     Parameters
     ----------
     source
         A file, an unfinished recording, or an open dataset (of one run, or with a ``run`` dimension).
+    groups
+        Of ``structure`` (reads only labels and tables: milliseconds), ``content`` and ``conservation`` (one pass over
+        the data together).
+    quiet
+        No progress bar.
 
     Returns
     -------
@@ -95,6 +110,8 @@ def validate(source: str | os.PathLike[str] | xr.Dataset) -> Report:
     ------
     TrajectoryError
         If a path cannot be opened as a trajectory at all.
+    ValueError
+        For an unknown group.
 
     Examples
     --------
@@ -102,18 +119,42 @@ def validate(source: str | os.PathLike[str] | xr.Dataset) -> Report:
     >>> validate(tiny_trajectory()).ok
     True
     """
+    for group in groups:
+        if group not in GROUPS:
+            raise unknown("group of checks", group, GROUPS)
     if isinstance(source, xr.Dataset):
-        return _report(source, str(source.encoding.get("source", "dataset")))
-    with open_trajectory(Path(source)) as ds:
-        return _report(ds, os.fspath(source))
+        return _report(source, str(source.encoding.get("source", "dataset")), groups, quiet)
+    with open_trajectory(source, check=False) as ds:
+        report = _report(ds, os.fspath(source), groups, quiet)
+    if "content" in groups and ds.attrs.get("partial"):
+        checksums = content.segment_check(partial_path(Path(source)))
+        return Report(report.source, tuple(sorted((*report.checks, checksums), key=lambda c: GROUPS.index(c.group))))
+    return report
 
 
-def _report(ds: xr.Dataset, name: str) -> Report:
+def _report(ds: xr.Dataset, name: str, groups: Sequence[str], quiet: bool) -> Report:
     checks = list(structure.checks(ds))
     broken = [check.name for check in checks if check.status == "fail" and check.name in structure.ESSENTIAL]
-    if broken:
+    if broken and set(groups) != {"structure"}:
         figure = f"not looked at, because of: {', '.join(broken)}"
         meaning = "The numbers cannot be judged while the structure is broken."
         checks.append(Check("numbers", "content", "warn", figure, meaning, "Mend the structure, then validate again."))
-        return Report(name, tuple(checks))
-    return Report(name, (*checks, *conservation.checks(ds)))
+    elif set(groups) != {"structure"}:
+        checks += _numbers(ds, quiet)
+    return Report(name, tuple(check for check in checks if check.group in groups))
+
+
+def _numbers(ds: xr.Dataset, quiet: bool) -> Iterator[Check]:
+    """Yield the checks of content and conservation, from one pass over the data."""
+    lazy = {suffix: conservation.sums(ds, suffix) for suffix in conservation.objectives(ds)}
+    try:
+        sums, moves = compute(lazy, stretches.moves(ds), quiet=quiet)
+    except TrajectoryError as error:
+        meaning = "Some of the data cannot be read, so none of it can be judged."
+        yield Check("reading", "content", "fail", printable(error, 400), meaning, content.DAMAGED)
+        return
+    yield from content.checks(ds, moves, sums)
+    if (rounding := conservation.rounding_check(ds)) is not None:
+        yield rounding
+    for suffix, values in sums.items():
+        yield from conservation.checks(ds, suffix, values, moves)

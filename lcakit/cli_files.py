@@ -1,0 +1,159 @@
+"""Commands on files that people send each other, and on toy landscapes: parse, call, print."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lcakit.errors import TrajectoryError, unknown
+
+SOUND, UNSOUND, UNREADABLE = 0, 1, 2
+Command = Callable[..., argparse.ArgumentParser]
+
+
+def add(command: Command) -> None:
+    """Add the commands; ``command(name, function, help)`` makes the parser of one."""
+    info = command("info", _info, "say what a file is and how it was made; reads little, whatever its size")
+    info.add_argument("file", metavar="FILE")
+    info.add_argument("--json", action="store_true", help="as JSON")
+
+    account = command("account", _account, "print the account of a file: loss, LCA, errors, layers")
+    account.add_argument("file", metavar="FILE")
+    account.add_argument("--objective", metavar="NAME", help="another objective in the file, such as val")
+    account.add_argument("--explain", action="store_true", help="one sentence below each number")
+    account.add_argument("--json", action="store_true", help="as JSON")
+
+    validate = command("validate", _validate, "check a file (exit 0 sound, 1 unsound, 2 unreadable)")
+    validate.add_argument("file", metavar="FILE")
+    validate.add_argument("--json", action="store_true", help="as JSON")
+
+    share = command("share", _share, "write a compact copy of a file, for sending")
+    share.add_argument("file", metavar="FILE")
+    share.add_argument("-o", "--out", required=True, metavar="FILE", help="file to write")
+    share.add_argument("--resolution", choices=("parameter", "unit", "layer"), default="parameter")
+    share.add_argument("--iterations", type=_iterations, metavar="FIRST:LAST", help="labels, both included")
+    share.add_argument("--keepbits", type=int, help="mantissa bits that gradient and LCA keep")
+    share.add_argument("--drop", nargs="*", default=[], metavar="VARIABLE", help="variables to leave out")
+    share.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+    fetch = command("fetch", _fetch, "download a file of a registry, check it, and say where it is")
+    fetch.add_argument("name", metavar="NAME")
+    fetch.add_argument("--registry", metavar="FILE", help="lines of name, url, sha256 (default: this project's)")
+    fetch.add_argument("--cache", metavar="DIR", help="folder to keep files in")
+
+    imported = command("import", _import, "make a trajectory of files of another kind")
+    imported.add_argument("kind", choices=("lca-hdf5", "checkpoints"))
+    imported.add_argument("sources", nargs="+", metavar="SOURCE", help="a folder (lca-hdf5), or checkpoint files")
+    imported.add_argument("-o", "--out", required=True, metavar="FILE", help="file to write")
+    imported.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+    cite = command("cite", _cite, "print a citation and a data-availability line for a file")
+    cite.add_argument("file", metavar="FILE")
+
+    landscape = command("landscape", _landscape, "experiments on toy landscapes with known answers")
+    landscape.add_argument("model", help="nqm (noisy quadratic) or wedges")
+    landscape.add_argument("experiment", nargs="?", help="left out: list them")
+    landscape.add_argument("--out", metavar="FILE", help=".nc: the result; .png, .svg, .pdf, .html: the picture")
+    landscape.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option, as JSON")
+
+
+def _info(args: argparse.Namespace) -> None:
+    from lcakit.provenance import describe
+
+    found = describe(args.file)
+    print(json.dumps(found.to_dict(), indent=2) if args.json else found.to_text())
+
+
+def _account(args: argparse.Namespace) -> None:
+    from lcakit.analysis.account import account
+    from lcakit.store import open_trajectory
+
+    ds = open_trajectory(args.file)
+    numbers = account(ds, args.objective)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(numbers), indent=2))
+        return
+    if ds.attrs.get("partial"):
+        print("this recording is not finished: lcakit finish, or record with --resume\n")
+    print(numbers.to_text(explain=args.explain))
+
+
+def _validate(args: argparse.Namespace) -> int:
+    from lcakit.validation import validate
+
+    try:
+        report = validate(args.file)
+    except TrajectoryError as error:
+        print(f"lcakit: {error}", file=sys.stderr)
+        return UNREADABLE
+    print(json.dumps(report.to_dict(), indent=2) if args.json else report.to_text())
+    return SOUND if report.ok else UNSOUND
+
+
+def _iterations(text: str) -> slice:
+    try:
+        first, last = text.split(":")
+        return slice(int(first) if first else None, int(last) if last else None)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"iterations are FIRST:LAST, such as 0:219; got {text!r}") from None
+
+
+def _share(args: argparse.Namespace) -> None:
+    from lcakit.sharing import share
+
+    options = {"resolution": args.resolution, "iterations": args.iterations, "keepbits": args.keepbits}
+    print(share(args.file, args.out, **options, drop=args.drop, overwrite=args.overwrite, quiet=False))
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from lcakit.fetching import fetch
+
+    print(fetch(args.name, args.registry, args.cache))
+
+
+def _import(args: argparse.Namespace) -> None:
+    if args.kind == "checkpoints":
+        from lcakit.record.checkpoints import from_checkpoints
+
+        sources = args.sources if len(args.sources) > 1 else args.sources[0]
+        from_checkpoints(sources, out=args.out, overwrite=args.overwrite)
+    else:
+        from lcakit.interop import read_lca_hdf5
+        from lcakit.store import save
+
+        if len(args.sources) > 1:
+            raise ValueError(f"lca-hdf5 takes one folder, got {len(args.sources)}")
+        save(read_lca_hdf5(args.sources[0]), args.out, overwrite=args.overwrite, quiet=False)
+    print(Path(args.out))
+
+
+def _cite(args: argparse.Namespace) -> None:
+    from lcakit.provenance import cite
+
+    print(cite(args.file))
+
+
+def _landscape(args: argparse.Namespace) -> None:
+    from lcakit.landscapes import command
+
+    if args.experiment is None:
+        if args.model not in command.EXPERIMENTS:
+            raise unknown("landscape", args.model, command.EXPERIMENTS)
+        print("\n".join(command.EXPERIMENTS[args.model]))
+        return
+    print(command.run(args.model, args.experiment, args.out, **dict(map(_setting, args.set))))
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"an option is NAME=VALUE, got {text!r}")
+    try:
+        return name.replace("-", "_"), json.loads(value)
+    except json.JSONDecodeError:
+        return name.replace("-", "_"), value

@@ -1,0 +1,303 @@
+"""How a file came to be, what it is, how to cite it: all of it read from attributes, tables and short variables.
+
+Recording stores (attributes): ``created_by`` (the command or call with its options), ``versions`` (of Python and of the
+libraries), ``creator``, ``created_at``, ``seed``, fingerprints of data and model; an allocation adds ``allocated_by``.
+The owner may add ``author``, ``title``, ``year``, ``url`` or ``doi``, ``license``: ``ds.attrs["author"] = "…"``, then
+``lk.save``. Older files lack some of these, and are described all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit import schema
+from lcakit.errors import TrajectoryError
+from lcakit.guard import printable
+from lcakit.labels import tensor_shapes
+from lcakit.store import open_trajectory
+
+LIBRARIES = ("numpy", "torch", "xarray", "netCDF4", "lcakit")
+MOST_LINES = 40
+"""Attributes and variables that a description lists; the others are counted."""
+
+# what a description says first, in this order; further attributes follow
+_MADE = ("created_by", "created_at", "creator", "versions", "torch_version", "device", "seed", "optimizers", "every")
+_SHARED = ("shared_from", "resolution", "keepbits", "largest_relative_error", "allocated_by", "imported_from")
+_PRINTS = ("data_fingerprint", "model_fingerprint")
+_OWNER = ("title", "author", "year", "doi", "url", "license")
+
+Source = str | os.PathLike[str] | xr.Dataset
+
+
+# ---- written while recording -----------------------------------------------------------------------------------
+
+
+def made_by(call: str, **options: Any) -> dict[str, str]:
+    """Return the attributes ``created_by`` and ``versions`` for what is being made.
+
+    Parameters
+    ----------
+    call
+        Public name of the function or class, such as ``lk.Recorder``; the typed command stands in its place where
+        lcakit was run as one.
+    options
+        Its arguments, as far as they can be told in a file.
+
+    Examples
+    --------
+    >>> made_by("lk.Recorder", rule="rk4", every=1)["created_by"]
+    "lk.Recorder(rule='rk4', every=1)"
+    """
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
+    told = ", ".join(f"{name}={value!r}" for name, value in plain.items() if value is not None)
+    return {"created_by": command_line() or f"{call}({told})", "versions": versions()}
+
+
+def command_line() -> str:
+    """Return the command that was typed, if this process is the ``lcakit`` command; else nothing."""
+    return shlex.join(["lcakit", *sys.argv[1:]]) if "lcakit" in Path(sys.argv[0]).name else ""
+
+
+def versions() -> str:
+    """Return the versions of Python and of the libraries that are loaded, such as ``python 3.12.1, numpy 2.1.0``."""
+    loaded = [name for name in LIBRARIES if name in sys.modules]
+    return ", ".join([f"python {platform.python_version()}", *(f"{name} {_version(name)}" for name in loaded)])
+
+
+def _version(library: str) -> str:
+    own = getattr(sys.modules[library], "__version__", None)
+    return str(own) if own else importlib.metadata.version(library)
+
+
+# ---- description -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a trajectory without reading its numbers per parameter; everything in it is safe to print."""
+
+    source: str
+    facts: dict[str, str]
+    """How it was made: attributes."""
+    sizes: dict[str, int]
+    variables: tuple[tuple[str, str, int], ...]
+    """Name, dimensions with their sizes and type, bytes in memory."""
+    numbers: dict[str, float]
+    """From the short variables: losses, what the allocations sum to, residuals."""
+    fingerprint: str
+
+    def to_text(self) -> str:
+        """Return the description as aligned lines."""
+        return "\n".join([self.source, *self._lines()])
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the description as plain data, for JSON."""
+        variables = [{"name": name, "shape": shape, "bytes": size} for name, shape, size in self.variables]
+        return {**vars(self), "variables": variables}
+
+    def _lines(self) -> Iterator[str]:
+        yield from _aligned("how it was made", self.facts)
+        yield from _aligned("sizes", {name: f"{size:,}" for name, size in self.sizes.items()})
+        shapes = {name: f"{shape}  {_megabytes(size)}" for name, shape, size in self.variables}
+        yield from _aligned("variables", shapes)
+        yield from _aligned("numbers", {name: f"{value:.6g}" for name, value in self.numbers.items()})
+        yield from _aligned("to recognize it", {"fingerprint": self.fingerprint})
+
+
+def _aligned(title: str, rows: Mapping[str, str]) -> Iterator[str]:
+    yield f"\n{title}"
+    width = max(map(len, rows), default=0)
+    for name, text in list(rows.items())[:MOST_LINES]:
+        yield f"  {name:<{width}}  {text}"
+    if len(rows) > MOST_LINES:
+        yield f"  … ({len(rows):,} in all)"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
+
+
+def describe(source: Source) -> Description:
+    """Say what a trajectory is and how it was made, without reading its numbers per parameter.
+
+    Parameters
+    ----------
+    source
+        A file, an unfinished recording, or an open dataset.
+
+    Returns
+    -------
+    Description
+        Attributes, sizes, variables, and numbers from the short variables. It takes milliseconds for any size of
+        file. :func:`lcakit.account` reads everything and says more.
+
+    Raises
+    ------
+    TrajectoryError
+        If a path cannot be opened as a trajectory.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> describe(tiny_trajectory()).sizes["iteration"]
+    12
+    """
+    if not isinstance(source, xr.Dataset):
+        with open_trajectory(source) as ds:
+            return _describe(ds, printable(os.fspath(source)))
+    return _describe(source, printable(source.encoding.get("source", "dataset")))
+
+
+def _describe(ds: xr.Dataset, name: str) -> Description:
+    first = (*_OWNER, *_MADE, *_SHARED, *_PRINTS)
+    order = [*(key for key in first if key in ds.attrs), *(str(key) for key in ds.attrs if key not in first)]
+    facts = {printable(key, 60): printable(ds.attrs[key], 100) for key in order}
+    facts |= {"config": printable(ds["config"].values)} if "config" in ds else {}
+    variables = tuple((printable(n, 60), _shape(array), int(array.nbytes)) for n, array in ds.data_vars.items())
+    sizes = {printable(dim, 60): int(size) for dim, size in ds.sizes.items()}
+    return Description(name, facts, sizes, variables, _numbers(ds), fingerprint(ds))
+
+
+def _shape(array: xr.DataArray) -> str:
+    dims = " × ".join(f"{printable(dim, 40)} {size:,}" for dim, size in array.sizes.items())
+    return f"{dims or 'text or number'}, {array.dtype}"
+
+
+def _numbers(ds: xr.Dataset) -> dict[str, float]:
+    """Return what the short variables say, of every objective; for runs, of each."""
+    out: dict[str, float] = {}
+    for row in range(ds.sizes["run"]) if "run" in ds.dims else [None]:
+        part = ds if row is None else ds.isel(run=row)
+        prefix = "" if row is None else f"{printable(ds['run'].values[row], 40)}: "
+        for suffix in dict.fromkeys(schema.split_name(str(name))[1] for name in ds.data_vars):
+            ending = f" ({suffix})" if suffix else ""
+            out |= {f"{prefix}{label}{ending}": value for label, value in _of_objective(part, suffix).items()}
+    return out
+
+
+def _of_objective(ds: xr.Dataset, suffix: str) -> dict[str, float]:
+    names = ("loss", "accuracy", "residual", "splits")
+    stored = {name: schema.with_suffix(name, suffix) for name in names}
+    values = {name: ds[own].values for name, own in stored.items() if own in ds and ds[own].size}
+    out: dict[str, float] = {}
+    for name in ("loss", "accuracy"):
+        if name in values:
+            out |= {f"{name} at the start": float(values[name][0]), f"{name} at the end": float(values[name][-1])}
+    if "loss" in values and "residual" in values:
+        change = float(values["loss"][-1] - values["loss"][0])
+        error = float(values["residual"].sum())
+        out["sum of LCA"] = change + error
+        out |= {"total error, percent": 100 * error / abs(change)} if change else {}
+    if "residual" in values:
+        out["largest residual"] = float(np.abs(values["residual"]).max())
+    if "splits" in values:  # neighbouring iterations share the gradient at their common snapshot
+        out["full-set gradients"] = int(values["splits"].sum(dtype=np.int64)) + 1
+    return out
+
+
+# ---- citation --------------------------------------------------------------------------------------------------
+
+
+def fingerprint(ds: xr.Dataset) -> str:
+    """Return a sha256 that recognizes a trajectory: of its losses, steps, and the shapes of its tensors.
+
+    It is the same for a file and for every copy of all its iterations, compressed, rounded or aggregated, and takes no
+    reading of large variables. It is no checksum of the numbers per parameter: ``lk.validate`` judges those.
+    """
+    digest = hashlib.sha256()
+    for name in ("snapshot", "iteration", "loss", "residual"):
+        if name in ds.variables:
+            values = np.ascontiguousarray(ds[name].values)
+            digest.update(f"{name}{values.shape}".encode())
+            digest.update(values.astype("<f8" if values.dtype.kind == "f" else "<i8").tobytes())
+    for name in ("data_fingerprint", "model_fingerprint"):
+        digest.update(str(ds.attrs.get(name, "")).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()
+
+
+def cite(source: Source) -> str:
+    """Return a citation of a trajectory and a data-availability line for a paper, as plain text.
+
+    Parameters
+    ----------
+    source
+        A file, an unfinished recording, or an open dataset. Its attributes ``author``, ``title``, ``year``, ``doi`` or
+        ``url`` and ``license`` are used where they are; what is missing is left to fill in, in square brackets.
+
+    Raises
+    ------
+    TrajectoryError
+        If a path cannot be opened as a trajectory.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> print(cite(tiny_trajectory().assign_attrs(author="A. Student", year=2024)).splitlines()[0][:48])
+    A. Student (2024). Training trajectory of a netw
+    """
+    if not isinstance(source, xr.Dataset):
+        with open_trajectory(source) as ds:
+            return cite(ds)
+    own = {name: printable(source.attrs[name]) for name in _OWNER if name in source.attrs}
+    place = f"https://doi.org/{own['doi']}" if "doi" in own else own.get("url", "[address]")
+    made = printable(source.attrs.get("creator", "lcakit, version not stated"), 60)
+    year = own.get("year") or printable(source.attrs.get("created_at", ""), 40)[:4] or "[year]"
+    form = f"lcakit format {printable(source.attrs.get('schema_version', '?'), 10)}"
+    mark = f"fingerprint sha256:{fingerprint(source)}"
+    licence = f", under {own['license']}" if "license" in own else ""
+    return (
+        f"{own.get('author', '[author]')} ({year}). {own.get('title') or _title(source)} [Data set: trajectory, "
+        f"{form}, written by {made}]. {place}. {mark[:35].capitalize()}.\n\n"
+        f"Data availability: The training trajectory ({_what(source)}) is available at {place}{licence}, as a netCDF-4 "
+        f"file in the {form} ({mark}). It can be checked with `lcakit validate` and read by any netCDF library."
+    )
+
+
+def _title(ds: xr.Dataset) -> str:
+    config = config_of(ds)
+    if isinstance(config.get("network"), str):
+        settings = [f"{key} {config[key]}" for key in ("optimizer", "seed") if key in config]
+        return printable(f"Training trajectory of {config['network']} ({', '.join(settings)})")
+    return f"Training trajectory of a network of {_parameters(ds)} parameters"
+
+
+def _what(ds: xr.Dataset) -> str:
+    loss = printable(ds.attrs.get("loss_name", "not stated"), 60)
+    examples = printable(ds.attrs.get("n_examples", "an unknown number of"), 20)
+    data = printable(ds.attrs.get("data_fingerprint", "not stated"), 64)
+    return (
+        f"{ds.sizes.get('iteration', 0):,} iterations of {_parameters(ds)} parameters; loss {loss} over {examples} "
+        f"examples, data sha256:{data[:16]}"
+    )
+
+
+def _parameters(ds: xr.Dataset) -> str:
+    try:
+        return f"{sum(int(np.prod(shape)) for shape in tensor_shapes(ds).values()):,}"
+    except TrajectoryError:
+        return "unknown many"
+
+
+def config_of(ds: xr.Dataset) -> dict[str, Any]:
+    """Return the configuration stored in a file; {} where there is none, or none that can be read."""
+    try:
+        config = json.loads(str(ds["config"].values)) if "config" in ds else {}
+    except (ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}

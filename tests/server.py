@@ -1,0 +1,131 @@
+"""A web server of a folder on this machine, honest or lying, for tests of what comes from elsewhere."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+MODES = {
+    "honest": "sends whole files and parts of them",
+    "whole": "ignores what part is asked for, as simple servers do",
+    "refusing": "says that it sends no parts",
+    "wrong": "changes a byte in every 64",
+    "cut": "announces everything, sends half, and hangs up",
+    "cut parts": "sends half of every part, and says that this is all",
+    "too much": "sends eight bytes more of every part than asked for",
+    "silent": "accepts the connection and says nothing",
+    "stalling": "sends half and then nothing, without hanging up",
+    "trickling": "sends one byte in a while",
+    "failing": "answers 500",
+}
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder, self.mode = folder, "honest"
+        self.over = threading.Event()
+        self.requests: list[tuple[str, str | None]] = []
+        self.sent = 0
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/{name}"
+
+    def lie(self, mode: str) -> None:
+        assert mode in MODES, mode
+        self.mode = mode
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up on a liar is no error here."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, body: bool) -> None:
+        mode = self.server.mode
+        self.server.requests.append((self.path, self.headers["Range"]))
+        path = self.server.folder / unquote(self.path).lstrip("/")
+        if mode == "silent":
+            self.server.over.wait()
+            return
+        if mode == "failing" or not path.is_file():
+            self.reply(500 if mode == "failing" else 404, {"Content-Length": "0"})
+            return
+        data = path.read_bytes()
+        if mode == "wrong":
+            data = bytes(b ^ 0x55 if n % 64 == 63 else b for n, b in enumerate(data))
+        part = self.part(len(data)) if mode not in ("whole", "refusing") else None
+        headers = {"Accept-Ranges": "none"} if mode == "refusing" else {}
+        if part is not None:
+            start, end = part
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
+            data = data[start : start + (end - start) // 2] if mode == "cut parts" else data[start:end]
+            data += bytes(8) if mode == "too much" else b""
+        self.reply(200 if part is None else 206, headers | {"Content-Length": str(len(data))})
+        if body:
+            self.send(data, mode)
+
+    def part(self, size: int) -> tuple[int, int] | None:
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
+        if found is None or int(found[1]) >= size:
+            return None
+        return int(found[1]), min(size, int(found[2] or size - 1) + 1)
+
+    def reply(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def send(self, data: bytes, mode: str) -> None:
+        if mode in ("cut", "stalling"):
+            self.write(data[: len(data) // 2])
+        elif mode == "trickling":
+            for byte in data:
+                self.write(bytes([byte]))
+                if self.server.over.wait(0.05):
+                    break
+        else:
+            self.write(data)
+        if mode == "stalling":
+            self.server.over.wait()
+        if mode in ("cut", "stalling", "trickling"):
+            self.close_connection = True
+
+    def write(self, data: bytes) -> None:
+        self.wfile.write(data)
+        self.wfile.flush()
+        self.server.sent += len(data)
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    server = Server(folder)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()

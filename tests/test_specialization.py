@@ -244,9 +244,7 @@ def test_nan_is_not_taken_for_nothing():
     assert np.isnan(class_share(ds)[2]).all()
 
 
-@pytest.mark.parametrize(
-    "study", [unit_class_lca, class_share, specialized_fraction, lambda ds: class_curves(ds, 0)]
-)
+@pytest.mark.parametrize("study", [unit_class_lca, class_share, specialized_fraction, lambda ds: class_curves(ds, 0)])
 def test_a_file_without_classes_names_the_option(study):
     with pytest.raises(lk.TrajectoryError, match='classes="unit"'):
         study(tiny_trajectory(3).drop_vars("lca_unit_class"))

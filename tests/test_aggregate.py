@@ -108,7 +108,7 @@ def test_errors_say_what_to_do():
         sum_by(ds, "role", "lca_unit_class")
     with pytest.raises(lk.TrajectoryError, match='classes="parameter"'):
         sum_by(ds.drop_vars("lca_class"), "layer", "lca_class")
-    with pytest.raises(lk.TrajectoryError, match="objective 'val'"):
+    with pytest.raises(lk.TrajectoryError, match=r"lk\.allocate\(file, objective, name='val'\)"):
         sum_by(ds, "layer", "lca_val")
     with pytest.raises(ValueError, match="Did you mean 'lca'"):
         sum_by(ds, "layer", "lcaa")

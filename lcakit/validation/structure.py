@@ -76,7 +76,9 @@ def _attributes(ds: xr.Dataset) -> Check:
     problems = [f"missing: {', '.join(missing)}"] if missing else []
     try:
         text.clean_attributes(ds.attrs)
-        problems += [f"{name} is {ds.attrs[name]}" for name in POSITIVE if ds.attrs.get(name, 1) <= 0]
+        given = {name: ds.attrs[name] for name in POSITIVE if name in ds.attrs}
+        stated = {name: value for name, value in given.items() if value != -1}  # -1: an import's "not stated"
+        problems += [f"{name} is {value}" for name, value in stated.items() if value <= 0]
     except CorruptError as error:
         problems.append(str(error))
     meaning = "Attributes say which loss, data and rule the numbers belong to."

@@ -16,13 +16,11 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from lcakit import guard
 from lcakit.errors import LcakitError, LcakitWarning, TrajectoryError
 from lcakit.packages import package
 from lcakit.progress import progress
@@ -33,8 +31,10 @@ TIMEOUT, PATIENCE = 30.0, 10
 SLOWEST = 1024
 """Bytes that must come in that time: a server that sends single bytes hangs too."""
 
-BLOCK_BYTES, BLOCKS = 2**18, 64  # what one request fetches at least, and how many of these are kept
-PIECE_BYTES = 2**16
+BLOCK_BYTES = 2**18  # what is asked for at once of a file's structure and labels
+PIECE_BYTES = 2**16  # of a download, between two looks at the clock
+
+Result = TypeVar("Result")
 
 
 def is_url(source: str) -> bool:
@@ -86,11 +86,8 @@ def storage_options(url: str, timeout: float) -> dict[str, Any]:
     return {"client_kwargs": {"timeout": limits}, "headers": {"Accept-Encoding": "identity"}}
 
 
-class RangeFile(io.RawIOBase):
-    """A remote file, seekable and read-only; ``in_parts`` says whether the server sends parts of it.
-
-    What is read before :meth:`seal` is kept: a structure that was checked is the one that is used, whatever the server
-    sends later.
+class Remote:
+    """A file behind a URL, of which parts are asked for; ``in_parts`` says whether the server can send parts of it.
 
     Raises
     ------
@@ -98,22 +95,24 @@ class RangeFile(io.RawIOBase):
         Wherever the server fails, sends less or more than asked for, or takes too long.
     """
 
-    mode = "rb"
-
     def __init__(self, url: str, timeout: float | None = None) -> None:
-        super().__init__()
         self.url, self.timeout = url, TIMEOUT if timeout is None else timeout
-        self._place, self._kept, self._recent = 0, dict[int, bytes](), OrderedDict[int, bytes]()
-        self._sealed = False
-        core = package("fsspec.core", "reading URLs")
-        with telling(url):
-            self._system, self._path = core.url_to_fs(url, **storage_options(url, self.timeout))
-            with self._system.open(self._path, "rb", block_size=64, cache_type="none") as file:
-                self.size = int(getattr(file, "size", None) or 0)
-                self.in_parts = bool(self.size and file.seekable() and self._sends_parts(file))
+        self._connect()
+        with telling(url), self._system.open(self._path, "rb", block_size=64, cache_type="none") as file:
+            self.size = int(getattr(file, "size", None) or 0)
+            self.in_parts = bool(self.size and file.seekable() and self._sends_parts(file))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _checked_file, (self.url, self.timeout)
+    def _connect(self) -> None:
+        core = package("fsspec.core", "reading URLs")
+        with telling(self.url):
+            self._system, self._path = core.url_to_fs(self.url, **storage_options(self.url, self.timeout))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_system", "_path")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._connect()
 
     def _sends_parts(self, file: Any) -> bool:
         """Ask for the last byte, which also tells whether the file is as long as the server says."""
@@ -124,8 +123,39 @@ class RangeFile(io.RawIOBase):
             if "range requests" in str(error):
                 return False
             raise
-        self._check(last, self.size - 1, 1)
+        self._check(last, self.size - 1, self.size)
         return True
+
+    def parts(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes from each start to each end, asked for at once."""
+        starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+        with telling(self.url):
+            found = self._system.cat_ranges([self._path] * len(ranges), starts, ends, on_error="raise")
+        return [self._check(bytes(data), a, b) for data, (a, b) in zip(found, ranges, strict=True)]
+
+    def _check(self, data: bytes, start: int, end: int) -> bytes:
+        if len(data) != end - start:
+            raise TrajectoryError(
+                f"{self.url}: the server sent {len(data):,} bytes at {start:,} where {end - start:,} were asked for: "
+                "it was cut short, or is not what the server says. Try again, or get all of it with lk.fetch."
+            )
+        return data
+
+
+class RangeFile(io.RawIOBase):
+    """The remote file as one that can be read and seeked in; every block that was read is kept.
+
+    While it is ``offline``, a block that is not there is an error instead of a request: see :meth:`supplied`.
+    """
+
+    mode = "rb"
+
+    def __init__(self, remote: Remote) -> None:
+        super().__init__()
+        self.remote, self.offline = remote, False
+        self._place, self._step = 0, BLOCK_BYTES
+        self._blocks: dict[int, bytes] = {}
+        self._missing: tuple[int, int] | None = None
 
     def readable(self) -> bool:
         """Return True."""
@@ -141,78 +171,54 @@ class RangeFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place; nothing is read yet."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence]
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.remote.size}[whence]
         self._place = max(0, start + offset)
         return self._place
-
-    def seal(self) -> None:
-        """Keep what was read so far for good; of what comes later only the most recent blocks."""
-        self._sealed = True
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer, up to the end of the file."""
         view = memoryview(buffer).cast("B")
-        start, end = self._place, min(self._place + len(view), self.size)
-        done = 0
-        while start + done < end:
-            part = self._from(start + done, end)
-            view[done : done + len(part)] = part
-            done += len(part)
-        self._place += done
-        return done
+        start, end = self._place, max(self._place, min(self._place + len(view), self.remote.size))
+        first, after = start // self._step, -(-end // self._step)
+        self._supply(first, after)
+        data = b"".join(self._blocks[number] for number in range(first, after))
+        view[: end - start] = data[start - first * self._step : end - first * self._step]
+        self._place = end
+        return end - start
 
-    def _from(self, start: int, end: int) -> bytes:
-        """Return bytes from ``start`` on, at most to ``end``: of a block, or at once where no block is there."""
-        number, inside = divmod(start, BLOCK_BYTES)
-        if self._sealed and not self._has(number):
-            after = number + 1
-            while after * BLOCK_BYTES < end and not self._has(after):
-                after += 1
-            if min(end, after * BLOCK_BYTES) - start > BLOCK_BYTES:
-                return self._fetched(start, min(end, after * BLOCK_BYTES))
-        return self._block(number)[inside : inside + end - start]
+    def _supply(self, first: int, after: int) -> None:
+        """Fetch the blocks of a stretch that are not there yet, in one request."""
+        lacking = [number for number in range(first, after) if number not in self._blocks]
+        if not lacking:
+            return
+        if self.offline:
+            self._missing = lacking[0], lacking[-1] + 1
+            raise OSError("these bytes are not here yet")
+        low, high = lacking[0] * self._step, min((lacking[-1] + 1) * self._step, self.remote.size)
+        (data,) = self.remote.parts([(low, high)])
+        for number in range(lacking[0], lacking[-1] + 1):
+            self._blocks[number] = data[number * self._step - low : (number + 1) * self._step - low]
 
-    def _has(self, number: int) -> bool:
-        return number in self._kept or number in self._recent
+    def supplied(self, action: Callable[[], Result]) -> Result:
+        """Do something with the file that must not wait for the server; do it again after each block that it lacks.
 
-    def _block(self, number: int) -> bytes:
-        if number in self._kept:
-            return self._kept[number]
-        if number not in self._recent:
-            first = number * BLOCK_BYTES
-            blocks = self._recent if self._sealed else self._kept
-            blocks[number] = self._fetched(first, min(first + BLOCK_BYTES, self.size))
-            if not self._sealed:
-                return self._kept[number]
-        self._recent.move_to_end(number)
-        while len(self._recent) > BLOCKS:
-            self._recent.popitem(last=False)
-        return self._recent[number]
-
-    def _fetched(self, start: int, end: int) -> bytes:
-        with telling(self.url):
-            data = bytes(self._system.cat_file(self._path, start=start, end=end))
-        return self._check(data, start, end - start)
-
-    def _check(self, data: bytes, start: int, count: int) -> bytes:
-        if len(data) != count:
-            raise TrajectoryError(
-                f"{self.url}: the server sent {len(data):,} bytes at {start:,} where {count:,} were asked for: "
-                "it was cut short, or is not what the server says. Try again, or get all of it with lk.fetch."
-            )
-        return data
-
-
-def _checked_file(url: str, timeout: float) -> RangeFile:
-    """Open a remote file in another process, where its structure is checked again."""
-    file = RangeFile(url, timeout)
-    guard.check_file(url, file)  # type: ignore[arg-type]
-    file.seal()
-    return file
+        The HDF5 library holds a lock while it reads. Whoever waits for the network inside waits for ever if the thread
+        that serves the network has to let go of some HDF5 object.
+        """
+        while True:
+            self.offline, self._missing = True, None
+            try:
+                return action()
+            except Exception:
+                if self._missing is None:
+                    raise
+            finally:
+                self.offline = False
+            self._supply(*self._missing)
 
 
 def downloaded(url: str, timeout: float | None = None) -> Path:
-    """Download a file that the server does not send in parts, to a folder that is removed when Python ends."""
+    """Download a file that cannot be read in parts, to a folder that is removed when Python ends."""
     folder = Path(tempfile.mkdtemp(prefix="lcakit-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = folder / "download"
@@ -223,8 +229,8 @@ def downloaded(url: str, timeout: float | None = None) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     warnings.warn(
-        f"{url}: the server does not send parts of a file, so all {path.stat().st_size:,} bytes were downloaded to a "
-        "temporary folder. lk.fetch keeps what it downloads.",
+        f"{url}: this file cannot be read in parts, or its server sends none, so all {path.stat().st_size:,} bytes "
+        "were downloaded to a temporary folder. lk.fetch keeps what it downloads.",
         LcakitWarning,
         stacklevel=4,
     )

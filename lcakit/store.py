@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import warnings
@@ -131,15 +132,14 @@ def _open_url(url: str, check: bool) -> xr.Dataset:
         return open_trajectory(path, check=check)
     if url.rstrip("/").endswith(".zarr"):
         return _open_zarr(url, check)
-    file = remote.RangeFile(url)
-    if not file.in_parts:
-        return _open_file(remote.downloaded(url), check, source=url)
-    package("h5netcdf", "reading a file behind a URL")
-    stored = guard.check_file(url, file)  # type: ignore[arg-type]
-    file.seal()
-    with guard.reading(url):
-        ds = xr.open_dataset(file, engine="h5netcdf", decode_cf=False)
-    return _trajectory(ds, url, check, stored)
+    from lcakit import remote_netcdf
+
+    file = remote.Remote(url)
+    if file.in_parts:
+        with contextlib.suppress(remote_netcdf.UnknownLayoutError):
+            ds, stored = remote_netcdf.open_raw(url, file)
+            return _trajectory(ds, url, check, stored)
+    return _open_file(remote.downloaded(url), check, source=url)
 
 
 def is_zarr(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,7 @@ FAILURES = (
     MemoryError,
     struct.error,
     zipfile.BadZipFile,
+    zlib.error,
 )
 """Everything that reading a damaged file is known to raise."""
 

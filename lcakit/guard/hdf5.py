@@ -1,10 +1,10 @@
 """A walk through the structure of an HDF5 file in Python, before the C library sees it.
 
-HDF5's own reader trusts much of what a file says: of two bytes changed in this project's files, one made it loop for
-ever, and many made it read numbers from the wrong place without a word. This walk visits every structure that the
-reader will follow (headers, links, attributes, types, text, the index of every chunk) and checks that each lies inside
-the file, that no two share bytes, that what is declared is what is stored, and that nothing leads out of the file. It
-reads no numbers, so it takes milliseconds whatever the size of the file.
+HDF5's own reader trusts much of what a file says: one changed byte in a heap of text makes it loop for ever, and one in
+an index of chunks, which has no checksum, makes it read other numbers without a word. This walk visits every structure
+that the reader will follow (headers, links, attributes, types, text, the index of every chunk) and checks that each
+lies inside the file, that no two share bytes, that what is declared is what is stored, and that nothing leads out of
+the file. It reads no numbers, so it takes milliseconds whatever the size of the file.
 
 Only what netCDF-4 libraries write is known here; anything else is refused.
 """

@@ -16,7 +16,7 @@ MOST_LETTERS = 1000
 MOST_ATTRIBUTE = 2**20
 """Of any other attribute; what is longer belongs into a variable."""
 
-MOST_ROWS = 65_536
+MOST_ROWS = 32_768
 """Of a table of names. The largest networks have some ten thousand tensors."""
 
 NUMBERS = ("n_examples", "evaluation_batch_size", "tolerance", "max_splits", "every", "seed", "keepbits", "partial")

@@ -22,6 +22,7 @@ from typing import IO, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from lcakit.errors import LcakitError, LcakitWarning, TrajectoryError
+from lcakit.guard.text import printable
 from lcakit.packages import package
 from lcakit.progress import progress
 
@@ -72,7 +73,7 @@ def _told(error: BaseException) -> str:
         return "the server did not answer in time. Try again later."
     if isinstance(error, FileNotFoundError) or getattr(error, "status", None) in (404, 410):
         return "the server has no such file. Check the address."
-    said = str(error).rstrip(".") or type(error).__name__
+    said = printable(error, 400).rstrip(".") or type(error).__name__  # a server chooses some of these words
     return f"cannot be read: {said}. Check the address, or try again later."
 
 

@@ -114,16 +114,23 @@ def _count_block(block: np.ndarray, ids: np.ndarray, shift: int) -> np.ndarray:
 
 
 def _count(part: np.ndarray, shift: int, counts: np.ndarray) -> None:
-    """Add the counts of an array, slab by slab: a tenth of the speed of a sum (2.5 GB/s)."""
+    """Add the counts of an array, slab by slab.
+
+    ``np.add.at`` is half as fast again as ``np.bincount``. Both hold the interpreter, so what another thread can do at
+    the same time decides: no large temporaries here, which the system would give and take for each slab.
+    """
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted as that
         bits = np.ascontiguousarray(part, np.float32).reshape(-1).view(np.uint32)
     codes = counts.size - 1
+    places, equal = np.empty(min(SLAB, bits.size), np.intp), np.empty(min(SLAB, bits.size), bool)
     for a in range(0, bits.size, SLAB):
         slab = bits[a : a + SLAB]
-        counts[:-1] += np.bincount((slab >> np.uint32(shift)).view(np.int32), minlength=codes)
-        zeros = slab.size - np.count_nonzero(slab), np.count_nonzero(slab == np.uint32(1 << 31))  # 0 and -0
-        counts[[0, codes // 2]] -= zeros
-        counts[-1] += sum(zeros)
+        n = slab.size
+        np.add.at(counts, np.right_shift(slab, np.uint32(shift), out=places[:n]), np.int64(1))
+        for code in (0, codes // 2):  # of 0 and -0
+            zeros = np.count_nonzero(np.equal(slab, np.uint32(code << shift), out=equal[:n]))
+            counts[code] -= zeros
+            counts[-1] += zeros
 
 
 def trim(histogram: xr.Dataset) -> xr.Dataset:

@@ -30,6 +30,7 @@ def add(command: Command) -> None:
 
     validate = command("validate", _validate, "check a file (exit 0 sound, 1 unsound, 2 unreadable)")
     validate.add_argument("file", metavar="FILE")
+    validate.add_argument("--groups", nargs="+", metavar="GROUP", help="structure, content, conservation")
     validate.add_argument("--json", action="store_true", help="as JSON")
 
     share = command("share", _share, "write a compact copy of a file, for sending")
@@ -84,10 +85,10 @@ def _account(args: argparse.Namespace) -> None:
 
 
 def _validate(args: argparse.Namespace) -> int:
-    from lcakit.validation import validate
+    from lcakit.validation import GROUPS, validate
 
     try:
-        report = validate(args.file)
+        report = validate(args.file, groups=args.groups or GROUPS)
     except TrajectoryError as error:
         print(f"lcakit: {error}", file=sys.stderr)
         return UNREADABLE

@@ -1,13 +1,15 @@
 """Trajectories by name: a registry says where each file lies and what its sha256 is; what is fetched is kept.
 
-A registry is a text file of lines ``name url sha256``; empty lines and those that begin with ``#`` do not count. A file
-is downloaded under a temporary name, its hash is compared, and only then it gets its name in the cache. A file from
-the cache is compared again each time, so that what ``fetch`` returns is always what the registry says.
+A registry is a text file of lines ``name url sha256``; empty lines and those that begin with ``#`` do not count. Where
+a file lies beside the registry, its plain name stands for the URL, and it is used where it is. Any other file is
+downloaded under a temporary name, its hash is compared, and only then it gets its name in the cache. A file from the
+cache is compared again each time, so that what ``fetch`` returns is always what the registry says.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.packages import package
@@ -30,7 +33,7 @@ MOST_REGISTRY_BYTES = 2**22
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a registry: the name of a file, its URL, and the sha256 of its bytes in hexadecimal."""
+    """A line of a registry: the name of a file, its URL (or path), and the sha256 of its bytes in hexadecimal."""
 
     name: str
     url: str
@@ -77,6 +80,8 @@ def fetch(
     if name not in entries:
         raise unknown("trajectory", name, entries)
     entry = entries[name]
+    if not is_url(entry.url):
+        return _beside(entry)
     pooch = package("pooch", "fetching files")
     folder = Path(cache) if cache is not None else Path(pooch.os_cache("lcakit"))
     with _quiet_pooch(pooch):
@@ -124,8 +129,29 @@ def read_registry(registry: str | os.PathLike[str] | None = None, *, timeout: fl
         problem = _problem(words, entries)
         if problem:
             raise TrajectoryError(f"{where}, line {number}: {problem}. A line is: name url sha256")
-        entries[words[0]] = Entry(words[0], words[1], words[2].lower())
+        entries[words[0]] = Entry(words[0], _place(words[1], where), words[2].lower())
     return entries
+
+
+def _beside(entry: Entry) -> Path:
+    """Return a file that lies beside its registry, if it is what the registry says."""
+    path = Path(entry.url)
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TrajectoryError(f"{path}: cannot be read: {error}. The registry beside it names it.") from error
+    if found != entry.sha256:
+        raise TrajectoryError(f"{path}: its sha256 is {found}, not {entry.sha256} as the registry beside it says.")
+    return path
+
+
+def _place(url: str, registry: str) -> str:
+    """Return where a file lies; one named without a scheme lies beside its registry."""
+    if is_url(url):
+        return url
+    path = local_path(registry) if is_url(registry) else registry
+    return urljoin(registry, url) if path is None else str(Path(path).parent / url)
 
 
 def _problem(words: list[str], entries: dict[str, Entry]) -> str | None:
@@ -133,13 +159,17 @@ def _problem(words: list[str], entries: dict[str, Entry]) -> str | None:
     if len(words) != 3:
         return f"{len(words)} words"
     name, url, sha256 = words
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", name):
+    if not _is_file_name(name):
         return f"{name[:80]!r} is no name of a file: letters, digits and . _ + - are allowed, a letter or digit first"
     if name in entries:
         return f"{name!r} is there twice"
-    if not url.lower().startswith(SCHEMES):
-        return f"{url[:80]!r} begins with none of {', '.join(SCHEMES)}"
+    if not (url.lower().startswith(SCHEMES) or _is_file_name(url)):
+        return f"{url[:80]!r} begins with none of {', '.join(SCHEMES)}, and is no plain name of a file beside it"
     return None if re.fullmatch("[0-9a-fA-F]{64}", sha256) else f"{sha256[:80]!r} is no sha256 (64 hexadecimal digits)"
+
+
+def _is_file_name(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", text) is not None
 
 
 def _text(where: str, timeout: float) -> str:

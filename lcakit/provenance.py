@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
 
@@ -159,7 +160,8 @@ def describe(source: Source) -> Description:
     12
     """
     if not isinstance(source, xr.Dataset):
-        with open_trajectory(source) as ds:
+        # short reads need no threads, and asking Dask for its default would import dask.distributed (0.2 s)
+        with open_trajectory(source) as ds, dask.config.set(scheduler=dask.get):
             return _describe(ds, printable(os.fspath(source)))
     return _describe(source, printable(source.encoding.get("source", "dataset")))
 
@@ -167,11 +169,17 @@ def describe(source: Source) -> Description:
 def _describe(ds: xr.Dataset, name: str) -> Description:
     first = (*_OWNER, *_MADE, *_SHARED, *_PRINTS)
     order = [*(key for key in first if key in ds.attrs), *(str(key) for key in ds.attrs if key not in first)]
-    facts = {printable(key, 60): printable(ds.attrs[key], 100) for key in order}
+    facts = {printable(key, 60): _fact(key, ds.attrs[key]) for key in order}
     facts |= {"config": printable(ds["config"].values)} if "config" in ds else {}
     variables = tuple((printable(n, 60), _shape(array), int(array.nbytes)) for n, array in ds.data_vars.items())
     sizes = {printable(dim, 60): int(size) for dim, size in ds.sizes.items()}
     return Description(name, facts, sizes, variables, _numbers(ds), fingerprint(ds))
+
+
+def _fact(key: str, value: Any) -> str:
+    """Return an attribute as text; importers write -1 for a number that their source does not state."""
+    unstated = key in schema.UNSTATED_NUMBERS and isinstance(value, int | float | np.number) and value == -1
+    return "not stated" if unstated else printable(value, 100)
 
 
 def _shape(array: xr.DataArray) -> str:

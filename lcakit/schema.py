@@ -134,6 +134,9 @@ REQUIRED_ATTRIBUTES = (
     "model_fingerprint",
 )
 
+UNSTATED_NUMBERS = ("n_examples", "evaluation_batch_size", "tolerance")
+"""Attributes that are -1 in a file made of a source that does not state them."""
+
 
 def split_name(name: str) -> tuple[str, str]:
     """Split a variable name into its schema name and suffix: ``lca_val`` -> ``("lca", "val")``.

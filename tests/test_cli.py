@@ -44,6 +44,10 @@ def test_record_info_validate(recorded, capsys):
     assert str(lk.open_trajectory(recorded).attrs["data_fingerprint"])[:8] in capsys.readouterr().out
     assert main(["validate", str(recorded)]) == 0
     assert main(["validate", str(recorded), "--json"]) == 0
+    assert main(["validate", str(recorded), "--groups", "shape"]) == 2
+    capsys.readouterr()
+    assert main(["validate", str(recorded), "--groups", "structure"]) == 0
+    assert "conservation" not in capsys.readouterr().out
 
 
 def test_share_and_import(recorded, tmp_path, capsys):

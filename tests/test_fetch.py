@@ -366,6 +366,26 @@ def test_registries_behind_urls(ds, server, registry, tmp_path, monkeypatch):
         read_registry(url, timeout=0.3)
 
 
+def test_files_beside_their_registry(ds, server, folder, tmp_path):
+    (tmp_path / "run.nc").write_bytes((folder / "run.nc").read_bytes())
+    sha256 = hashlib.sha256((tmp_path / "run.nc").read_bytes()).hexdigest()
+    line = f"mine.nc run.nc {sha256}\n"
+    (tmp_path / "registry.txt").write_text(line)
+    for registry in (tmp_path / "registry.txt", (tmp_path / "registry.txt").as_uri()):
+        assert fetch("mine.nc", registry, tmp_path / "cache") == tmp_path / "run.nc"  # as it is, no copy
+    assert not (tmp_path / "cache").exists()
+    (server.folder / "beside.txt").write_text(line)
+    path = fetch("mine.nc", server.url("beside.txt"), tmp_path / "cache", quiet=True)
+    assert path == tmp_path / "cache" / "mine.nc"
+    assert same(lk.open_trajectory(path), ds)
+    (tmp_path / "run.nc").write_bytes(b"changed")
+    with pytest.raises(lk.TrajectoryError, match=rf"run\.nc: its sha256 is .*, not {sha256}"):
+        fetch("mine.nc", tmp_path / "registry.txt")
+    (tmp_path / "run.nc").unlink()
+    with pytest.raises(lk.TrajectoryError, match=r"run\.nc: cannot be read"):
+        fetch("mine.nc", tmp_path / "registry.txt")
+
+
 def test_names_that_are_not_there(registry, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'rum\.nc'.*'run\.nc'"):
         fetch("rum.nc", registry, tmp_path / "cache")
@@ -395,6 +415,7 @@ HASH = "a" * 64
         (f"{'n' * 300} https://h/run.nc {HASH}", "no name of a file"),
         (f"run.nc file:///etc/passwd {HASH}", "begins with none of https://"),
         (f"run.nc /etc/passwd {HASH}", "begins with none of https://"),
+        (f"run.nc ../run.nc {HASH}", "begins with none of https://"),
         (f"run.nc https://h/run.nc {HASH[1:]}", "no sha256"),
         (f"run.nc https://h/run.nc {HASH[1:]}g", "no sha256"),
         (f"ok.nc https://h/run.nc {HASH}", "there twice"),

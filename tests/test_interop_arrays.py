@@ -16,6 +16,7 @@ from lcakit.interop import arrays, from_arrays
 from lcakit.interop._rows import Rows, lazy
 from lcakit.interop.names import guess_labels, split
 from lcakit.packages import package
+from lcakit.provenance import describe
 from lcakit.testing import LAYERS, tiny_trajectory
 
 from .conformance import assert_conforms, assert_equal
@@ -58,6 +59,7 @@ def test_arrays_conform(tmp_path):
     made = from_arrays(ds["theta"].values, TABLE, **parts(ds, "lca", "gradient", "loss"))
     opened = assert_conforms(made, tmp_path)
     assert opened.attrs["loss_name"] == "not stated"
+    assert describe(opened).facts["n_examples"] == "not stated"  # -1 in the file
     assert opened.attrs["n_examples"] == -1
     assert opened.attrs["imported_from"] == "arrays"
 

@@ -41,7 +41,7 @@ def no_warnings():
         yield
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=5)
 @given(any_chunks())
 def test_round_trip(tmp_path_factory, chunks):
     ds = tiny_trajectory(12, class_parameters=True)

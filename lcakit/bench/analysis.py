@@ -97,7 +97,7 @@ def to_text(result: dict[str, Any]) -> str:
     ]
     for name, value in speed.items():
         verdict = ""
-        if name in STREAMING or name == "streaming, together":
+        if name in STREAMING:
             slow, large = value < BOUND * floor, peak[name] > MEMORY_BOUND
             verdict = "  " + ("within the bounds" if not (slow or large) else "BEYOND the bounds")
         ratios = f"{value / floor:14.2f}{value / speed['memory map']:14.2f}"

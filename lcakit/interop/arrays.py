@@ -12,13 +12,12 @@ import xarray as xr
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.interop.names import guess_labels
 from lcakit.labels import Labels, TensorSpec
-from lcakit.schema import REQUIRED_ATTRIBUTES, VARIABLES, build_dataset, split_name, with_suffix
+from lcakit.schema import REQUIRED_ATTRIBUTES, UNSTATED_NUMBERS, VARIABLES, build_dataset, split_name, with_suffix
 
 NOT_STATED = "not stated"
 _STAMPED = ("Conventions", "schema_version", "created_at", "creator", "loss_unit", "sign_convention")
-_NUMBERS = ("n_examples", "evaluation_batch_size", "tolerance")
 UNSTATED: dict[str, Any] = {name: NOT_STATED for name in REQUIRED_ATTRIBUTES if name not in _STAMPED}
-UNSTATED |= dict.fromkeys(_NUMBERS, -1)
+UNSTATED |= dict.fromkeys(UNSTATED_NUMBERS, -1)
 """Attributes of the format of a source that does not state them; numbers are -1."""
 
 Layout = Labels | Sequence[TensorSpec] | Mapping[str, Sequence[int]]

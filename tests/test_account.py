@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import lcakit as lk
+from lcakit.labels import TensorSpec
 from lcakit.testing import tiny_trajectory
 
 from .laziness import two_runs
@@ -99,6 +100,13 @@ def test_text(ds):
     assert [line for line in explained if not line.startswith("    ")] == lines
     assert len(explained) == 2 * len(lines) - 1  # one sentence a number; the layers share theirs
     assert str(got) == got.to_text()
+
+
+def test_names_of_a_stranger_are_printed_safely():
+    layers = (TensorSpec("\x1b[2Jw", (3,), "bias", "\x1b[2Jw"),)
+    text = lk.account(tiny_trajectory(4, layers=layers).assign_attrs(loss_unit="\x1b[31mnats")).to_text()
+    assert "\x1b" not in text
+    assert "[2Jw" in text
 
 
 def test_several_runs_are_refused(ds):

@@ -13,6 +13,7 @@ import xarray as xr
 from lcakit.analysis.layers import layer_lca
 from lcakit.analysis.noise import fraction_helping, help_hurt_zero
 from lcakit.errors import TrajectoryError
+from lcakit.guard import printable
 from lcakit.schema import with_suffix
 
 
@@ -101,7 +102,7 @@ class Account:
                 yield item.metadata["label"], text, item.metadata["meaning"]
         meaning = "Loss change that each layer caused (with its bias and norm): negative helps, positive hurts."
         for name, value in self.layers.items():
-            yield f"LCA of {name}", f"{value:+.6g} {self.loss_unit}", meaning
+            yield f"LCA of {printable(name, 60)}", f"{value:+.6g} {self.loss_unit}", meaning
             meaning = ""
 
 
@@ -151,7 +152,7 @@ def account(ds: xr.Dataset, suffix: str | None = None) -> Account:
         **_first_order(values, loss, change),
         **_signs(values),
     }
-    return Account(loss_unit=str(ds.attrs.get("loss_unit", "")), **numbers)
+    return Account(loss_unit=printable(ds.attrs.get("loss_unit", ""), 20), **numbers)
 
 
 def _compute(ds: xr.Dataset, suffix: str | None) -> dict[str, Any]:

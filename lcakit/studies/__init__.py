@@ -1,7 +1,7 @@
 """The paper's data sets, networks, settings and figures, ready to train and to compare with (needs torch).
 
-``lk.studies.data.load``, ``lk.studies.networks.build``, ``lk.studies.batches.Batches`` and
-``lk.studies.paper`` are imported when they are first used.
+``lk.studies.data.load``, ``lk.studies.networks.build``, ``lk.studies.batches.Batches``, ``lk.studies.paper``,
+``lk.studies.interventions`` and ``lk.studies.training`` (``Run``, ``record_run``) are imported when first used.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-_ROOMS = ("batches", "data", "networks", "paper")
+_ROOMS = ("batches", "data", "interventions", "networks", "paper", "training")
 __all__ = [*_ROOMS]
 
 

@@ -18,7 +18,14 @@ from lcakit.errors import DataError, unknown
 MNIST_TRAIN = 55_000
 DIGITS_TRAIN = 1_500
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
-NAMES = ("digits", "mnist", "fashion", "cifar10")
+# (C, H, W) of the images, and how many classes there are.
+SHAPES = {
+    "digits": ((1, 8, 8), 10),
+    "mnist": ((1, 28, 28), 10),
+    "fashion": ((1, 28, 28), 10),
+    "cifar10": ((3, 32, 32), 10),
+}
+NAMES = tuple(SHAPES)
 
 Split = tuple[torch.Tensor, torch.Tensor]
 

@@ -116,20 +116,20 @@ def lenet_small(data_shape: Shape, n_classes: int) -> nn.Module:
     return lenet(data_shape, n_classes, (6, 12), 50)
 
 
-def allcnn(data_shape: Shape, n_classes: int) -> nn.Module:
-    """All-convolutional network with BatchNorm: 1 371 658 parameters on CIFAR-10.
+def allcnn(data_shape: Shape, n_classes: int, width: int = 96) -> nn.Module:
+    """All-convolutional network with BatchNorm, ``width`` and 2 ``width`` channels: 1 371 658 parameters on CIFAR-10.
 
     Every convolution has a bias; ReLU after each, the last included; strides take the place of pools.
     """
     plan = [  # channels, taps, stride, BatchNorm, dropout
-        (96, 3, 1, True, 0.0),
-        (96, 3, 1, True, 0.0),
-        (96, 3, 2, False, 0.5),
-        (192, 3, 1, True, 0.0),
-        (192, 3, 1, True, 0.0),
-        (192, 3, 2, False, 0.5),
-        (192, 3, 1, True, 0.0),
-        (192, 1, 1, True, 0.0),
+        (width, 3, 1, True, 0.0),
+        (width, 3, 1, True, 0.0),
+        (width, 3, 2, False, 0.5),
+        (2 * width, 3, 1, True, 0.0),
+        (2 * width, 3, 1, True, 0.0),
+        (2 * width, 3, 2, False, 0.5),
+        (2 * width, 3, 1, True, 0.0),
+        (2 * width, 1, 1, True, 0.0),
         (n_classes, 1, 1, False, 0.0),
     ]
     parts: OrderedDict[str, nn.Module] = OrderedDict()
@@ -245,6 +245,7 @@ NETWORKS: dict[str, Builder] = {
     "lenet": lenet,
     "lenet-small": lenet_small,
     "allcnn": allcnn,
+    "allcnn-small": lambda data_shape, n_classes: allcnn(data_shape, n_classes, width=16),
     "resnet20": resnet,
     "resnet8": lambda data_shape, n_classes: resnet(data_shape, n_classes, blocks=1),
     "vgg5": vgg5,

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import xarray as xr
 
 from lcakit import store
 from lcakit.analysis import tails
@@ -19,57 +20,35 @@ from lcakit.analysis.synchronization import synchronization_test
 from lcakit.analysis.tails import excess_kurtosis
 from lcakit.computing import compute
 from lcakit.errors import RecordingError, TrajectoryError, unknown
-from lcakit.studies.paper import FINDINGS, PAPER, Figures
-from lcakit.studies.training import Run, record_run, run_of
-
-COLUMNS = (
-    "helping",
-    "total_error_rk4",
-    "total_error_first_order",
-    "mean_error_rk4",
-    "mean_error_first_order",
-    "iterations_per_turn",
-    "iterations_per_crossing",
-)
-TITLES = (
-    "helping %",
-    "total error rk4 %",
-    "total error first order %",
-    "mean abs error rk4",
-    "mean abs error first order",
-    "iterations per turn",
-    "iterations per crossing",
-)
-
-
-PEAKS = 20
-FINDING_TITLES = {
-    "zero": "zero LCA, % of parameters in the mean iteration",
-    "synchronized_per_class": "synchronized peaks of 20, mean over classes",
-    "synchronized_shifted": "the same, layers shifted against each other",
-    "synchronized_p": "p of that difference",
-    "synchronized_all": "synchronized peaks of 20, all classes together",
-    "excess_kurtosis": "excess kurtosis of LCA, mean over iterations",
-    "weibull_helping": "Weibull shape k of helping LCA",
-    "weibull_hurting": "Weibull shape k of hurting LCA",
-}
+from lcakit.record.objective import Objective
+from lcakit.studies.catalogue import count_parameters
+from lcakit.studies.paper import PAPER, setting
+from lcakit.studies.runs_table import Row
+from lcakit.studies.training import Run, make_model, make_objective, record_run, run_of
 
 
 @dataclass(frozen=True)
-class Row:
-    """One optimizer: the paper's figures, and of each of our runs the table's columns and the single findings."""
+class Study:
+    """How a network of the paper is reproduced.
 
-    optimizer: str
-    paper: Figures
-    runs: list[dict[str, float]]
+    ``classes`` is the class resolution of the recordings: none where BatchNorm makes it seven times the work.
+    ``network``, ``train_examples`` and ``iterations`` are those of the small scale, for two cores and minutes.
+    """
 
-    def mean(self, column: str) -> float:
-        """Mean over runs."""
-        return float(np.mean([run[column] for run in self.runs]))
+    classes: str | None
+    network: str
+    train_examples: int
+    iterations: int
 
-    def sd(self, column: str) -> float:
-        """Standard deviation over runs (of the sample); NaN for one run."""
-        return float(np.std([run[column] for run in self.runs], ddof=1)) if len(self.runs) > 1 else float("nan")
+
+STUDIES = {
+    "mnist-fc": Study("unit", "mnist-fc", 10_000, 220),
+    "mnist-lenet": Study("unit", "mnist-lenet-small", 2_000, 120),
+    "cifar10-resnet20": Study(None, "cifar10-resnet8w4", 1_000, 100),
+    "cifar10-allcnn": Study(None, "cifar10-allcnn-small", 1_000, 60),
+}
+PEAKS = 20  # strongest local minima of each layer, as in Fig. 6
+SEEDS = {"paper": (0, 1, 2), "small": (0,)}
 
 
 def figures(path: str | Path) -> dict[str, float]:
@@ -94,26 +73,21 @@ def figures(path: str | Path) -> dict[str, float]:
 def findings(path: str | Path) -> dict[str, float]:
     """Return the figures of the single studies for one recorded run, by the names of ``FINDING_TITLES``.
 
-    ``lca_NAME`` is the LCA of a layer over the run. Synchronization needs a file with classes.
+    ``lca_NAME`` is the LCA of a layer over the run. Synchronization per class only from a file with classes.
     """
     ds = store.open_trajectory(path)
-    k = min(PEAKS, ds.sizes["iteration"])  # a trial may be shorter
-    outcomes, layers, per_class, together, kurtosis, histogram = compute(
+    outcomes, layers, kurtosis, histogram, peaks = compute(
         help_hurt_zero(ds).mean("iteration"),
         layer_lca(ds).sum("iteration"),
-        synchronization_test(ds, k=k),
-        synchronization_test(ds, k=k, classes=False),
         excess_kurtosis(ds)["excess_kurtosis"].mean("iteration"),
         tails.histogram(ds),
+        _synchronization(ds),
         quiet=True,
     )
     shape = tails.fit_tails(histogram)["shape"].sel(model="weibull")
     return {
         "zero": 100 * float(outcomes.sel(outcome="zero")),
-        "synchronized_per_class": float(per_class["observed_mean"]),
-        "synchronized_shifted": float(per_class["baseline_mean"]),
-        "synchronized_p": float(per_class["p"]),
-        "synchronized_all": float(together["observed_mean"]),
+        **{name: float(value) for name, value in peaks.items()},
         "excess_kurtosis": float(kurtosis),
         "weibull_helping": float(shape.sel(outcome="helping")),
         "weibull_hurting": float(shape.sel(outcome="hurting")),
@@ -121,12 +95,23 @@ def findings(path: str | Path) -> dict[str, float]:
     }
 
 
+def _synchronization(ds: xr.Dataset) -> dict[str, xr.DataArray]:
+    k = min(PEAKS, ds.sizes["iteration"])  # a trial may be shorter
+    found = {"synchronized_all": synchronization_test(ds, k=k, classes=False)["observed_mean"]}
+    if "lca_unit_class" not in ds:
+        return found
+    per_class = synchronization_test(ds, k=k)
+    names = {"per_class": "observed_mean", "shifted": "baseline_mean", "p": "p"}
+    return {f"synchronized_{name}": per_class[column] for name, column in names.items()} | found
+
+
 def reproduce(
     network: str,
     directory: str | Path,
     *,
     optimizers: Sequence[str] | None = None,
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] | None = None,
+    scale: str = "paper",
     data_root: str | None = None,
     device: str | None = None,
     precision: str = "float32",
@@ -136,30 +121,100 @@ def reproduce(
 
     Finished runs in ``directory`` are kept, unfinished ones continue.
 
+    Parameters
+    ----------
+    network
+        One of the paper's: mnist-fc, mnist-lenet, cifar10-resnet20, cifar10-allcnn.
+    optimizers, seeds
+        All that the paper has figures for, and three seeds (one at the small scale), by default.
+    scale
+        ``"paper"``, or ``"small"``: a smaller network on fewer examples for fewer iterations, which takes two cores
+        a few minutes. Each row says what was scaled down.
+    iterations
+        Another length of the runs, for a trial.
+
     Raises
     ------
     ValueError
-        If the paper has no figures for this network.
+        If the paper has no figures for this network or optimizer, or for an unknown scale.
+    RecordingError
+        If a file in the directory is of another run.
     """
+    if scale not in SEEDS:
+        raise unknown("scale", scale, SEEDS)
     known = [opt for name, opt in PAPER if name == network]
     if not known:
-        raise unknown("network of the paper", network, sorted({name for name, _ in PAPER}))
-    rows = []
+        raise unknown("network of the paper", network, STUDIES)
     for optimizer in optimizers or known:
         if optimizer not in known:
             raise unknown(f"optimizer of the paper for {network}", optimizer, known)
+    rows = []
+    for optimizer in optimizers or known:
         runs = []
-        for seed in seeds:
-            path = Path(directory) / f"{network}-{optimizer}-{seed}.nc"
-            run = Run(network, optimizer, seed, iterations=iterations, data_root=data_root).resolved()
-            if path.exists():
-                _refuse_other_run(path, run, precision)
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                record_run(run, path, device=device, precision=precision, resume=True)
-            runs.append(figures(path) | findings(path))
-        rows.append(Row(optimizer, PAPER[network, optimizer], runs))
+        for seed in SEEDS[scale] if seeds is None else seeds:
+            run = _run(network, optimizer, seed, scale, iterations, data_root)
+            prefix = "" if scale == "paper" else f"{scale}-"
+            path = Path(directory) / f"{prefix}{network}-{optimizer}-{seed}.nc"
+            objective = _record(network, run, path, device=device, precision=precision)
+            runs.append(figures(path) | findings(path) | costs(path, objective))
+        rows.append(Row(optimizer, PAPER[network, optimizer], runs, scaled_down(network, run)))
     return rows
+
+
+def _run(network: str, optimizer: str, seed: int, scale: str, iterations: int | None, data_root: str | None) -> Run:
+    if scale == "paper":
+        return Run(network, optimizer, seed, iterations=iterations, data_root=data_root).resolved()
+    small = STUDIES[network]
+    return Run(
+        small.network,
+        optimizer,
+        seed,
+        iterations=iterations or small.iterations,
+        train_examples=small.train_examples,
+        data_root=data_root,
+    ).resolved()
+
+
+def _record(network: str, run: Run, path: Path, **how: Any) -> Objective:
+    """Record a run, or keep the file there is; return its objective, which has computed gradients and timed them."""
+    classes = STUDIES[network].classes
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return record_run(run, path, resume=True, classes=classes, **how).objective
+    _refuse_other_run(path, run, how["precision"])
+    data = run.data()
+    objective = make_objective(run, make_model(run, data), data, **how)
+    objective.evaluate(classes=classes is not None)  # once to warm up, once to be timed
+    objective.evaluations, objective.seconds = 0, 0.0
+    objective.evaluate(classes=classes is not None)
+    return objective
+
+
+def costs(path: str | Path, objective: Objective) -> dict[str, float]:
+    """Return what a run cost, by the names of ``runs_table.COSTS``; ``objective`` has timed its gradients."""
+    ds = store.open_trajectory(path)
+    steps, gradients = ds.sizes["iteration"], account(ds[["splits"]]).gradient_evaluations or 0
+    seconds = objective.seconds / objective.evaluations
+    return {
+        "seconds_per_gradient": seconds,
+        "gradients_per_iteration": gradients / steps,
+        "bytes_per_iteration": Path(path).stat().st_size / steps,
+        "hours": gradients * seconds / 3600,
+    }
+
+
+def scaled_down(network: str, run: Run) -> str:
+    """Say in what a run is smaller than the paper's of ``network``, as a sentence; empty where it is not."""
+    full = setting(network, run.optimizer)
+    parts = []
+    if run.network != network:
+        sizes = f"{count_parameters(run.network):,} parameters for {count_parameters(network):,}"
+        parts.append(f"{run.network} in place of {network} ({sizes})")
+    if run.train_examples is not None:
+        parts.append(f"{run.train_examples:,} of {full.n_train:,} training images")
+    if run.iterations != full.iterations:
+        parts.append(f"{run.iterations:,} iterations in place of {full.iterations:,}")
+    return f"{', '.join(parts)}. The paper's figures stay those of the full size." if parts else ""
 
 
 def _refuse_other_run(path: Path, wanted: Run, precision: str) -> None:
@@ -170,38 +225,3 @@ def _refuse_other_run(path: Path, wanted: Run, precision: str) -> None:
             f"{path} is of another run ({found}, precision {ds.attrs.get('precision')}; wanted {wanted}, {precision}). "
             "Choose another folder, or remove the file."
         )
-
-
-def to_markdown(network: str, rows: Sequence[Row]) -> str:
-    """Return the table as Markdown: the paper's figure, ours (mean ± sd over seeds)."""
-    count = len(rows[0].runs)
-    lines = [
-        f"| {network}, {count} run{'s' if count > 1 else ''} | " + " | ".join(TITLES) + " |",
-        "|---" * (len(TITLES) + 1) + "|",
-    ]
-    for row in rows:
-        paper = [_number(getattr(row.paper, column)) for column in COLUMNS]
-        ours = [f"{_number(row.mean(c))} ± {_number(row.sd(c), 2)}" for c in COLUMNS]
-        lines.append(f"| {row.optimizer}, paper | " + " | ".join(paper) + " |")
-        lines.append(f"| {row.optimizer}, measured | " + " | ".join(ours) + " |")
-    return "\n".join(lines)
-
-
-def findings_to_markdown(network: str, rows: Sequence[Row]) -> str:
-    """Return the single findings as Markdown: ours (mean ± sd over seeds) for each optimizer, the paper's beside."""
-    names = [name for name in rows[0].runs[0] if name not in COLUMNS]
-    lines = [f"| {network} | " + " | ".join(row.optimizer for row in rows) + " | paper | independent |"]
-    lines.append("|---" * (len(rows) + 3) + "|")
-    known = {name: pair for row in rows for name, pair in FINDINGS.get((network, row.optimizer), {}).items()}
-    of = [row.optimizer for row in rows if (network, row.optimizer) in FINDINGS]
-    for name in names:
-        title = FINDING_TITLES.get(name, f"LCA of {name.removeprefix('lca_')}, nats")
-        ours = [f"{_number(row.mean(name))} ± {_number(row.sd(name), 2)}" for row in rows]
-        theirs = [_number(value) for value in known.get(name, (None, None))]
-        lines.append(f"| {title} | " + " | ".join([*ours, *theirs]) + " |")
-    note = f"\nPaper and independent figures are of {', '.join(of)}." if of else ""
-    return "\n".join(lines) + note
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None or np.isnan(value) else f"{value:.{digits}g}"

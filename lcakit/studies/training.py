@@ -2,137 +2,61 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-import xarray as xr
 from torch import nn
 
-from lcakit import provenance
-from lcakit.errors import TrajectoryError, unknown
-from lcakit.guard import printable
+from lcakit import provenance, store
+from lcakit.labels import Labels
 from lcakit.progress import progress
+from lcakit.record.allocate import allocate
+from lcakit.record.allocator import objective_attrs, refuse_other_settings
+from lcakit.record.describe import describe
 from lcakit.record.objective import Objective
 from lcakit.record.probe import usable_device
 from lcakit.record.recorder import Recorder
 from lcakit.studies.batches import Batches
-from lcakit.studies.data import NAMES, ImageData, load
-from lcakit.studies.networks import NETWORKS, build
-from lcakit.studies.paper import setting
+from lcakit.studies.data import ImageData
+from lcakit.studies.interventions import Freezer, Intervention, parameter_groups, plan
+from lcakit.studies.names import split_name
+from lcakit.studies.networks import build
+from lcakit.studies.run import OPTIMIZERS, Run, run_of
 
-OPTIMIZERS = ("sgd", "sgd-mom0", "adam")
-SETTINGS = ("learning_rate", "momentum", "batch_size", "iterations")
+__all__ = ["OPTIMIZERS", "Run", "make_model", "make_objective", "make_optimizer", "planned", "record_run", "run_of"]
 
-
-@dataclass(frozen=True)
-class Run:
-    """One training run, complete: the same Run gives the same weights on the same machine.
-
-    ``network`` is a data set and a network, such as ``mnist-fc``. ``None`` settings are the paper's
-    (:mod:`lcakit.studies.paper`); for a data set of your own, ``FILE.npz-fc``, those of MNIST.
-    """
-
-    network: str
-    optimizer: str = "sgd"
-    seed: int = 0
-    learning_rate: float | None = None
-    momentum: float | None = None
-    batch_size: int | None = None
-    iterations: int | None = None
-    data_root: str | None = None
-
-    def resolved(self) -> Run:
-        """Return the run with every open setting filled in.
-
-        Raises
-        ------
-        ValueError
-            For a network, data set or optimizer that does not exist, or a setting that is not positive.
-        """
-        data, _, network = self.network.rpartition("-")
-        own_data = data.endswith(".npz")
-        if network not in NETWORKS or not (data in NAMES or own_data):
-            names = [*(f"{d}-{n}" for d in NAMES for n in NETWORKS), *(f"FILE.npz-{n}" for n in NETWORKS)]
-            raise unknown("network", self.network, names)
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
-        default = setting(f"mnist-{network}" if own_data else self.network, self.optimizer)
-        given = {field: getattr(self, field) for field in SETTINGS}
-        chosen = {field: getattr(default, field) if value is None else value for field, value in given.items()}
-        for field in ("learning_rate", "batch_size", "iterations"):
-            if not chosen[field] > 0:
-                raise ValueError(f"{field} must be positive, got {chosen[field]}")
-        return dataclasses.replace(self, **chosen)
-
-    def data(self) -> ImageData:
-        """Load the run's data set."""
-        return load(self.network.rpartition("-")[0], self.data_root)
-
-    def config(self) -> dict[str, Any]:
-        """Return what describes the run in the file: every setting and the command that was typed."""
-        fields = {k: v for k, v in dataclasses.asdict(self).items() if k != "data_root"}
-        return fields | {"command": provenance.command_line()}
+ALLOCATION = ("rule", "tolerance", "max_splits", "classes", "compression")  # options that allocate shares
 
 
 def make_model(run: Run, data: ImageData) -> nn.Module:
     """Return the run's network, initialized from its seed."""
-    return build(run.network.rpartition("-")[2], data.data_shape, data.n_classes, run.seed)
+    return build(split_name(run.network)[1], data.data_shape, data.n_classes, run.seed)
 
 
-def make_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the run's optimizer (settings must be resolved)."""
+def make_optimizer(run: Run, model: nn.Module, labels: Labels | None = None) -> torch.optim.Optimizer:
+    """Return the run's optimizer (settings must be resolved); layers with interventions are groups of their own.
+
+    ``labels`` are those of the objective; without them layers are told from the order in which they are defined.
+    """
+    labels = labels or describe(model)
     rate = float(run.learning_rate or 0)
+    groups = parameter_groups(planned(run, labels), labels, model, rate)
     if run.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=rate)
-    return torch.optim.SGD(model.parameters(), lr=rate, momentum=float(run.momentum or 0))
+        return torch.optim.Adam(groups, lr=rate)
+    return torch.optim.SGD(groups, lr=rate, momentum=float(run.momentum or 0))
+
+
+def planned(run: Run, labels: Labels) -> dict[str, Intervention]:
+    """Return what a run (resolved) does to each layer of its network (:func:`lcakit.studies.interventions.plan`)."""
+    return plan(run.interventions, labels, iterations=int(run.iterations or 0), optimizer=run.optimizer)
 
 
 def make_objective(run: Run, model: nn.Module, data: ImageData, part: str = "train", **options: Any) -> Objective:
     """Return the objective of a run on its training or test set; ``options`` go to :class:`lcakit.Objective`."""
     examples = (data.x_test, data.y_test) if part == "test" else (data.x_train, data.y_train)
     return Objective(model, examples, class_names=data.class_names, **options)
-
-
-def run_of(ds: xr.Dataset, data_root: str | None = None) -> Run:
-    """Return the run that a file was recorded from.
-
-    Parameters
-    ----------
-    data_root
-        Folder of the data sets. Nothing in a file is used as a path: of a data set of one's own (``FILE.npz``) only
-        the name is taken, and looked for here.
-
-    Raises
-    ------
-    TrajectoryError
-        If the file does not say, because it was recorded from a loop of the user's own; if what it says is no run; or
-        if it was recorded on a data set of one's own and there is no ``data_root``.
-    """
-    config = provenance.config_of(ds)
-    fields = {f.name for f in dataclasses.fields(Run)} - {"data_root"}
-    if not fields <= set(config):
-        raise TrajectoryError(
-            "the file does not say which network and data it was recorded from (it was not made by lcakit record). "
-            "Build the objective yourself and call lk.allocate(path, objective)."
-        )
-    for name in fields:
-        allowed = (str,) if name in ("network", "optimizer") else (int, float, type(None))
-        if not isinstance(config[name], allowed):
-            raise TrajectoryError(f"the file's config says {name} is {printable(config[name], 60)}, which it cannot be")
-    network, kind, architecture = config["network"].rpartition("-")
-    if network.endswith(".npz"):
-        own = PureWindowsPath(network).name  # takes off folders of either kind
-        if data_root is None:
-            raise TrajectoryError(
-                f"the file was recorded on data of its own, {printable(own, 60)!r}. Pass data_root=… (--data-root), "
-                "the folder that holds it: a path in a file is not followed."
-            )
-        config["network"] = f"{Path(data_root) / own}{kind}{architecture}"
-    return Run(**{name: config[name] for name in fields}, data_root=data_root)
 
 
 def record_run(
@@ -142,6 +66,7 @@ def record_run(
     device: str | None = None,
     precision: str = "float32",
     quiet: bool = False,
+    validation: bool = False,
     **options: Any,
 ) -> Recorder:
     """Train and record one run.
@@ -154,46 +79,95 @@ def record_run(
         The file to write.
     device, precision
         Where and how to compute.
+    validation
+        Allocate the loss over the test set too, along the same trajectory, after training: ``lca_val``, ``loss_val`` …
+        With ``resume``, a file whose training is finished is given only these.
     options
-        Go to :class:`lcakit.Recorder` (``resume``, ``overwrite``, ``keep``, ``rule`` …).
+        Go to :class:`lcakit.Recorder` (``resume``, ``overwrite``, ``keep``, ``rule`` …); those of the allocation
+        hold for the validation set too.
 
     Returns
     -------
     lcakit.Recorder
         After its end; ``seconds`` and ``objective.seconds`` say where the time went.
+
+    Raises
+    ------
+    ValueError
+        For settings or interventions that cannot be, before anything is trained.
+    RecordingError
+        As of :class:`lcakit.Recorder`.
+
+    Examples
+    --------
+    >>> run = Run("digits-fc", interventions=[Intervention("last", freeze="start")])
+    >>> rec = record_run(run, "frozen.nc", validation=True)  # doctest: +SKIP
     """
     run = run.resolved()
     data = run.data()
-    where = usable_device(device or "cpu")
-    model = make_model(run, data).to(where)
-    torch.manual_seed(run.seed)
-    optimizer = make_optimizer(run, model)
+    model = make_model(run, data).to(usable_device(device or "cpu"))
+    how: dict[str, Any] = {"device": device or "cpu", "precision": precision}
+    objective = make_objective(run, model, data, **how)
+    test = _validation_objective(run, model, data, options, **how) if validation else None
+    optimizer = make_optimizer(run, model, objective.labels)
     batches = Batches(len(data.x_train), int(run.batch_size or 0), run.seed)
-    x, y = data.x_train.to(where), data.y_train.to(where)
-    steps = int(run.iterations or 0)
-    objective = make_objective(run, model, data, device=where, precision=precision)
     recorder = Recorder(
         path,
         objective,
         optimizer,
-        n_iterations=steps,
+        n_iterations=run.iterations,
         state={"batches": batches},
         config=run.config(),
         seed=run.seed,
         quiet=quiet,
         **options,
     )
+    if not (test and options.get("resume") and _is_trained(path, run, objective)):
+        _train(run, recorder, data, optimizer, batches, quiet)
+    if test:
+        kept = [name for name in options.get("keep", ("gradient", "lca")) if name != "theta"]
+        same = {name: options[name] for name in ALLOCATION if name in options}
+        allocate(path, test, name="val", keep=kept, quiet=quiet, **same)
+    return recorder
+
+
+def _train(
+    run: Run, recorder: Recorder, data: ImageData, optimizer: torch.optim.Optimizer, batches: Batches, quiet: bool
+) -> None:
+    model, labels = recorder.objective.model, recorder.objective.labels
+    x, y = data.x_train.to(recorder.objective.device), data.y_train.to(recorder.objective.device)
+    freezer = Freezer(planned(run, labels), labels, model)
+    steps = int(run.iterations or 0)
+    torch.manual_seed(run.seed)
     with (
         recorder as rec,
-        progress(steps, f"recording {Path(path).name}", initial=rec.steps, quiet=quiet) as bar,
+        progress(steps, f"recording {recorder.path.name}", initial=rec.steps, quiet=quiet) as bar,
     ):
         model.train()
-        for _ in range(rec.steps, steps):
-            index = next(batches).to(where)
+        for step in range(rec.steps, steps):
+            index = next(batches).to(x.device)
             optimizer.zero_grad()
             loss = F.cross_entropy(model(x[index]), y[index])
             loss.backward()
             rec.report(loss.detach())
+            freezer.before_step(step)
             optimizer.step()
             bar.update()
-    return recorder
+
+
+def _validation_objective(
+    run: Run, model: nn.Module, data: ImageData, options: dict[str, Any], **how: Any
+) -> Objective:
+    if "theta" not in options.get("keep", ("theta",)):
+        raise ValueError('the validation loss is allocated along the stored snapshots: keep must include "theta"')
+    return make_objective(run, model, data, "test", **how)
+
+
+def _is_trained(path: str | Path, run: Run, objective: Objective) -> bool:
+    """Say whether the file holds this run to its end; raise RecordingError if it is of another run."""
+    if not Path(path).exists():
+        return False
+    ds = store.open_trajectory(path)
+    wanted = {name: value for name, value in run.config().items() if name != "command"}
+    refuse_other_settings(provenance.config_of(ds) | ds.attrs, wanted | objective_attrs(objective), Path(path))
+    return "loss" in ds

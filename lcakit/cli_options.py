@@ -1,0 +1,102 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+
+def device_options(parser: argparse.ArgumentParser) -> None:
+    """Add where the data is, and where and how to compute."""
+    parser.add_argument("--data-root", metavar="DIR", help="folder of the data sets (default: $LCAKIT_DATA)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, …")
+    parser.add_argument("--precision", default="float32", help="float32, float64, tf32 or bfloat16")
+
+
+def training_options(parser: argparse.ArgumentParser) -> None:
+    """Add what describes one training run."""
+    parser.add_argument("network", metavar="NETWORK", help="data set and network: digits-fc, mnist-fc, FILE.npz-fc, …")
+    parser.add_argument("--optimizer", default="sgd", help="sgd (momentum 0.9), sgd-mom0 or adam")
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--momentum", type=float)
+    parser.add_argument("--batch-size", type=int, help="of training")
+    parser.add_argument("--iterations", type=int, help="optimizer steps")
+    parser.add_argument("--train-examples", type=int, metavar="N", help="a subset, equally many of each class")
+    parser.add_argument("--validation", action="store_true", help="allocate the test loss too, after training")
+    parser.add_argument("--validation-examples", type=int, metavar="N", help="a subset of the test set for that")
+    _intervention_options(parser)
+    device_options(parser)
+
+
+def _intervention_options(parser: argparse.ArgumentParser) -> None:
+    def option(name: str, kind: Callable[[str], Any], metavar: str, text: str) -> None:
+        parser.add_argument(name, type=kind, action="append", default=[], metavar=metavar, help=f"{text}; repeatable")
+
+    option("--freeze", _freezing, "LAYER[@STEP]", "do not train a layer (a name, first or last), or not from a step on")
+    option(
+        "--freeze-argmin",
+        _assignment(str),
+        "LAYER=FILE",
+        "freeze it where its cumulative LCA was smallest in an earlier run ({seed} in FILE is the seed)",
+    )
+    option("--lr-factor", _assignment(float), "LAYER=FACTOR", "multiply the learning rate of a layer")
+    option("--own-momentum", _assignment(float), "LAYER=MOMENTUM", "give a layer its own momentum")
+    option("--delay", _assignment(int), "LAYER=D", "the same as D iterations: momentum D / (D + 1)")
+
+
+def _freezing(text: str) -> tuple[str, str | int]:
+    layer, at, step = text.partition("@")
+    if at and not step.isdecimal():
+        raise argparse.ArgumentTypeError(f"freezing is LAYER or LAYER@STEP, such as last@500; got {text!r}")
+    return layer, int(step) if at else "start"
+
+
+def _assignment(kind: type) -> Callable[[str], tuple[str, Any]]:
+    def read(text: str) -> tuple[str, Any]:
+        layer, _, value = text.partition("=")
+        try:
+            if not (layer and value):
+                raise ValueError
+            return layer, kind(value)
+        except ValueError:
+            what = {str: "a file", float: "a number", int: "a whole number"}[kind]
+            raise argparse.ArgumentTypeError(f"needed is LAYER=VALUE with {what}, got {text!r}") from None
+
+    return read
+
+
+def rule_options(parser: argparse.ArgumentParser) -> None:
+    """Add how loss changes are allocated."""
+    parser.add_argument("--rule", default="rk4", help="first_order, trapezoid, midpoint, rk4 or boole")
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-3, help="largest residual before refining; 0: never refine"
+    )
+    parser.add_argument("--max-splits", type=int, default=32)
+    parser.add_argument("--classes", choices=("unit", "parameter", "none"), default="unit", help="class resolution")
+
+
+def recording_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is stored."""
+    parser.add_argument("--keep", nargs="*", default=["theta", "gradient", "lca"], help="what to store per parameter")
+    parser.add_argument("--every", type=int, default=1, help="take a snapshot every n-th step")
+    parser.add_argument("--budget", help='refuse a larger file, such as "20 GB"')
+
+
+def writing_options(parser: argparse.ArgumentParser) -> None:
+    """Add how a file is written."""
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument("--compression", choices=("zlib",), help="smaller file, slower to write and read")
+
+
+def seeds(text: str) -> list[int]:
+    """Read seeds: ``3``, ``0,1,2`` or ``0:3``."""
+    try:
+        if ":" in text:
+            first, last = (int(part) for part in text.split(":"))
+            if first >= last:
+                raise ValueError
+            return list(range(first, last))
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"seeds are 0, a list 0,1,2 or a range 0:3; got {text!r}") from None

@@ -1,0 +1,226 @@
+"""Commands that train, record and allocate: parse, call, print."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lcakit.cli_options import (
+    device_options,
+    recording_options,
+    rule_options,
+    seeds,
+    training_options,
+    writing_options,
+)
+
+Command = Callable[..., argparse.ArgumentParser]
+
+
+def add(command: Command) -> None:
+    """Add the commands; ``command(name, function, help)`` makes the parser of one."""
+    record = command("record", _record, "train and record one of the studies' networks, such as mnist-fc")
+    record.add_argument("--out", metavar="FILE", help="file to write (default: NETWORK-OPTIMIZER-SEED.nc)")
+    record.add_argument("--seeds", type=seeds, default=[0], help="one seed, a list 0,1,2 or a range 0:3")
+    training_options(record)
+    rule_options(record)
+    recording_options(record)
+    record.add_argument("--allocate", choices=("online", "later"), default="online", help="while training, or after it")
+    record.add_argument("--resume", action="store_true", help="continue an unfinished recording")
+    writing_options(record)
+
+    allocate = command("allocate", _allocate, "allocate the loss changes of a recorded file")
+    allocate.add_argument("file", metavar="FILE")
+    allocate.add_argument("--out", metavar="FILE", help="write here instead of extending the file")
+    allocate.add_argument("--set", choices=("train", "test"), default="train", help="the set whose loss is allocated")
+    allocate.add_argument("--name", help="suffix of the variables (default for --set test: val)")
+    device_options(allocate)
+    rule_options(allocate)
+    allocate.add_argument("--overwrite", action="store_true", help="replace allocations that are there")
+
+    estimate = command("estimate", _estimate, "say size and time of a recording before it runs")
+    training_options(estimate)
+    rule_options(estimate)
+    recording_options(estimate)
+
+    finish = command("finish", _finish, "make a file of an unfinished recording")
+    finish.add_argument("file", metavar="FILE")
+    writing_options(finish)
+
+    command("networks", _networks, "list data sets and networks with their sizes and default settings")
+
+    reproduce = command("reproduce", _reproduce, "the paper's table for a network, paper beside measured")
+    reproduce.add_argument("network", metavar="NETWORK")
+    reproduce.add_argument("--out", default="runs", metavar="DIR", help="folder that keeps the runs")
+    reproduce.add_argument("--optimizers", type=lambda text: text.split(","), help="such as sgd,adam (default: all)")
+    reproduce.add_argument("--seeds", type=seeds, help="default 0:3; 0 at the small scale")
+    reproduce.add_argument("--scale", default="paper", help="paper, or small: smaller network, fewer images; minutes")
+    reproduce.add_argument("--iterations", type=int, help="shorter runs, for a trial")
+    device_options(reproduce)
+
+
+# ---- commands --------------------------------------------------------------------------------------------------
+
+
+def _record(args: argparse.Namespace) -> None:
+    from lcakit.studies.training import record_run
+
+    for seed in args.seeds:
+        path = _path_of(args, seed)
+        if args.resume and len(args.seeds) > 1 and _is_finished(path, args.validation):
+            print(f"{path} is finished")
+            continue
+        record_run(
+            _run_of(args, seed),
+            path,
+            device=args.device,
+            precision=args.precision,
+            validation=args.validation,
+            rule=args.rule,
+            tolerance=args.tolerance or None,
+            max_splits=args.max_splits,
+            classes=None if args.classes == "none" else args.classes,
+            keep=tuple(args.keep),
+            every=args.every,
+            allocate=args.allocate,
+            budget=args.budget,
+            resume=args.resume,
+            overwrite=args.overwrite,
+            compression=args.compression,
+        )
+        print(path)
+
+
+def _path_of(args: argparse.Namespace, seed: int) -> Path:
+    path = Path(args.out or f"{args.network.replace('/', '_')}-{args.optimizer}-{seed}.nc")
+    return path.with_name(f"{path.stem}-{seed}{path.suffix}") if len(args.seeds) > 1 and args.out else path
+
+
+def _is_finished(path: Path, validation: bool) -> bool:
+    from lcakit.store import open_trajectory
+
+    return path.exists() and (not validation or "loss_val" in open_trajectory(path))
+
+
+def _allocate(args: argparse.Namespace) -> None:
+    from lcakit.record.allocate import allocate
+    from lcakit.store import open_trajectory
+    from lcakit.studies.training import make_model, make_objective, run_of
+
+    run = run_of(open_trajectory(args.file), args.data_root)
+    data = run.data()
+    model = make_model(run, data)
+    objective = make_objective(run, model, data, args.set, device=args.device, precision=args.precision)
+    allocate(
+        args.file,
+        objective,
+        rule=args.rule,
+        tolerance=args.tolerance or None,
+        max_splits=args.max_splits,
+        classes=None if args.classes == "none" else args.classes,
+        out=args.out,
+        name=args.name or ("val" if args.set == "test" else None),
+        overwrite=args.overwrite,
+    )
+    print(args.out or args.file)
+
+
+def _estimate(args: argparse.Namespace) -> None:
+    from lcakit.studies.training import make_model, make_objective, make_optimizer
+
+    run = _run_of(args, 0).resolved()
+    data = run.data()
+    model = make_model(run, data)
+    make_optimizer(run, model)  # refuses interventions that cannot be
+    for part in ("train", "test") if args.validation else ("train",):
+        objective = make_objective(run, model, data, part, device=args.device, precision=args.precision)
+        found = _timed_estimate(args, objective, int(run.iterations or 0), part)
+        print(found.to_text() if part == "train" else f"validation: {found.to_text()}")
+        if args.budget:
+            found.check(args.budget)
+
+
+def _timed_estimate(args: argparse.Namespace, objective: Any, iterations: int, part: str) -> Any:
+    from lcakit.budget import estimate
+
+    classes = None if args.classes == "none" else args.classes
+    objective.evaluate(classes=classes is not None)  # once to warm up, once to be timed
+    objective.evaluations, objective.seconds = 0, 0.0
+    objective.evaluate(classes=classes is not None)
+    keep = tuple(name for name in args.keep if part == "train" or name != "theta")
+    return estimate(objective, iterations, classes=classes, keep=keep, every=args.every, rule=args.rule)
+
+
+def _finish(args: argparse.Namespace) -> None:
+    from lcakit.store import finish
+
+    print(finish(args.file, overwrite=args.overwrite, compression=args.compression, quiet=False))
+
+
+def _reproduce(args: argparse.Namespace) -> None:
+    from lcakit.studies.reproduce import reproduce
+    from lcakit.studies.runs_table import costs_to_markdown, findings_to_markdown, to_markdown
+
+    rows = reproduce(
+        args.network,
+        args.out,
+        optimizers=args.optimizers,
+        seeds=args.seeds,
+        scale=args.scale,
+        data_root=args.data_root,
+        device=args.device,
+        precision=args.precision,
+        iterations=args.iterations,
+    )
+    tables = (to_markdown, findings_to_markdown, costs_to_markdown)
+    print("\n\n".join(table(args.network, rows) for table in tables))
+
+
+def _networks(args: argparse.Namespace) -> None:
+    from lcakit.studies.catalogue import catalogue, to_text
+
+    print(to_text(catalogue()))
+
+
+def _run_of(args: argparse.Namespace, seed: int) -> Any:
+    from lcakit.studies.training import Run
+
+    run = Run(
+        args.network,
+        args.optimizer,
+        seed,
+        learning_rate=args.learning_rate,
+        momentum=args.momentum,
+        batch_size=args.batch_size,
+        iterations=args.iterations,
+        train_examples=args.train_examples,
+        validation_examples=args.validation_examples,
+        interventions=tuple(_interventions(args)),
+        data_root=args.data_root,
+    )
+    return dataclasses.replace(run, interventions=(*run.interventions, *_frozen_at_argmin(args, run)))
+
+
+def _interventions(args: argparse.Namespace) -> list[Any]:
+    from lcakit.studies.interventions import Intervention
+
+    found = [Intervention(layer, freeze=start) for layer, start in args.freeze]
+    found += [Intervention(layer, lr_factor=value) for layer, value in args.lr_factor]
+    found += [Intervention(layer, momentum=value) for layer, value in args.own_momentum]
+    return found + [Intervention(layer, delay=value) for layer, value in args.delay]
+
+
+def _frozen_at_argmin(args: argparse.Namespace, run: Any) -> list[Any]:
+    from lcakit.record.describe import describe
+    from lcakit.studies.interventions import freeze_at_argmin
+    from lcakit.studies.training import make_model
+
+    if not args.freeze_argmin:
+        return []
+    run = run.resolved()
+    labels = describe(make_model(run, run.data()))
+    files = [(layer, file.replace("{seed}", str(run.seed))) for layer, file in args.freeze_argmin]
+    return [freeze_at_argmin(layer, file, run.network, labels) for layer, file in files]

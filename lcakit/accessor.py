@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import xarray as xr
 
 from lcakit import select
 from lcakit.analysis._check import require
 from lcakit.analysis.aggregate import sum_by
 from lcakit.select import Names, Units
+
+if TYPE_CHECKING:
+    from lcakit.plot import OfDataset
 
 
 @xr.register_dataset_accessor("lk")
@@ -75,3 +80,10 @@ class TrajectoryAccessor:
     def by(self, grouping: str, variable: str = "lca") -> xr.DataArray:
         """Return sums by tensor, layer, kernel_layer, unit or role: :func:`lcakit.aggregate.sum_by`."""
         return sum_by(self._ds, grouping, variable)
+
+    @property
+    def plot(self) -> OfDataset:
+        """Pictures of the trajectory: ``ds.lk.plot.layers()`` is ``lk.plot.layers(ds)`` (needs HoloViews)."""
+        from lcakit.plot import OfDataset  # imported when the first picture is wanted: HoloViews takes its time
+
+        return OfDataset(self._ds)

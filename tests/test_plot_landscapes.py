@@ -13,7 +13,7 @@ hv = pytest.importorskip("holoviews")
 
 from lcakit import plot  # noqa: E402
 from lcakit.landscapes import nqm, wedges  # noqa: E402
-from lcakit.plot import _style  # noqa: E402
+from lcakit.plot import _colours, _style  # noqa: E402
 from tests.test_import import WITHOUT_TORCH, run  # noqa: E402
 
 BACKENDS = ("bokeh", "matplotlib")
@@ -132,7 +132,7 @@ def test_reachable_marks_the_threshold_and_the_floor(results):
     assert line.dimension_values(1)[-1] == plot.wedges.FLOOR
 
 
-@pytest.mark.parametrize("scheme", [*_style.SIGNS])
+@pytest.mark.parametrize("scheme", [*_colours.SIGNS])
 def test_zero_is_exactly_white_between_helping_and_hurting(scheme):
     cmap, colours = plot.sign_cmap(scheme), plot.sign_colours(scheme)
     assert len(cmap) == 255
@@ -216,6 +216,8 @@ def test_pictures_need_no_torch_and_show_nothing():
         "import lcakit.plot as plot\nfrom lcakit.landscapes import nqm\n"
         "plot.wedges\n"
         "loss = nqm.expected_loss(nqm.paper_problem(20), nqm.Optimizer(0.5), [1, 10], [1, 10])\n"
-        "plot.nqm.expected_loss(loss)"
+        "plot.nqm.expected_loss(loss)\n"
+        "from lcakit.testing import tiny_trajectory\n"
+        "tiny_trajectory().lk.plot.layers()"
     )
     assert run(code) == ""

@@ -1,12 +1,8 @@
-"""How every picture looks: one colour language, sizes, labels, and the marks that pictures are made of.
-
-Green helps, red hurts, white is zero. A mark is drawn with the same words on both backends.
-"""
+"""How every picture looks: sizes, labels, and how marks become a picture; colours and marks come with it."""
 
 from __future__ import annotations
 
 import html
-import importlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,87 +11,68 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 import xarray as xr
-from matplotlib.colors import LinearSegmentedColormap, to_hex
 
 from lcakit.errors import unknown
+from lcakit.plot._colours import (
+    GUIDE,
+    MOST_LINES,
+    PALETTE,
+    line_colours,
+    neutral_cmap,
+    sequential,
+    sign_cmap,
+    sign_colours,
+    symmetric_limits,
+)
+from lcakit.plot._marks import (
+    MOST_CURVES,
+    band,
+    boxes,
+    curves,
+    dots,
+    intervals,
+    key,
+    level,
+    line,
+    load,
+    plain,
+    upright,
+)
 
-MODULES = {"bokeh": "holoviews.plotting.bokeh", "matplotlib": "holoviews.plotting.mpl"}
+__all__ = [
+    "GUIDE",
+    "MOST_CURVES",
+    "MOST_LINES",
+    "PALETTE",
+    "band",
+    "beside",
+    "boxes",
+    "curves",
+    "dots",
+    "heat",
+    "intervals",
+    "key",
+    "label",
+    "level",
+    "line",
+    "line_colours",
+    "load",
+    "neutral_cmap",
+    "number",
+    "picture",
+    "plain",
+    "rows",
+    "sequential",
+    "sign_cmap",
+    "sign_colours",
+    "size",
+    "symmetric_limits",
+    "upright",
+]
+
 SUFFIXES = {".html": "bokeh", ".png": "matplotlib", ".svg": "matplotlib", ".pdf": "matplotlib"}
-
-SIGNS = {"green-red": ("#1b7837", "#c51b29"), "blue-orange": ("#2166ac", "#e08214")}
-"""Colours of helping and hurting; the second pair is for readers who do not tell green from red."""
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of lines with names: Okabe and Ito's, safe for colour-blind readers."""
-SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#d8c520")
-"""Of lines in an order and of losses: viridis, darkened at its bright end."""
-GUIDE = "#8a8a8a"
-MOST_LINES = 12
 WIDTH, HEIGHT, INCH = 600, 380, 100
 """Of one picture, in pixels; Matplotlib has this many to the inch."""
-
-_SETTING = {"signs": "green-red"}
-_WORDS = {
-    "bokeh": {"width": "line_width", "dash": "line_dash", "size": "size"},
-    "matplotlib": {"width": "linewidth", "dash": "linestyle", "size": "s"},
-}
-
-
-# ---- colours ---------------------------------------------------------------------------------------------------
-
-
-def use_colours(scheme: str) -> None:
-    """Choose the colours of helping and hurting for all pictures from now on.
-
-    Parameters
-    ----------
-    scheme
-        ``"green-red"`` (as in the paper) or ``"blue-orange"`` (for colour-blind readers).
-    """
-    sign_colours(scheme)
-    _SETTING["signs"] = scheme
-
-
-def sign_colours(scheme: str | None = None) -> dict[str, str]:
-    """Return the colours of ``helping``, ``hurting`` and ``zero``; None takes the scheme in use."""
-    chosen = scheme or _SETTING["signs"]
-    if chosen not in SIGNS:
-        raise unknown("colour scheme", chosen, SIGNS)
-    helping, hurting = SIGNS[chosen]
-    return {"helping": helping, "hurting": hurting, "zero": "#ffffff"}
-
-
-def sign_cmap(scheme: str | None = None, n: int = 255) -> list[str]:
-    """Return colours from helping (negative) over white to hurting, an odd number so that zero is exactly white."""
-    if n < 3 or n % 2 == 0:
-        raise ValueError(f"n must be odd and at least 3, so that one colour stands for zero; got {n}")
-    colours = sign_colours(scheme)
-    return _shades([colours["helping"], colours["zero"], colours["hurting"]], n)
-
-
-def sequential(n: int = 256) -> list[str]:
-    """Return colours from low to high."""
-    return _shades(SEQUENTIAL, n)
-
-
-def line_colours(n: int, ordered: bool = False) -> list[str]:
-    """Return a colour for each of n lines; shades where the lines have an order.
-
-    Raises
-    ------
-    ValueError
-        For more lines than one can tell apart.
-    """
-    if n > MOST_LINES:
-        raise ValueError(
-            f"{n} lines are too many for one picture (at most {MOST_LINES}). "
-            "Select some of them (.sel, .isel) or average over a dimension (.mean)."
-        )
-    return _shades(SEQUENTIAL, n) if ordered or n > len(PALETTE) else list(PALETTE[:n])
-
-
-def _shades(colours: Sequence[str], n: int) -> list[str]:
-    scale = LinearSegmentedColormap.from_list("shades", list(colours), N=max(n, 2))
-    return [to_hex(scale(place)) for place in np.linspace(0, 1, n)]
 
 
 # ---- labels ----------------------------------------------------------------------------------------------------
@@ -133,64 +110,6 @@ def rows(array: xr.DataArray, x: str) -> list[tuple[str, xr.DataArray]]:
     return [(f"{prefix}{number(value)}", array.isel({other: n})) for n, value in enumerate(values)]
 
 
-# ---- marks -----------------------------------------------------------------------------------------------------
-
-
-def load(backend: str) -> None:
-    """Make a backend of HoloViews known: nothing is displayed or fetched."""
-    if backend not in MODULES:
-        raise unknown("backend", backend, MODULES)
-    importlib.import_module(MODULES[backend])
-    if hv.Store.current_backend not in hv.Store.loaded_backends():
-        hv.Store.set_current_backend(backend)
-
-
-def _drawn(element: Any, backend: str, **words: Any) -> Any:
-    named = {_WORDS[backend].get(word, word): value for word, value in words.items()}
-    return element.opts(backend=backend, **named)
-
-
-def _finite(values: Any) -> np.ndarray:
-    """Return float64 values with gaps (NaN) where they are infinite, which no axis can show."""
-    out = np.asarray(values, np.float64)
-    return np.where(np.isfinite(out), out, np.nan)
-
-
-def line(
-    backend: str, x: Any, y: Any, axes: tuple[str, str], name: str, color: str, dash: str = "solid", width: float = 2
-) -> Any:
-    """Return a line; ``dash`` is solid, dashed or dotted."""
-    element = hv.Curve((np.asarray(x), _finite(y)), axes[0], axes[1], label=name)
-    return _drawn(element, backend, color=color, dash=dash, width=width)
-
-
-def dots(
-    backend: str, x: Any, y: Any, axes: tuple[str, str], name: str, color: str, marker: str = "o", size: float = 7
-) -> Any:
-    """Return markers, ``size`` pixels wide."""
-    element = hv.Scatter((np.asarray(x), _finite(y)), axes[0], axes[1], label=name)
-    area = size if backend == "bokeh" else (0.72 * size) ** 2
-    return _drawn(element, backend, color=color, marker=marker, size=area)
-
-
-def band(backend: str, x: Any, low: Any, high: Any, axes: tuple[str, str], color: str) -> Any:
-    """Return a shaded range."""
-    columns = (np.asarray(x), _finite(low), _finite(high))
-    element = hv.Area(columns, axes[0], [axes[1], f"{axes[1]}, upper"])
-    look = {"color": color, "line_alpha": 0} if backend == "bokeh" else {"facecolor": color, "edgecolor": "none"}
-    return _drawn(element, backend, alpha=0.15, **look)
-
-
-def upright(backend: str, x: float, color: str = GUIDE, dash: str = "dashed") -> Any:
-    """Return a vertical guide."""
-    return _drawn(hv.VLine(float(x)), backend, color=color, dash=dash, width=1.2)
-
-
-def level(backend: str, y: float, color: str = GUIDE, dash: str = "dashed") -> Any:
-    """Return a horizontal guide."""
-    return _drawn(hv.HLine(float(y)), backend, color=color, dash=dash, width=1.2)
-
-
 # ---- pictures --------------------------------------------------------------------------------------------------
 
 
@@ -214,10 +133,20 @@ def picture(
     options
         Further plot options that both backends know (``xlim``, ``ylim`` …).
     """
-    shared = {"logx": "x" in log, "logy": "y" in log, "title": title, "xlabel": axes[0], "ylabel": axes[1]}
-    shared |= {"show_grid": True, "padding": 0.03, "show_legend": legend is not None} | _size(backend) | options
+    shared: dict[str, Any] = {"logx": "x" in log, "logy": "y" in log} | titles(backend, title, axes)
+    if backend == "bokeh" and "y" not in log and "yticks" not in options:
+        shared["yformatter"] = "%.6g"  # Bokeh's own writes 5.000e-4
+    if backend == "bokeh" and legend == "right":
+        shared["legend_opts"] = {"location": "top_left"}  # beside the picture: at its top
+    shared |= {"show_grid": True, "padding": 0.03, "show_legend": legend is not None} | size(backend) | options
     overlay = hv.Overlay(list(marks))
     return overlay.opts(legend_position=legend or "right", backend=backend, **shared)
+
+
+def titles(backend: str, title: str, axes: tuple[str, str]) -> dict[str, str]:
+    """Return title and axes as plot options that are drawn as they are, whatever the names in them."""
+    text = plain(backend, title).replace("{", "{{").replace("}", "}}")  # HoloViews fills in fields of titles
+    return {"title": text, "xlabel": plain(backend, axes[0]), "ylabel": plain(backend, axes[1])}
 
 
 def heat(backend: str, array: xr.DataArray, x: str, y: str, title: str = "", **options: Any) -> Any:
@@ -226,24 +155,28 @@ def heat(backend: str, array: xr.DataArray, x: str, y: str, title: str = "", **o
     columns = (values[x].values, values[y].values, values.values)
     element = hv.Image(columns, [label(array[x]), label(array[y])], label(array))
     shared = {"cmap": sequential(), "colorbar": True, "title": title, "clabel": label(array)} | options
-    return element.opts(backend=backend, **shared, **_size(backend))
+    return element.opts(backend=backend, **shared, **size(backend))
 
 
-def beside(backend: str, pictures: Sequence[Any]) -> Any:
-    """Put pictures side by side, each with its own axes; a single one stays as it is."""
+def beside(backend: str, pictures: Sequence[Any], columns: int | None = None) -> Any:
+    """Put pictures side by side, or in so many columns, each with its own axes; a single one stays as it is."""
     if len(pictures) == 1:
         return pictures[0]
-    layout = hv.Layout(list(pictures)).cols(len(pictures))
+    columns = columns or len(pictures)
+    layout = hv.Layout(list(pictures)).cols(columns)
     if backend == "bokeh":
         return layout.opts(shared_axes=False, backend=backend)
-    wide = {"fig_inches": (WIDTH * len(pictures) / INCH, HEIGHT / INCH), "sublabel_format": "", "hspace": 0.75}
+    lines = -(-len(pictures) // columns)
+    inches = (WIDTH * columns / INCH, HEIGHT * lines / INCH)
+    wide = {"fig_inches": inches, "sublabel_format": "", "hspace": 0.75, "vspace": 0.5, "tight": False}
     return layout.opts(shared_axes=False, backend=backend, **wide)
 
 
-def _size(backend: str) -> dict[str, Any]:
+def size(backend: str, height: int = HEIGHT) -> dict[str, Any]:
+    """Return the options that give a picture its size."""
     if backend == "bokeh":
-        return {"width": WIDTH, "height": HEIGHT, "fontscale": 1.1}
-    return {"fig_inches": (WIDTH / INCH, HEIGHT / INCH), "aspect": "auto", "fontscale": 1.0}
+        return {"width": WIDTH, "height": height, "fontscale": 1.1}
+    return {"fig_inches": (WIDTH / INCH, height / INCH), "aspect": "auto", "fontscale": 1.0}
 
 
 def backend_of(path: str | os.PathLike[str]) -> str:

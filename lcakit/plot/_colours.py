@@ -1,0 +1,105 @@
+"""The colour language of all pictures: green helps, red hurts, white is zero; other signs are purple and brown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+
+from lcakit.errors import unknown
+
+SIGNS = {"green-red": ("#1b7837", "#c51b29"), "blue-orange": ("#2166ac", "#e08214")}
+"""Colours of helping and hurting; the second pair is for readers who do not tell green from red."""
+NEUTRAL = ("#5e3c99", "#8c510a")
+"""Of negative and positive numbers that neither help nor hurt: weights, gradients, movements."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Of lines with names: Okabe and Ito's, safe for colour-blind readers."""
+FURTHER = ("#7B3294", "#8C510A", "#66A61E", "#999999", "#882255")
+"""What the palette goes on with where there are more lines, such as ten classes."""
+SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#d8c520")
+"""Of lines in an order and of losses: viridis, darkened at its bright end."""
+GUIDE = "#8a8a8a"
+NOTHING = "#d9d9d9"
+"""Of places where there is no number."""
+MOST_LINES = 12
+
+_SETTING = {"signs": "green-red"}
+
+
+def use_colours(scheme: str) -> None:
+    """Choose the colours of helping and hurting for all pictures from now on.
+
+    Parameters
+    ----------
+    scheme
+        ``"green-red"`` (as in the paper) or ``"blue-orange"`` (for colour-blind readers).
+    """
+    sign_colours(scheme)
+    _SETTING["signs"] = scheme
+
+
+def sign_colours(scheme: str | None = None) -> dict[str, str]:
+    """Return the colours of ``helping``, ``hurting`` and ``zero``; None takes the scheme in use."""
+    chosen = scheme or _SETTING["signs"]
+    if chosen not in SIGNS:
+        raise unknown("colour scheme", chosen, SIGNS)
+    helping, hurting = SIGNS[chosen]
+    return {"helping": helping, "hurting": hurting, "zero": "#ffffff"}
+
+
+def sign_cmap(scheme: str | None = None, n: int = 255) -> list[str]:
+    """Return colours from helping (negative) over white to hurting, an odd number so that zero is exactly white."""
+    colours = sign_colours(scheme)
+    return _diverging(colours["helping"], colours["hurting"], n)
+
+
+def neutral_cmap(n: int = 255) -> list[str]:
+    """Return colours of signed numbers that neither help nor hurt; zero is exactly white."""
+    return _diverging(*NEUTRAL, n)
+
+
+def _diverging(low: str, high: str, n: int) -> list[str]:
+    if n < 3 or n % 2 == 0:
+        raise ValueError(f"n must be odd and at least 3, so that one colour stands for zero; got {n}")
+    return _shades([low, "#ffffff", high], n)
+
+
+def symmetric_limits(values: Any, percentile: float = 99.0) -> tuple[float, float]:
+    """Return the ends of a colour scale around zero: a percentile of the magnitudes of what is finite.
+
+    Where that percentile is 0 the largest magnitude counts, and where all is 0 the ends are -1 and 1.
+    """
+    magnitudes = np.abs(np.asarray(values, np.float64))
+    magnitudes = magnitudes[np.isfinite(magnitudes)]
+    if magnitudes.size == 0:
+        return -1.0, 1.0
+    end = float(np.percentile(magnitudes, percentile)) or float(magnitudes.max()) or 1.0
+    return -end, end
+
+
+def sequential(n: int = 256) -> list[str]:
+    """Return colours from low to high."""
+    return _shades(SEQUENTIAL, n)
+
+
+def line_colours(n: int, ordered: bool = False) -> list[str]:
+    """Return a colour for each of n lines; shades where the lines have an order.
+
+    Raises
+    ------
+    ValueError
+        For more lines than one can tell apart.
+    """
+    if n > MOST_LINES:
+        raise ValueError(
+            f"{n} lines are too many for one picture (at most {MOST_LINES}). "
+            "Select some of them (.sel, .isel) or average over a dimension (.mean)."
+        )
+    return _shades(SEQUENTIAL, n) if ordered else [*PALETTE, *FURTHER][:n]
+
+
+def _shades(colours: Sequence[str], n: int) -> list[str]:
+    scale = LinearSegmentedColormap.from_list("shades", list(colours), N=max(n, 2))
+    return [to_hex(scale(place)) for place in np.linspace(0, 1, n)]

@@ -1,0 +1,144 @@
+"""The marks that pictures are made of, drawn with the same words on both backends."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+
+from lcakit.errors import unknown
+from lcakit.plot._colours import GUIDE
+
+MODULES = {"bokeh": "holoviews.plotting.bokeh", "matplotlib": "holoviews.plotting.mpl"}
+MOST_CURVES = 5_000
+"""Of curves without names that one picture takes."""
+
+_WORDS = {
+    "bokeh": {"width": "line_width", "dash": "line_dash", "size": "size"},
+    "matplotlib": {"width": "linewidth", "dash": "linestyle", "size": "s"},
+}
+_HIDDEN = "\u200b"  # a space without width: it takes its meaning from a pair of signs
+
+
+def load(backend: str) -> None:
+    """Make a backend of HoloViews known: nothing is displayed or fetched."""
+    if backend not in MODULES:
+        raise unknown("backend", backend, MODULES)
+    importlib.import_module(MODULES[backend])
+    if hv.Store.current_backend not in hv.Store.loaded_backends():
+        hv.Store.set_current_backend(backend)
+
+
+def plain(backend: str, text: Any) -> str:
+    """Return a name from a file such that it is drawn as it is: no formula, no line break, no format field."""
+    out = " ".join(str(text).split())
+    if backend == "matplotlib":
+        return out.replace("$", r"\$")
+    for sign in ("$$", r"\[", r"\("):
+        out = out.replace(sign, sign[0] + _HIDDEN + sign[1])
+    return out
+
+
+def _drawn(element: Any, backend: str, **words: Any) -> Any:
+    named = {_WORDS[backend].get(word, word): value for word, value in words.items()}
+    return element.opts(backend=backend, **named)
+
+
+def _finite(values: Any) -> np.ndarray:
+    """Return float64 values with gaps (NaN) where they are infinite, which no axis can show."""
+    out = np.asarray(values, np.float64)
+    return np.where(np.isfinite(out), out, np.nan)
+
+
+def _name(backend: str, name: str, axes: tuple[str, str]) -> str:
+    """Return the text of a legend; one that reads like an axis would be taken for data."""
+    text = plain(backend, name)
+    return text + _HIDDEN if text in axes else text
+
+
+def line(
+    backend: str, x: Any, y: Any, axes: tuple[str, str], name: str, color: str, dash: str = "solid", width: float = 2
+) -> Any:
+    """Return a line; ``dash`` is solid, dashed or dotted."""
+    element = hv.Curve((np.asarray(x), _finite(y)), axes[0], axes[1], label=_name(backend, name, axes))
+    return _drawn(element, backend, color=color, dash=dash, width=width)
+
+
+def curves(backend: str, x: Any, ys: np.ndarray, axes: tuple[str, str], color: str, alpha: float = 1.0) -> Any:
+    """Return many thin lines over the same ``x`` as one mark without a name: ``ys`` (line, x)."""
+    places = np.asarray(x, np.float64)
+    element = hv.Path([np.column_stack([places, _finite(row)]) for row in ys], list(axes))
+    return _drawn(element, backend, color=color, width=0.8, alpha=alpha)
+
+
+def dots(
+    backend: str, x: Any, y: Any, axes: tuple[str, str], name: str, color: str, marker: str = "o", size: float = 7
+) -> Any:
+    """Return markers, ``size`` pixels wide."""
+    element = hv.Scatter((np.asarray(x), _finite(y)), axes[0], axes[1], label=_name(backend, name, axes))
+    area = size if backend == "bokeh" else (0.72 * size) ** 2
+    return _drawn(element, backend, color=color, marker=marker, size=area)
+
+
+def band(
+    backend: str,
+    x: Any,
+    low: Any,
+    high: Any,
+    axes: tuple[str, str],
+    color: str,
+    alpha: float = 0.15,
+) -> Any:
+    """Return a shaded range without a name (:func:`key` has one)."""
+    columns = (np.asarray(x), _finite(low), _finite(high))
+    element = hv.Area(columns, axes[0], [axes[1], f"{axes[1]}, upper"])
+    look = {"color": color, "line_alpha": 0} if backend == "bokeh" else {"facecolor": color, "edgecolor": "none"}
+    return _drawn(element, backend, alpha=alpha, **look)
+
+
+def boxes(
+    backend: str,
+    edges: Sequence[Any],
+    axes: tuple[str, str],
+    name: str,
+    color: str,
+    outline: str | None = None,
+    alpha: float = 1.0,
+) -> Any:
+    """Return rectangles: ``edges`` are their left, bottom, right and top, arrays of one length."""
+    columns = tuple(_finite(edge) for edge in edges)
+    dimensions = [axes[0], axes[1], f"{axes[0]}, end", f"{axes[1]}, end"]
+    element = hv.Rectangles(columns, dimensions, label=_name(backend, name, axes))
+    lines = {"line_color": outline or color} if backend == "bokeh" else {"edgecolor": outline or color}
+    return _drawn(element, backend, color=color, alpha=alpha, width=0.5, **lines)
+
+
+def key(backend: str, axes: tuple[str, str], name: str, color: str) -> Any:
+    """Return an entry of the legend, for marks that have none on a backend; it draws nothing."""
+    return boxes(backend, [[np.nan]] * 4, axes, name, color, GUIDE)
+
+
+def intervals(backend: str, x: Any, middle: Any, low: Any, high: Any, axes: tuple[str, str]) -> Any:
+    """Return upright error bars from ``low`` to ``high``; those that are unknown (NaN) are left out."""
+    table = np.column_stack([_finite(column) for column in (x, middle, low, high)])
+    table = table[np.isfinite(table).all(axis=1)]
+    columns = (table[:, 0], table[:, 1], table[:, 1] - table[:, 2], table[:, 3] - table[:, 1])
+    element = hv.ErrorBars(columns, axes[0], [axes[1], "below", "above"])
+    return _drawn(element, backend, color="#222222", width=1.2) if backend == "bokeh" else _whiskers(element)
+
+
+def _whiskers(element: Any) -> Any:
+    return element.opts(backend="matplotlib", color="#222222", linewidth=1.2, capsize=3)
+
+
+def upright(backend: str, x: float, color: str = GUIDE, dash: str = "dashed") -> Any:
+    """Return a vertical guide."""
+    return _drawn(hv.VLine(float(x)), backend, color=color, dash=dash, width=1.2)
+
+
+def level(backend: str, y: float, color: str = GUIDE, dash: str = "dashed") -> Any:
+    """Return a horizontal guide."""
+    return _drawn(hv.HLine(float(y)), backend, color=color, dash=dash, width=1.2)

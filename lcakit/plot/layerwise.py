@@ -1,0 +1,235 @@
+"""Which layers help and which hurt: over whole runs, over time, and against a number that runs differ in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from lcakit.analysis.aggregate import windowed
+from lcakit.analysis.layers import layer_lca
+from lcakit.computing import compute
+from lcakit.plot._bars import bars, over_runs
+from lcakit.plot._images import lca_map
+from lcakit.plot._runs import Runs, mean_line, named, one_run
+from lcakit.plot._style import (
+    MOST_LINES,
+    band,
+    dots,
+    key,
+    label,
+    level,
+    line,
+    line_colours,
+    load,
+    number,
+    picture,
+)
+
+
+def layers(
+    ds: Runs,
+    by: str = "kernel_layer",
+    lca: str = "lca",
+    confidence: float = 0.95,
+    backend: str = "bokeh",
+    title: str = "LCA of each layer over the run",
+) -> Any:
+    r"""Draw the LCA of each layer over whole runs as bars (figures 4 and S11-S14).
+
+    .. math:: S_\ell = \sum_t \sum_{i \in \ell} A[t, i]
+
+    Parameters
+    ----------
+    ds
+        A trajectory; several runs of one (``run`` dimension: bars are means, with Student's confidence intervals); or a
+        dict of name to either, which stand side by side.
+    by
+        ``"kernel_layer"`` or ``"layer"``: see :func:`lcakit.layers.layer_lca`.
+
+    Returns
+    -------
+    holoviews.Overlay
+
+    Raises
+    ------
+    ValueError
+        If configurations have different layers, or there are too many of them.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> [mark.label for mark in layers(tiny_trajectory()) if mark.label]
+    ['helping']
+    """
+    load(backend)
+    totals = {name: layer_lca(part, by, lca).sum("iteration", keep_attrs=True) for name, part in named(ds).items()}
+    line_colours(len(totals))
+    names = [str(layer) for layer in next(iter(totals.values()))["layer"].values]
+    for name, total in totals.items():
+        if [str(layer) for layer in total["layer"].values] != names:
+            raise ValueError(
+                f"{name} has the layers {', '.join(map(str, total['layer'].values))}, the first configuration "
+                f"{', '.join(names)}; draw networks with the same layers into one picture"
+            )
+    first = next(iter(totals.values()))
+    axes = "layer", label(first.assign_attrs(long_name="LCA over the run"))
+    series = compute({name: over_runs(total, confidence) for name, total in totals.items()}, quiet=True)
+    return bars(backend, names, series, axes, title)
+
+
+def layers_over_time(
+    ds: xr.Dataset,
+    by: str = "kernel_layer",
+    stacked: bool = False,
+    cumulative: bool = True,
+    window: int = 1,
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "",
+) -> Any:
+    """Draw the LCA of each layer over the iterations.
+
+    Parameters
+    ----------
+    ds
+        Trajectory; of several runs lines are means and shades the range.
+    stacked
+        Areas on top of each other instead of lines: helping layers below zero, hurting ones above, so that the edges
+        add up to the loss change. One run, or the mean of several.
+    cumulative
+        Running sums; otherwise the LCA of each window.
+    window
+        Iterations that are summed to one point.
+
+    Raises
+    ------
+    ValueError
+        For more layers than one can tell apart; :func:`layer_map` shows any number.
+    """
+    load(backend)
+    series = _over_time(ds, by, cumulative, window, lca)
+    names = [str(name) for name in series["layer"].values]
+    if len(names) > MOST_LINES:
+        raise ValueError(
+            f"{len(names)} layers are too many lines for one picture (at most {MOST_LINES}). "
+            "Draw lk.plot.layer_map(ds), or select some: ds.lk.sel(kernel_layer=[…])."
+        )
+    title = title or ("Cumulative LCA of each layer" if cumulative else "LCA of each layer")
+    axes = "iteration", label(series)
+    colours = line_colours(len(names))
+    if stacked:
+        mean = series.mean("run", keep_attrs=True) if "run" in series.dims else series
+        return picture(backend, [*_stack(backend, mean, names, axes, colours), level(backend, 0)], axes, title)
+    marks = [level(backend, 0)]
+    for n, color in enumerate(colours):
+        marks += mean_line(backend, series["iteration"], series.isel(layer=n), axes, names[n], color)
+    return picture(backend, marks, axes, title)
+
+
+def _over_time(ds: xr.Dataset, by: str, cumulative: bool, window: int, lca: str) -> xr.DataArray:
+    """Return LCA (…, iteration, layer) at the last iteration of each window, in memory."""
+    array = layer_lca(ds, by, lca)
+    if window != 1:
+        array = windowed(array, window)
+        array = array.assign_coords(window=array["window_end"].values).drop_vars("window_end")
+        array = array.rename(window="iteration")
+    array = compute(array, quiet=True).assign_attrs(array.attrs | {"long_name": "LCA"})
+    if not cumulative:
+        return array
+    attrs = array.attrs | {"long_name": "cumulative LCA"}
+    return array.cumsum("iteration").assign_coords(iteration=array["iteration"]).assign_attrs(attrs)
+
+
+def _stack(backend: str, series: xr.DataArray, names: list[str], axes: tuple[str, str], colours: list[str]) -> list:
+    """Return areas: each layer's helping part goes on below the parts before it, its hurting part above."""
+    values = series.transpose("layer", "iteration").values
+    marks, steps = [], series["iteration"].values
+    for part in (np.minimum(values, 0), np.maximum(values, 0)):
+        edges = np.concatenate([np.zeros((1, steps.size)), np.cumsum(part, axis=0)])
+        for n, color in enumerate(colours):
+            if part[n].any():
+                marks.append(band(backend, steps, edges[n], edges[n + 1], axes, color, alpha=0.9))
+    return [*marks, *(key(backend, axes, name, color) for name, color in zip(names, colours, strict=True))]
+
+
+def layer_map(
+    ds: xr.Dataset,
+    by: str = "kernel_layer",
+    window: int = 1,
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "LCA of each layer and iteration",
+) -> Any:
+    """Draw iteration against layer as a heat map: green helps, red hurts, white is zero; the first layer is on top.
+
+    Parameters
+    ----------
+    ds
+        Trajectory of one run.
+    window
+        Iterations that are summed to one column.
+
+    Returns
+    -------
+    holoviews.Image
+        Where there are more columns than pixels, each shows its LCA of largest magnitude.
+    """
+    load(backend)
+    array = layer_lca(one_run(ds, "a heat map of layers"), by, lca)
+    if window != 1:
+        array = windowed(array, window).drop_vars("window_end").rename(window="iteration")
+    array = compute(array, quiet=True).assign_attrs(array.attrs | {"long_name": "LCA"})
+    array["iteration"].attrs = {"long_name": "iteration"}
+    array["layer"].attrs = {"long_name": "layer"}
+    return lca_map(backend, array, "iteration", "layer", title)
+
+
+def delays(
+    delay: Any,
+    lca: xr.DataArray,
+    backend: str = "bokeh",
+    title: str = "LCA of layers against the delay of the last layer",
+) -> Any:
+    r"""Draw layer LCA against a delay, a dot for each run, with the linear trend of each layer (figure 5).
+
+    .. math:: S_{r\ell} \approx a_\ell + b_\ell x_r
+
+    Parameters
+    ----------
+    delay
+        x: one number for each run.
+    lca
+        (run) or (run, layer): LCA summed over the run, as ``lk.layers.layer_lca(runs).sum("iteration",
+        keep_attrs=True)``. At most twelve layers.
+
+    Raises
+    ------
+    ValueError
+        If there is not one number for each run, or all are the same. :func:`lcakit.layers.layer_trend` has the numbers
+        of the trend for any number of layers.
+    """
+    load(backend)
+    x = np.asarray(delay, np.float64)
+    if x.shape != (lca.sizes.get("run", 0),) or x.size < 2 or np.ptp(x) == 0:
+        raise ValueError(
+            f"a trend needs one delay for each run, at least two, not all the same; got {x.tolist()} "
+            f"for LCA with dimensions {dict(lca.sizes)}"
+        )
+    values = compute(lca, quiet=True)
+    values = values if "layer" in values.dims else values.expand_dims(layer=[""])
+    names = [str(name) for name in values["layer"].values]
+    axes = "delay (iterations)", label(lca)
+    marks, ends = [level(backend, 0)], np.array([x.min(), x.max()])
+    for n, color in enumerate(line_colours(len(names))):
+        y = values.isel(layer=n).values
+        trend = stats.linregress(x, y)
+        text = f"{names[n]}: slope {number(float(f'{trend.slope:.2g}'))}".removeprefix(": ")
+        marks.append(dots(backend, x, y, axes, "", color))
+        marks.append(line(backend, ends, trend.intercept + trend.slope * ends, axes, text, color))
+    return picture(backend, marks, axes, title)
+
+
+__all__ = ["delays", "layer_map", "layers", "layers_over_time"]

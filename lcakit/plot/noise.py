@@ -1,0 +1,220 @@
+"""Learning is noisy: how many parameters help and hurt, how often, and how strongly (figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit.analysis import noise
+from lcakit.analysis.aggregate import windowed
+from lcakit.computing import compute
+from lcakit.plot._bars import named_ticks
+from lcakit.plot._runs import Runs, mean_line, named
+from lcakit.plot._style import (
+    PALETTE,
+    band,
+    boxes,
+    dots,
+    key,
+    label,
+    level,
+    load,
+    picture,
+    sign_colours,
+)
+
+ZERO_EDGE = "#9a9a9a"
+
+
+def help_hurt_zero(
+    ds: xr.Dataset,
+    window: int = 1,
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "Parameters that help, hurt and do neither",
+) -> Any:
+    """Draw the shares of parameters that help, hurt and have no LCA, stacked over the iterations.
+
+    Parameters
+    ----------
+    ds
+        Trajectory; of several runs the mean.
+    window
+        Iterations whose shares are averaged to one point.
+
+    Returns
+    -------
+    holoviews.Overlay
+        Helping from below, hurting from above, zero white between them; the dashed line is one half.
+    """
+    load(backend)
+    shares = noise.help_hurt_zero(ds, lca)
+    shares = windowed(shares, window) / window_sizes(shares, window) if window != 1 else shares
+    shares = compute(shares, quiet=True)
+    shares = shares.mean("run") if "run" in shares.dims else shares
+    time = "iteration" if window == 1 else "window"
+    axes, steps, colours = ("iteration", "fraction of parameters"), shares[time].values, sign_colours()
+    helping, hurting = (shares.sel(outcome=name).values for name in ("helping", "hurting"))
+    ends = np.zeros(steps.size), np.ones(steps.size)
+    marks = [
+        band(backend, steps, ends[0], helping, axes, colours["helping"], alpha=0.9),
+        band(backend, steps, helping, 1 - hurting, axes, colours["zero"], alpha=1.0),
+        band(backend, steps, 1 - hurting, ends[1], axes, colours["hurting"], alpha=0.9),
+        *(key(backend, axes, name, color) for name, color in colours.items()),
+        level(backend, 0.5, "#222222"),
+    ]
+    return picture(backend, marks, axes, title, ylim=(0, 1), show_grid=False)
+
+
+def window_sizes(array: xr.DataArray, window: int) -> xr.DataArray:
+    """Return the iterations of each window; the last one may be shorter."""
+    n = array.sizes["iteration"]
+    starts = np.arange(0, n, window)
+    return xr.DataArray(np.minimum(window, n - starts), dims="window")
+
+
+def fractions(
+    ds: Runs,
+    by: str | None = "kernel_layer",
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "Parameters that help, hurt and do neither",
+) -> Any:
+    """Draw one bar for each layer or configuration: the shares of helping, zero and hurting in the mean iteration.
+
+    Parameters
+    ----------
+    ds
+        Trajectory (bars: its groups), or a dict of name to trajectory (bars: the names, whole networks). Runs are
+        averaged.
+    by
+        A grouping of :func:`lcakit.aggregate.sum_by`, at most 60 groups; None for the whole network.
+    """
+    load(backend)
+    if not isinstance(ds, xr.Dataset):
+        parts = {name: _mean_shares(noise.help_hurt_zero(part, lca)) for name, part in named(ds).items()}
+        found = compute(parts, quiet=True)
+        names, table = list(found), np.stack([part.values for part in found.values()], axis=-1)
+    else:
+        shares = compute(_mean_shares(noise.help_hurt_zero(ds, lca, by)), quiet=True)
+        names = ["network"] if by is None else [str(name) for name in shares[by].values]
+        table = shares.values.reshape(3, -1)
+    return _fraction_bars(backend, names, table, title)
+
+
+def _mean_shares(shares: xr.DataArray) -> xr.DataArray:
+    return shares.mean([dim for dim in ("iteration", "run") if dim in shares.dims]).transpose("outcome", ...)
+
+
+def _fraction_bars(backend: str, names: list[str], table: np.ndarray, title: str) -> Any:
+    """Draw stacked bars of a table (helping, hurting, zero; bar)."""
+    if len(names) > 60:
+        raise ValueError(f"{len(names)} bars are too many for one picture (at most 60): choose a coarser grouping")
+    axes, left = ("", "fraction of parameters"), np.arange(len(names)) - 0.4
+    helping, hurting = table[0], table[1]
+    colours, nothing = sign_colours(), np.zeros(len(names))
+    parts = (
+        ("helping", nothing, helping),
+        ("zero", helping, 1 - hurting),
+        ("hurting", 1 - hurting, nothing + 1),
+    )
+    marks = [
+        boxes(backend, (left, low, left + 0.8, high), ("bar", axes[1]), name, colours[name], ZERO_EDGE)
+        for name, low, high in parts
+    ]
+    look = named_ticks(backend, names) | {"ylim": (0, 1)}
+    return picture(backend, [*marks, level(backend, 0.5, "#222222")], axes, title, **look)
+
+
+def fraction_helping(
+    ds: xr.Dataset,
+    window: int = 1,
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "Fraction of moving parameters that help",
+) -> Any:
+    """Draw the fraction of parameters with nonzero LCA that help, over the iterations (figure 3c).
+
+    Parameters
+    ----------
+    ds
+        Trajectory; of several runs the line is the mean and the shade the range.
+    window
+        Iterations averaged to one point.
+    """
+    load(backend)
+    shares = noise.help_hurt_zero(ds, lca)
+    shares = windowed(shares, window) if window != 1 else shares
+    shares = compute(shares, quiet=True)
+    helping, hurting = (shares.sel(outcome=name, drop=True) for name in ("helping", "hurting"))
+    share = helping / (helping + hurting).where(helping + hurting > 0)
+    time = "iteration" if window == 1 else "window"
+    axes = "iteration", "fraction helping (zeros ignored)"
+    marks = mean_line(backend, share[time], share, axes, "", sign_colours()["helping"], width=1.5)
+    return picture(backend, [level(backend, 0.5), *marks], axes, title, legend=None)
+
+
+def helping_by_window(
+    ds: xr.Dataset,
+    windows: Sequence[int] | None = None,
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "Fraction helping by the window LCA is summed over",
+) -> Any:
+    """Draw the fraction of parameters that help against the number of iterations that LCA is summed over.
+
+    Parameters
+    ----------
+    ds
+        Trajectory; of several runs the line is the mean and the shade the range.
+    windows
+        Numbers of iterations; by default powers of two, and the whole run.
+    """
+    load(backend)
+    n = ds.sizes["iteration"]
+    sizes = windows if windows is not None else [2**p for p in range(n.bit_length()) if 2**p < n] + [n]
+    shares = compute(noise.helping_by_window(ds, sizes, lca), quiet=True)
+    if not shares.notnull().any():
+        raise ValueError("all LCA is zero, so no share of it helps; select something that moves")
+    axes, color = ("iterations summed", label(shares)), sign_colours()["helping"]
+    mean = shares.mean("run") if "run" in shares.dims else shares
+    marks = mean_line(backend, shares["window_size"], shares, axes, "", color)
+    marks.append(dots(backend, shares["window_size"], mean, axes, "", color))
+    return picture(backend, [level(backend, 0.5), *marks], axes, title, "x" if len(sizes) > 1 else "", legend=None)
+
+
+def signs_per_class(
+    ds: xr.Dataset,
+    of: str = "unit",
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "In how many classes at once a unit helps",
+) -> Any:
+    """Draw which fraction of the units that act helps 0, 1, … all classes in the mean iteration.
+
+    Parameters
+    ----------
+    ds
+        Trajectory with classes; of several runs the line is the mean and the shade the range.
+    of
+        ``"unit"`` or ``"parameter"``: see :func:`lcakit.noise.signs_per_class`.
+    """
+    load(backend)
+    shares = compute(noise.signs_per_class(ds, of, lca).mean("iteration", keep_attrs=True), quiet=True)
+    axes = "classes helped", label(shares)
+    mean = shares.mean("run") if "run" in shares.dims else shares
+    marks = mean_line(backend, shares["classes_helped"], shares, axes, "", PALETTE[0])
+    marks.append(dots(backend, shares["classes_helped"], mean, axes, "", PALETTE[0]))
+    return picture(backend, marks, axes, title, legend=None)
+
+
+__all__ = [
+    "fraction_helping",
+    "fractions",
+    "help_hurt_zero",
+    "helping_by_window",
+    "signs_per_class",
+]

@@ -1,0 +1,148 @@
+"""Oscillation: how often weights turn around, one weight in detail, and layers that lag (figures S7 and S8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit.analysis.oscillation import iterations_per_crossing, iterations_per_turn, oscillation_detail
+from lcakit.analysis.phase import phase_lag as analysed_lag
+from lcakit.computing import compute
+from lcakit.plot._bars import bars, over_runs
+from lcakit.plot._runs import mean_line, one_run
+from lcakit.plot._style import (
+    PALETTE,
+    beside,
+    dots,
+    label,
+    level,
+    line,
+    line_colours,
+    load,
+    picture,
+    sign_colours,
+    upright,
+)
+
+
+def turns(
+    ds: xr.Dataset,
+    by: str = "kernel_layer",
+    confidence: float = 0.95,
+    backend: str = "bokeh",
+    title: str = "Iterations per turn and per crossing",
+) -> Any:
+    """Draw, for each layer, after how many iterations a weight turns around and a gradient crosses zero (figure S7).
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``theta`` or ``gradient``, or both; of several runs means with confidence intervals.
+    by
+        A grouping of :func:`lcakit.aggregate.sum_by`.
+    """
+    load(backend)
+    wanted = {
+        "weight turn": (iterations_per_turn, "theta"),
+        "gradient crossing": (iterations_per_crossing, "gradient"),
+    }
+    kept = {name: study for name, (study, needs) in wanted.items() if needs in ds} or {
+        "weight turn": iterations_per_turn
+    }
+    series = compute({name: over_runs(study(ds, by), confidence) for name, study in kept.items()}, quiet=True)
+    names = [str(name) for name in next(iter(series.values()))[by].values]
+    return bars(backend, names, series, ("layer", "iterations"), title, signed=False)
+
+
+def detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca", backend: str = "bokeh", title: str = "") -> Any:
+    """Draw one parameter's movement, gradient and LCA over the iterations, one below the other (figure S8).
+
+    Parameters
+    ----------
+    ds
+        Trajectory of one run with ``theta``; ``gradient`` and LCA are drawn if the file has them.
+    parameter
+        Index in the whole network, or name: ``"fc1.weight[3, 17]"``.
+
+    Returns
+    -------
+    holoviews.Layout
+        LCA is a bar for each iteration, in the colours of helping and hurting.
+    """
+    load(backend)
+    found = compute(oscillation_detail(one_run(ds, "the detail of a parameter"), parameter, lca), quiet=True)
+    name = title or str(found.attrs["parameter"])
+    parts = [_series(backend, found["movement"], f"Movement of {name}", PALETTE[0])]
+    if "gradient" in found:
+        gradient = found["gradient"].assign_attrs(long_name="gradient")
+        parts.append(_series(backend, gradient, f"Gradient at {name}", PALETTE[1]))
+    if "lca" in found:
+        parts.append(_spikes(backend, found["lca"], f"LCA of {name}"))
+    return beside(backend, [part.opts(backend=backend, **_low(backend)) for part in parts], columns=1)
+
+
+def _low(backend: str) -> dict[str, Any]:
+    return {"height": 210} if backend == "bokeh" else {}
+
+
+def _series(backend: str, values: xr.DataArray, title: str, color: str) -> Any:
+    time = str(values.dims[0])
+    axes = "iteration" if time == "iteration" else "optimizer steps", label(values)
+    return picture(
+        backend,
+        [level(backend, 0), line(backend, values[time], values, axes, "", color, width=1.2)],
+        axes,
+        title,
+        legend=None,
+    )
+
+
+def _spikes(backend: str, values: xr.DataArray, title: str) -> Any:
+    """Draw a line from zero to each value, with gaps between: two marks, of helping and of hurting iterations."""
+    axes, steps = (
+        ("iteration", label(values.assign_attrs(values.attrs | {"long_name": "LCA"}))),
+        values["iteration"].values,
+    )
+    marks = [level(backend, 0)]
+    for name, where in (("helping", values.values < 0), ("hurting", values.values > 0)):
+        x = np.repeat(steps[where], 3)
+        y = np.column_stack([np.zeros(where.sum()), values.values[where], np.full(where.sum(), np.nan)]).ravel()
+        marks.append(line(backend, x, y, axes, name, sign_colours()[name], width=1.5))
+    return picture(backend, marks, axes, title, legend=None)
+
+
+def phase_lag(
+    ds: xr.Dataset,
+    by: str = "kernel_layer",
+    max_lag: int = 10,
+    backend: str = "bokeh",
+    title: str = "Movement against the negative gradient",
+) -> Any:
+    """Draw how the movement of each layer correlates with its negative gradient some iterations before.
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``theta`` and ``gradient``, or the result of :func:`lcakit.oscillation.phase_lag`; of several
+        runs lines are means and shades the range. Dots mark the lag of the largest correlation.
+    by, max_lag
+        See :func:`lcakit.oscillation.phase_lag`.
+    """
+    load(backend)
+    result = ds if "gradient_correlation" in ds else analysed_lag(ds, by, max_lag)
+    values = compute(result["gradient_correlation"], quiet=True)
+    axes = "lag (iterations); to the right the movement follows", "correlation"
+    marks = [level(backend, 0), upright(backend, 0)]
+    for n, color in enumerate(line_colours(values.sizes["layer"])):
+        row = values.isel(layer=n)
+        marks += mean_line(backend, row["lag"], row, axes, str(row["layer"].values), color)
+        mean = row.mean("run") if "run" in row.dims else row
+        if mean.notnull().all():
+            top = mean.isel(lag=int(mean.argmax("lag")))
+            marks.append(dots(backend, [float(top["lag"])], [float(top)], axes, "", color, size=9))
+    return picture(backend, marks, axes, title)
+
+
+__all__ = ["detail", "phase_lag", "turns"]

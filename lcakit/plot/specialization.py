@@ -1,0 +1,160 @@
+"""Specialization: units of few classes, the classes of a unit over time, what a unit looks at (figures S21 and S22)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit.analysis.specialization import class_curves as analysed_curves
+from lcakit.analysis.specialization import saliency as analysed_saliency
+from lcakit.analysis.specialization import specialized_fraction as analysed_fraction
+from lcakit.computing import compute
+from lcakit.plot._bars import bars, over_runs
+from lcakit.plot._images import image
+from lcakit.plot._runs import mean_line, one_run
+from lcakit.plot._style import MOST_LINES, label, level, line_colours, load, picture, size
+from lcakit.plot._tiles import grid, near_square
+
+MOST_UNITS = 64
+
+
+def specialized_fraction(
+    ds: xr.Dataset,
+    top: Sequence[int] = (1, 2, 3),
+    threshold: float = 0.8,
+    by: str = "kernel_layer",
+    lca: str = "lca_unit_class",
+    confidence: float = 0.95,
+    backend: str = "bokeh",
+    title: str = "",
+) -> Any:
+    """Draw, for each layer, the fraction of units whose help goes mostly to one, two, three classes (figure S21).
+
+    Parameters
+    ----------
+    ds
+        Trajectory with classes; of several runs means with confidence intervals.
+    top, threshold, by, lca
+        See :func:`lcakit.specialization.specialized_fraction`.
+    """
+    load(backend)
+    found = analysed_fraction(ds, top, threshold, by, lca)
+    series = {f"{k} class" + "es" * (k > 1): over_runs(found.sel(top=k, drop=True), confidence) for k in top}
+    series = compute(series, quiet=True)
+    names = [str(name) for name in found["layer"].values]
+    title = title or f"Units that give {100 * threshold:g} % of their help to few classes"
+    return bars(backend, names, series, ("layer", "fraction of units"), title, signed=False)
+
+
+def class_curves(
+    ds: xr.Dataset,
+    unit: int,
+    layer: str | None = None,
+    lca: str = "lca_unit_class",
+    backend: str = "bokeh",
+    title: str = "",
+) -> Any:
+    """Draw how one unit changes the loss of each class in the course of training: falling lines are helped classes.
+
+    Parameters
+    ----------
+    ds
+        Trajectory with classes; of several runs lines are means and shades the range.
+    unit
+        Channel number inside ``layer``; without a layer, a value of the ``unit`` coordinate.
+    layer
+        Name of the layer.
+
+    Raises
+    ------
+    ValueError
+        For more than twelve classes: select some with ``ds.lk.sel(cls=[…])``.
+    """
+    load(backend)
+    found = analysed_curves(ds, unit, layer, lca)
+    names = [f"class {name}" for name in found["class"].values]
+    if len(names) > MOST_LINES:
+        raise ValueError(
+            f"{len(names)} classes are too many lines for one picture (at most {MOST_LINES}): "
+            "select some, ds.lk.sel(cls=[…])"
+        )
+    values = compute(found, quiet=True).assign_attrs(found.attrs | {"long_name": "cumulative LCA"})
+    axes = "iteration", label(values)
+    marks = [level(backend, 0)]
+    for n, color in enumerate(line_colours(len(names))):
+        marks += mean_line(backend, values["iteration"], values.isel({"class": n}), axes, names[n], color)
+    where = f"unit {unit}" + (f" of {layer}" if layer is not None else "")
+    return picture(backend, marks, axes, title or f"Classes that {where} helps and hurts")
+
+
+def saliency(
+    ds: xr.Dataset,
+    unit: int | Sequence[int],
+    layer: str | None = None,
+    shape: Sequence[int] | None = None,
+    iterations: slice | int | None = None,
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "",
+) -> Any:
+    """Draw what units learned from each of their inputs, in the shape of the input (figure S22).
+
+    Parameters
+    ----------
+    ds
+        Trajectory of one run.
+    unit
+        Channel number inside the layer, or several: at most 64; :func:`lcakit.plot.parameter_map` shows all.
+    layer, shape, iterations
+        See :func:`lcakit.specialization.saliency`.
+
+    Returns
+    -------
+    holoviews.Image
+        A tile for each unit; with several channels a row for each unit. Green: the weight from this input helped.
+    """
+    load(backend)
+    ds = one_run(ds, "saliency")
+    units = [unit] if isinstance(unit, int | np.integer) else list(unit)
+    if not 1 <= len(units) <= MOST_UNITS:
+        raise ValueError(
+            f"saliency shows 1 to {MOST_UNITS} units, got {len(units)}: choose some, or draw lk.plot.parameter_map(ds)"
+        )
+    found = compute([analysed_saliency(ds, one, layer, shape, lca, iterations) for one in units], quiet=True)
+    tiles = np.stack([_as_channels(part.values) for part in found])
+    tiles, axes = _placed(tiles, [str(one) for one in units], "input channel" if tiles.shape[1] > 1 else "")
+    cells = grid(tiles, np.nan)
+    rows, columns = cells.shape
+    high = int(np.clip(470 * rows / columns + 90, 220, 640))
+    look = {"xticks": [(-1.0, "")], "yticks": [(-1.0, "")]} | size(backend, high)
+    name = label(found[0].assign_attrs(long_name="minus the sum of LCA"))
+    text = title or f"What {_which(units)} of {layer or 'the first layer'} learned from"
+    ends = -0.5, -0.5, columns - 0.5, rows - 0.5
+    return image(backend, [cells], ends, axes, [name], text, reverse=True, **look)
+
+
+def _as_channels(values: np.ndarray) -> np.ndarray:
+    """Return (channel, y, x) of an image (y, x), (channel, y, x) or (in, taps …)."""
+    whole = values if values.ndim > 2 else values[None]
+    return whole.reshape(whole.shape[0], -1, whole.shape[-1])
+
+
+def _placed(tiles: np.ndarray, units: list[str], across: str) -> tuple[np.ndarray, tuple[str, str]]:
+    """Return tiles (unit, channel, y, x) as (row, column, y, x), and what rows and columns are."""
+    if tiles.shape[1] > 1:
+        return tiles, (across, "unit (from the top: " + ", ".join(units) + ")")
+    rows, columns = near_square(len(tiles))
+    missing = np.full((rows * columns - len(tiles), *tiles.shape[1:]), np.nan)
+    placed = np.concatenate([tiles, missing]).reshape(rows, columns, *tiles.shape[2:])
+    return placed, ("input" if len(units) == 1 else f"units, {columns} to a row", "input, downward")
+
+
+def _which(units: list[Any]) -> str:
+    shown = ", ".join(str(one) for one in units[:8]) + (" …" if len(units) > 8 else "")
+    return f"unit {shown}" if len(units) == 1 else f"units {shown}"
+
+
+__all__ = ["class_curves", "saliency", "specialized_fraction"]

@@ -1,0 +1,80 @@
+"""Layers learn in sync: peaks of learning by class and layer, those that all layers share coloured (figure 6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit.analysis.synchronization import peak_iterations, synchronized
+from lcakit.computing import compute
+from lcakit.plot._runs import one_run
+from lcakit.plot._style import HEIGHT, PALETTE, dots, level, load, picture, plain, size
+
+LONE, SHARED = "#b5b5b5", PALETTE[1]
+NAMED_LAYERS = 4
+
+
+def peaks(
+    ds: xr.Dataset | xr.DataArray,
+    k: int = 20,
+    of: str = "lca",
+    min_fraction: float = 1.0,
+    by: str = "kernel_layer",
+    classes: bool = True,
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "Peaks of learning",
+) -> Any:
+    """Draw the iterations at which each layer learns most, by class; synchronized ones in colour (figures 6, S15-S19).
+
+    Parameters
+    ----------
+    ds
+        Trajectory of one run, or the result of :func:`lcakit.synchronization.peak_iterations`.
+    k, of, by, classes, lca
+        See :func:`lcakit.synchronization.peak_iterations`; for a result they do not count.
+    min_fraction
+        Share of the layers that must have a peak for it to be synchronized.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A row for each layer, the first on top, in a block for each class.
+    """
+    load(backend)
+    found = ds if isinstance(ds, xr.DataArray) else peak_iterations(one_run(ds, "peaks"), k, of, by, classes, lca)
+    if found.sizes.get("run", 1) > 1:
+        raise ValueError(f"peaks are of one run, got {found.sizes['run']} of them: select one with .isel(run=0)")
+    found = found.squeeze("run", drop=True) if "run" in found.dims else found
+    found, marked = compute(found, synchronized(found, min_fraction), quiet=True)
+    layer = next(str(dim) for dim in found.dims if dim not in ("class", "rank"))
+    blocks = [str(name) for name in found["class"].values] if "class" in found.dims else [""]
+    both = [array if "class" in array.dims else array.expand_dims("class") for array in (found, marked["synchronized"])]
+    at, shared = (array.transpose("class", layer, "rank").values for array in both)
+    return _rows(backend, at, shared, blocks, [str(name) for name in found[layer].values], title)
+
+
+def _rows(backend: str, at: np.ndarray, shared: np.ndarray, blocks: list[str], layers: list[str], title: str) -> Any:
+    """Draw peaks (block, layer, rank) with an empty row between blocks."""
+    high = len(layers) + 1
+    y = np.arange(len(blocks))[:, None, None] * high + np.arange(len(layers))[:, None] + np.zeros(at.shape)
+    axes, known = ("iteration", "class" if len(blocks) > 1 else "layer"), np.isfinite(at)
+    mean = np.mean([np.unique(part[where & ~np.isnan(part)]).size for part, where in zip(at, shared, strict=True)])
+    text = f"{title}: {mean:.3g} synchronized" + (" in the mean class" if len(blocks) > 1 else "")
+    tall = int(np.clip(90 + 11 * y.max(), HEIGHT, 1000))
+    small = 7 if y.max() < 60 else 4
+    marks = [level(backend, row * high - 1, "#e3e3e3", "solid") for row in range(1, len(blocks))]
+    for name, where, color in (("lone", known & ~shared, LONE), ("synchronized", known & shared, SHARED)):
+        marks.append(dots(backend, at[where], y[where], axes, name, color, size=small))
+    ticks = [(row * high + (len(layers) - 1) / 2, plain(backend, name)) for row, name in enumerate(blocks)]
+    if len(blocks) == 1:
+        ticks = [(float(row), plain(backend, name)) for row, name in enumerate(layers)]
+    elif len(layers) <= NAMED_LAYERS:
+        axes = axes[0], f"class (rows: {', '.join(layers)})"
+    look: dict[str, Any] = {"yticks": ticks, "invert_yaxis": True, "show_grid": False} | size(backend, tall)
+    return picture(backend, marks, axes, text, ylim=(-1, float(y.max()) + 1), **look)
+
+
+__all__ = ["peaks"]

@@ -1,0 +1,107 @@
+"""Heavy tails of LCA: against fitted distributions, and how heavy they are over training (figure S10)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy import special
+
+from lcakit.analysis.histograms import histogram, trim
+from lcakit.analysis.kurtosis import excess_kurtosis
+from lcakit.analysis.tails import fit_tails
+from lcakit.computing import compute
+from lcakit.errors import unknown
+from lcakit.plot._runs import mean_line
+from lcakit.plot._style import PALETTE, dots, label, line, load, picture, sign_colours
+
+BULK = 0.95
+"""The picture begins where this share of the values lies beyond."""
+OUTCOMES = ("helping", "hurting", "both")
+MODELS = {"weibull": "Weibull", "exponential": "Laplace", "half_normal": "Gaussian"}
+
+
+def tail_fits(
+    ds: xr.Dataset,
+    outcome: str = "both",
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "Tail of LCA against fitted distributions",
+) -> Any:
+    r"""Draw the share of nonzero LCA beyond each magnitude, and the same of fitted distributions (figure S10).
+
+    .. math:: P(|A| \ge x) = e^{-(x / λ)^k} \text{ (Weibull)}, \quad e^{-x / λ} \text{ (Laplace)}, \quad
+              \operatorname{erfc}\frac{x}{λ\sqrt 2} \text{ (Gaussian)}
+
+    Parameters
+    ----------
+    ds
+        Trajectory (several runs are counted together), or the result of :func:`lcakit.tails.histogram` without groups.
+    outcome
+        ``"helping"``, ``"hurting"`` or ``"both"``.
+
+    Returns
+    -------
+    holoviews.Overlay
+        Both axes logarithmic; dots are the data, lines the distributions of largest likelihood.
+    """
+    load(backend)
+    if outcome not in OUTCOMES:
+        raise unknown("outcome", outcome, OUTCOMES)
+    counts = trim(ds if "count" in ds and "left" in ds.coords else histogram(ds, lca=lca))
+    counts = counts.sum("run", keep_attrs=True) if "run" in counts.dims else counts
+    if counts["count"].ndim != 2:
+        raise ValueError(f"a tail needs counts over (outcome, bin), got {counts['count'].dims}: select one group")
+    fits = fit_tails(counts).sel(outcome=outcome)
+    count = counts["count"].sum("outcome") if outcome == "both" else counts["count"].sel(outcome=outcome)
+    n = int(count.sum())
+    if n == 0:
+        raise ValueError(f"no LCA is {'different from zero' if outcome == 'both' else outcome}, so it has no tail")
+    beyond = count.values[::-1].cumsum()[::-1] / n
+    x = counts["left"].values
+    some = (x > 0) & (beyond > 0) & (beyond < BULK)
+    axes = f"magnitude of LCA ({counts['left'].attrs.get('units', '1')})", "share of values beyond it"
+    color = "#555555" if outcome == "both" else sign_colours()[outcome]
+    marks = [dots(backend, x[some], beyond[some], axes, "recorded", color, size=5)]
+    fine = np.geomspace(x[some].min(initial=counts["right"].values[-1] / 2), counts["right"].values[-1], 400)
+    for (model, name), shade in zip(MODELS.items(), PALETTE, strict=False):
+        fit = fits.sel(model=model)
+        share = _beyond(model, fine, float(fit["scale"]), float(fit["shape"]))
+        text = f"{name}, k = {float(fit['shape']):.3g}" if model == "weibull" else name
+        marks.append(line(backend, fine, np.where(share > 0.1 / n, share, np.nan), axes, text, shade))
+    return picture(backend, marks, axes, title, "xy", legend="bottom_left", ylim=(0.3 / n, 2))
+
+
+def _beyond(model: str, x: np.ndarray, scale: float, shape: float) -> np.ndarray:
+    if model == "half_normal":
+        return np.asarray(special.erfc(x / (scale * np.sqrt(2))))
+    return np.asarray(np.exp(-((x / scale) ** (shape if model == "weibull" else 1.0))))
+
+
+def kurtosis(
+    ds: xr.Dataset,
+    window: int | None = None,
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "Excess kurtosis of LCA",
+) -> Any:
+    """Draw the excess kurtosis of LCA over parameters, 0 for a Gaussian, over the iterations.
+
+    Parameters
+    ----------
+    ds
+        Trajectory; of several runs the line is the mean and the shade the range.
+    window
+        Iterations that are pooled to one sample; None takes each for itself.
+    """
+    load(backend)
+    values = compute(excess_kurtosis(ds, window, lca=lca)["excess_kurtosis"], quiet=True)
+    time = "iteration" if window is None else "window"
+    axes = "iteration", label(values)
+    log = values.size > 1 and bool((values > 0).all())
+    marks = mean_line(backend, values[time], values, axes, "", PALETTE[0], width=1.5)
+    return picture(backend, marks, axes, title, "y" if log else "", legend=None)
+
+
+__all__ = ["kurtosis", "tail_fits"]

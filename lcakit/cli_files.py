@@ -37,7 +37,7 @@ def add(command: Command) -> None:
     share.add_argument("file", metavar="FILE")
     share.add_argument("-o", "--out", required=True, metavar="FILE", help="file to write")
     share.add_argument("--resolution", choices=("parameter", "unit", "layer"), default="parameter")
-    share.add_argument("--iterations", type=_iterations, metavar="FIRST:LAST", help="labels, both included")
+    share.add_argument("--iterations", type=iterations, metavar="FIRST:LAST", help="labels, both included")
     share.add_argument("--keepbits", type=int, help="mantissa bits that gradient and LCA keep")
     share.add_argument("--drop", nargs="*", default=[], metavar="VARIABLE", help="variables to leave out")
     share.add_argument("--overwrite", action="store_true", help="replace what is there")
@@ -96,7 +96,8 @@ def _validate(args: argparse.Namespace) -> int:
     return SOUND if report.ok else UNSOUND
 
 
-def _iterations(text: str) -> slice:
+def iterations(text: str) -> slice:
+    """Read FIRST:LAST, labels of iterations, both included."""
     try:
         first, last = text.split(":")
         return slice(int(first) if first else None, int(last) if last else None)

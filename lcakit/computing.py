@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import dask
@@ -41,9 +43,81 @@ def compute(*results: Any, quiet: bool = False) -> Any:
     """
     lazy: dict[str, Any] = {}
     _each_array(list(results), lambda array: lazy.setdefault(array.name, array))
-    blocks = dict(zip(lazy, _compute(tuple(lazy.values()), quiet), strict=True))
+    blocks = _BLOCKS.get()(lazy, quiet)
     done = tuple(_each_array(list(results), lambda array: blocks[array.name]))
     return done[0] if len(results) == 1 else done
+
+
+def together(calls: Sequence[Callable[[], Any]], quiet: bool = False) -> list[Any]:
+    """Call functions that compute, such that what each asks for first is computed for all in one pass over the data.
+
+    Parameters
+    ----------
+    calls
+        Functions without arguments that use :func:`compute`, such as those of :mod:`lcakit.plot`. Each is called twice,
+        the first time only up to its first :func:`compute`, so it must have no other effect before.
+    quiet
+        No progress bar.
+
+    Returns
+    -------
+    list
+        What they return, in their order. What one of them raises is raised.
+
+    Examples
+    --------
+    >>> import lcakit as lk
+    >>> from lcakit.testing import tiny_trajectory
+    >>> ds = tiny_trajectory(chunks=5)
+    >>> calls = [lambda: float(compute(lk.noise.fraction_helping(ds))), lambda: compute(lk.layers.layer_lca(ds)).shape]
+    >>> together(calls, quiet=True)[1]
+    (12, 2)
+    """
+    wanted: Blocks = {}
+    for call in calls:
+        with _blocks_from(_asking(wanted)), contextlib.suppress(_Asked, Exception):  # an error comes again below
+            call()
+    with _blocks_from(_knowing(_now(wanted, quiet))):
+        return [call() for call in calls]
+
+
+Blocks = dict[str, Any]
+
+
+class _Asked(BaseException):
+    """A function has said what it needs. No ``Exception``: what it catches itself is not this."""
+
+
+def _now(lazy: Blocks, quiet: bool) -> Blocks:
+    return dict(zip(lazy, _compute(tuple(lazy.values()), quiet), strict=True))
+
+
+def _asking(wanted: Blocks) -> Callable[[Blocks, bool], Blocks]:
+    def ask(lazy: Blocks, quiet: bool) -> Blocks:
+        wanted.update(lazy)
+        raise _Asked
+
+    return ask
+
+
+def _knowing(known: Blocks) -> Callable[[Blocks, bool], Blocks]:
+    def look_up(lazy: Blocks, quiet: bool) -> Blocks:
+        known.update(_now({name: array for name, array in lazy.items() if name not in known}, quiet))
+        return known
+
+    return look_up
+
+
+_BLOCKS: ContextVar[Callable[[Blocks, bool], Blocks]] = ContextVar("blocks", default=_now)
+
+
+@contextlib.contextmanager
+def _blocks_from(source: Callable[[Blocks, bool], Blocks]) -> Iterator[None]:
+    token = _BLOCKS.set(source)
+    try:
+        yield
+    finally:
+        _BLOCKS.reset(token)
 
 
 def _each_array(value: Any, change: Callable[[da.Array], Any]) -> Any:

@@ -79,7 +79,7 @@ class Account:
 
     def lines(self, explain: bool = False) -> list[str]:
         """Return one aligned line per number that is known; ``explain`` puts one sentence below each."""
-        rows = list(self._rows())
+        rows = list(self.rows())
         width = max((len(label) for label, *_ in rows), default=0)
         out = []
         for label, text, meaning in rows:
@@ -94,7 +94,8 @@ class Account:
     def __str__(self) -> str:
         return self.to_text()
 
-    def _rows(self) -> Iterator[tuple[str, str, str]]:
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Yield label, value with its unit, and meaning of each number that is known."""
         for item in fields(self):
             value = getattr(self, item.name)
             if item.metadata and value is not None:

@@ -1,0 +1,198 @@
+"""``lk.report``: what is known of a trajectory, as one page that opens anywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from lcakit.analysis.account import Account, account
+from lcakit.errors import TrajectoryError
+from lcakit.guard import printable
+from lcakit.provenance import describe
+from lcakit.reporting import course, noise, page, parts, tables
+from lcakit.reporting.drawing import draw
+from lcakit.reporting.subject import Section, Subject, chosen, kernel_layers
+from lcakit.schema import creator, now, split_name
+from lcakit.store import open_trajectory
+from lcakit.validation import Report, validate
+
+Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | xr.Dataset
+MOST_RUNS = 12
+"""Runs with an account of their own."""
+
+
+def report(
+    trajectory: Source,
+    out: str | os.PathLike[str],
+    layers: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Write everything that is known of a trajectory into one page: account, checks, origin, and all studies.
+
+    The page opens from disk, needs no network, and asks for none. What the file does not allow is said in a sentence.
+
+    Parameters
+    ----------
+    trajectory
+        A dataset, or whatever :func:`lcakit.open_trajectory` opens. Of several runs, pictures that can show means with
+        intervals over runs; the others show the first run, and say so.
+    out
+        File to write, ``.html``; one that is there is replaced.
+    layers, classes
+        Names of those that have figures of their own (the reader chooses among them); ``[]`` for none. By default all
+        of up to twelve, in a larger network the twelve with the largest LCA.
+    quiet
+        No progress bars.
+
+    Returns
+    -------
+    Path
+        The file: a few megabytes.
+
+    Raises
+    ------
+    TrajectoryError
+        If a path cannot be opened as a trajectory, or has no iteration yet.
+    ValueError
+        For another suffix, or a layer or class that the file does not have.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from lcakit.testing import tiny_trajectory
+    >>> folder = tempfile.mkdtemp()
+    >>> report(tiny_trajectory(), f"{folder}/tiny.html", layers=[], classes=[], quiet=True).name
+    'tiny.html'
+    """
+    path = Path(out)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"a report is a page: its file name ends in .html, got {path.name!r}")
+    if isinstance(trajectory, xr.Dataset):
+        text = _page(trajectory, path.stem, layers, classes, quiet)
+    else:
+        with open_trajectory(trajectory) as ds:
+            text = _page(ds, _name(trajectory), layers, classes, quiet)
+    return _write(path, text)
+
+
+def _name(source: Any) -> str:
+    single = isinstance(source, str | os.PathLike)
+    return os.path.basename(os.fspath(source)) if single else "several runs"
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write a file at once: whoever has the old page open does not see half of the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _page(ds: xr.Dataset, name: str, layers: Sequence[str] | None, classes: Sequence[str] | None, quiet: bool) -> str:
+    if not ds.sizes.get("iteration"):
+        raise TrajectoryError(f"{printable(name)} has no iteration yet, so there is nothing to report; record some")
+    checks = validate(ds, quiet=quiet)
+    accounts = {} if _broken(checks) else _accounts(ds)
+    found = [("account", "Account", _account(accounts)), ("checks", "Checks", _checks(checks))]
+    controls = ""
+    if accounts:
+        subject = _subject(ds, next(iter(accounts.values())), layers, classes)
+        controls = page.controls(subject.layers, subject.classes)
+        found += _figures(_sections(subject), quiet)
+    found.append(("origin", "How it was made", _origin(ds)))
+    return page.page(f"Report of {printable(name, 80)}", _lead(ds), controls, found)
+
+
+# ---- account and checks ----------------------------------------------------------------------------------------
+
+
+def _broken(checks: Report) -> bool:
+    """Return whether nothing can be computed from the file."""
+    return any(
+        check.status == "fail" and (check.group == "structure" or check.name == "reading") for check in checks.checks
+    )
+
+
+def _accounts(ds: xr.Dataset) -> dict[str, Account]:
+    """Return the account of each run, or of each objective of one run."""
+    if "run" in ds.dims:
+        runs = [printable(name, 40) for name in ds["run"].values][:MOST_RUNS]
+        return {name: account(ds.isel(run=n, drop=True)) for n, name in enumerate(runs)}
+    objectives = dict.fromkeys(split_name(str(name))[1] for name in ds.data_vars)
+    suffixes = [suffix for suffix in objectives if suffix and f"loss_{suffix}" in ds]
+    return {"value": account(ds)} | {printable(suffix, 40): account(ds, suffix) for suffix in suffixes}
+
+
+def _account(accounts: dict[str, Account]) -> str:
+    if not accounts:
+        return "<p>The file is damaged, so its numbers are not added up; the checks say what is wrong.</p>"
+    note = (
+        "LCA allocates every change of the loss to the parameters that caused it: negative helps (the loss falls), "
+        "positive hurts. The allocations should add up to the change of the loss; the errors say by how much they fail."
+    )
+    return f'<p class="question">{note}</p>{tables.account_table(accounts)}'
+
+
+def _checks(checks: Report) -> str:
+    count = {status: sum(check.status == status for check in checks.checks) for status in ("pass", "warn", "fail")}
+    verdict = "sound" if checks.ok else "not sound"
+    kind = "pass" if checks.ok else "fail"
+    line = f"{count['pass']} checks passed, {count['warn']} warned, {count['fail']} failed"
+    wrong = " open" if count["warn"] or count["fail"] else ""
+    return (
+        f'<p class="verdict">This file is <span class="{kind}">{verdict}</span>: {line}.</p>'
+        f"<details{wrong}><summary>All checks</summary>{tables.checks_table(checks)}</details>"
+    )
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------
+
+
+def _subject(ds: xr.Dataset, numbers: Account, layers: Sequence[str] | None, classes: Sequence[str] | None) -> Subject:
+    named = [str(name) for name in ds["class"].values] if "class" in ds.coords else []
+    return Subject(
+        ds,
+        numbers,
+        chosen("layer with a kernel", layers, kernel_layers(ds), numbers.layers),
+        chosen("class", classes, named, {}),
+    )
+
+
+def _sections(s: Subject) -> list[Section]:
+    return [course.loss(s), course.layers(s), *noise.sections(s), *parts.sections(s), course.unseen(s)]
+
+
+def _figures(sections: Sequence[Section], quiet: bool) -> list[tuple[str, str, str]]:
+    """Return anchor, title and content of each section."""
+    groups = [group for section in sections for group in section.groups]
+    drawn = iter(draw([figure for group in groups for figure in group.figures], quiet))
+    by_group = {id(group): [next(drawn) for _ in group.figures] for group in groups}
+    shown = [one for one in sections if any(group.figures for group in one.groups)]
+    return [(f"study-{n}", one.title, page.section(one, by_group)) for n, one in enumerate(shown)]
+
+
+# ---- origin ----------------------------------------------------------------------------------------------------
+
+
+def _lead(ds: xr.Dataset) -> str:
+    parameters = f" of {ds.sizes['parameter']:,} parameters" if "parameter" in ds.sizes else ""
+    runs = f"{ds.sizes['run']} runs: " if "run" in ds.sizes else ""
+    objective = printable(ds.attrs.get("loss_name", "loss"), 60)
+    text = f"{runs}{ds.sizes['iteration']:,} iterations{parameters}, loss {objective}."
+    lead = f'<p class="lead">{tables.text(text)} Written by {creator()} on {now()[:10]}.</p>'
+    if ds.attrs.get("partial"):
+        lead += '<p class="notice">This recording is not finished: the report is of what is on disk so far.</p>'
+    return lead
+
+
+def _origin(ds: xr.Dataset) -> str:
+    found = describe(ds)
+    fingerprint = f"<p>Fingerprint of this trajectory: <code>{tables.text(found.fingerprint)}</code></p>"
+    details = f"<details open><summary>Attributes, sizes and variables</summary>{tables.made_table(found)}</details>"
+    return f"{fingerprint}<h3>How to cite it</h3>{tables.citation(ds)}{details}"

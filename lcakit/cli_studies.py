@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,12 @@ def add(command: Command) -> None:
     allocate.add_argument("--out", metavar="FILE", help="write here instead of extending the file")
     allocate.add_argument("--set", choices=("train", "test"), default="train", help="the set whose loss is allocated")
     allocate.add_argument("--name", help="suffix of the variables (default for --set test: val)")
+    shared = allocate.add_mutually_exclusive_group()
+    shared.add_argument(
+        "--scheduler", metavar="ADDRESS", help="share the work on a Dask cluster, such as tcp://host:8786"
+    )
+    shared.add_argument("--workers", type=int, metavar="N", help="share the work between N processes here")
+    shared.add_argument("--gpus", type=seeds, default=[], metavar="0,1", help="share the work between GPUs here")
     device_options(allocate)
     rule_options(allocate)
     allocate.add_argument("--overwrite", action="store_true", help="replace allocations that are there")
@@ -107,25 +114,34 @@ def _is_finished(path: Path, validation: bool) -> bool:
 
 def _allocate(args: argparse.Namespace) -> None:
     from lcakit.record.allocate import allocate
-    from lcakit.store import open_trajectory
-    from lcakit.studies.training import make_model, make_objective, run_of
+    from lcakit.record.spec import ObjectiveSpec
 
-    run = run_of(open_trajectory(args.file), args.data_root)
-    data = run.data()
-    model = make_model(run, data)
-    objective = make_objective(run, model, data, args.set, device=args.device, precision=args.precision)
-    allocate(
-        args.file,
-        objective,
-        rule=args.rule,
-        tolerance=args.tolerance or None,
-        max_splits=args.max_splits,
-        classes=None if args.classes == "none" else args.classes,
-        out=args.out,
-        name=args.name or ("val" if args.set == "test" else None),
-        overwrite=args.overwrite,
-    )
+    options = {"path": str(Path(args.file).absolute()), "part": args.set, "data_root": args.data_root}
+    options |= {"device": args.device, "devices": [f"cuda:{number}" for number in args.gpus]}
+    spec = ObjectiveSpec("lcakit.studies.training:objective_of", options | {"precision": args.precision})
+    with _client(args) as client:
+        allocate(
+            args.file,
+            spec,
+            rule=args.rule,
+            tolerance=args.tolerance or None,
+            max_splits=args.max_splits,
+            classes=None if args.classes == "none" else args.classes,
+            out=args.out,
+            name=args.name or ("val" if args.set == "test" else None),
+            overwrite=args.overwrite,
+            cluster=client,
+        )
     print(args.out or args.file)
+
+
+def _client(args: argparse.Namespace) -> Any:
+    """Return a context with the client of the cluster that was asked for, or None."""
+    if args.scheduler is None and not (args.workers or args.gpus):
+        return contextlib.nullcontext()
+    from lcakit.record.cluster import connected
+
+    return connected(args.scheduler, args.workers or len(args.gpus))
 
 
 def _estimate(args: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ BLOCK_BYTES = 64 * 2**20
 BLOCK_ROWS = 64
 BLOCK_SECONDS = 60.0
 HEADER, LOCK = "header.nc", "lock"
+BLOCK = "block_iterations"
+"""Attribute of a folder whose blocks are written in any order (:mod:`lcakit.record.cluster`)."""
 
 
 @contextlib.contextmanager
@@ -235,11 +237,24 @@ class SegmentWriter:
                 if state is not None:
                     with written_whole(path.with_suffix(".state")) as temporary:
                         temporary.write_bytes(state)
-                with written_whole(path) as temporary, temporary.open("wb") as file:
-                    np.savez(file, **arrays)  # type: ignore[arg-type]
+                _write(path, arrays)
                 _keep_last_states(path)
             except Exception as error:  # noqa: BLE001  the caller's thread raises it; dying here would block that
                 self._error = error
+
+
+def write_rows(path: Path, rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], count: int) -> None:
+    """Write at most ``count`` iterations as one segment, at once (:class:`SegmentWriter` writes a recording)."""
+    block = _Block(count)
+    for snapshot, iteration in rows:
+        block.put(snapshot)
+        block.put(iteration)
+    _write(path, block.filled())
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _keep_last_states(segment: Path) -> None:

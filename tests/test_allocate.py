@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import lcakit as lk
-from lcakit.record.allocate import Allocator, Rule
+from lcakit.record.allocator import Allocator, Rule
 from lcakit.record.quadrature import RULES
 from tests.networks import conv_net, dense, examples, norm_net, train
 

@@ -17,7 +17,7 @@ from lcakit.interop import _rows
 from lcakit.interop._numbered import numbered
 from lcakit.labels import tensor_shapes
 from lcakit.record import checkpoints
-from lcakit.record.allocate import Allocator
+from lcakit.record.allocator import Allocator
 from lcakit.record.checkpoints import from_checkpoints, read_state
 
 from .conformance import assert_conforms, assert_equal

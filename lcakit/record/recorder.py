@@ -19,7 +19,8 @@ from lcakit import budget as budgets
 from lcakit import provenance, schema, segments, store
 from lcakit.errors import DivergedError, RecordingError, unknown
 from lcakit.record import loopstate
-from lcakit.record.allocate import Allocator, Rule, allocate, objective_attrs, refuse_other_settings
+from lcakit.record.allocate import allocate
+from lcakit.record.allocator import Allocator, Rule, objective_attrs, refuse_other_settings
 from lcakit.record.describe import unwrap
 from lcakit.record.loop import checked_optimizers, checked_state, is_inner_step
 from lcakit.record.objective import Objective

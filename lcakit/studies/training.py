@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,17 @@ from lcakit.studies.names import split_name
 from lcakit.studies.networks import build
 from lcakit.studies.run import OPTIMIZERS, Run, run_of
 
-__all__ = ["OPTIMIZERS", "Run", "make_model", "make_objective", "make_optimizer", "planned", "record_run", "run_of"]
+__all__ = [
+    "OPTIMIZERS",
+    "Run",
+    "make_model",
+    "make_objective",
+    "make_optimizer",
+    "objective_of",
+    "planned",
+    "record_run",
+    "run_of",
+]
 
 ALLOCATION = ("rule", "tolerance", "max_splits", "classes", "compression")  # options that allocate shares
 
@@ -57,6 +68,36 @@ def make_objective(run: Run, model: nn.Module, data: ImageData, part: str = "tra
     """Return the objective of a run on its training or test set; ``options`` go to :class:`lcakit.Objective`."""
     examples = (data.x_test, data.y_test) if part == "test" else (data.x_train, data.y_train)
     return Objective(model, examples, class_names=data.class_names, **options)
+
+
+def objective_of(
+    path: str,
+    part: str = "train",
+    data_root: str | None = None,
+    device: str | None = None,
+    devices: Sequence[str] = (),
+    precision: str = "float32",
+) -> Objective:
+    """Return the objective of a recorded file on its training or test set: what workers of a cluster build.
+
+    Parameters
+    ----------
+    devices
+        For several GPUs on this machine: each worker of :func:`lcakit.record.cluster.connected` takes its own.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file does not say how it was trained.
+    """
+    if devices:
+        from lcakit.record.cluster import device_of_worker
+
+        device = device_of_worker(devices)
+    with store.open_trajectory(path) as ds:
+        run = run_of(ds, data_root)
+    data = run.data()
+    return make_objective(run, make_model(run, data), data, part, device=device, precision=precision)
 
 
 def record_run(

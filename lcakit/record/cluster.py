@@ -1,0 +1,214 @@
+"""Allocation on a Dask cluster: blocks of iterations, each computed by one worker and written as one segment.
+
+The segments of :mod:`lcakit.segments` are what makes this simple: a block that has its name is whole, so a worker that
+dies loses its block only, a block that is computed twice is the same twice, and a call that was stopped goes on with
+the blocks that are missing. Every block begins with a gradient that the block before it computed too: one in 2 · block.
+
+Workers need lcakit, the module of the factory, the data, and the trajectory's folder under the same path. One thread
+each is best: an objective uses the cores that torch was given.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask
+import xarray as xr
+from dask.base import tokenize
+from distributed import Client, KilledWorker, LocalCluster, as_completed, get_worker
+
+from lcakit import __version__, schema, segments, store
+from lcakit.errors import LcakitError, RecordingError
+from lcakit.progress import progress
+from lcakit.record.allocator import Allocator, Facts, Row, Rule, facts_of, refuse_other_settings, rows_along
+from lcakit.record.objective import Objective
+from lcakit.record.spec import ObjectiveSpec
+from lcakit.segments import BLOCK
+
+BLOCKS_A_WORKER = 8
+RETRIES = 3  # of a block whose worker failed
+PATIENCE = 30.0  # seconds until a cluster has a worker
+CONNECTING = 10.0  # seconds until a scheduler answers
+PLACES = ("device", "torch_version")  # in which workers may differ
+
+
+@contextmanager
+def connected(scheduler: str | None = None, workers: int = 2) -> Iterator[Client]:
+    """Give a client of a cluster: the one whose scheduler has this address, or ``workers`` processes on this machine.
+
+    Raises
+    ------
+    RecordingError
+        If no scheduler answers at the address.
+    """
+    if scheduler is None:
+        with (
+            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as own,
+            Client(own) as client,
+        ):
+            yield client
+        return
+    try:
+        client = Client(scheduler, timeout=CONNECTING)
+    except (OSError, ValueError) as error:  # a timeout is an OSError
+        raise RecordingError(
+            f"no scheduler answers at {scheduler} within {CONNECTING:.0f} s ({error}). Start one there with "
+            "`dask scheduler`, and workers with `dask worker`."
+        ) from error
+    with client:
+        yield client
+
+
+def device_of_worker(devices: Sequence[str]) -> str:
+    """Return the device of the worker that asks: workers of :func:`connected` are numbered, and share them out."""
+    return devices[int(get_worker().name) % len(devices)]
+
+
+class SharedWork:
+    """An allocation that the workers of a client share.
+
+    Making it builds the objective on every worker and compares what they have.
+
+    Raises
+    ------
+    RecordingError
+        If there is no worker, one lacks a package, the module or the data, or workers have different data; the message
+        says which worker and what.
+    """
+
+    def __init__(self, client: Client, spec: ObjectiveSpec, trajectory: Path, block: int | None = None) -> None:
+        if block is not None and block < 1:
+            raise ValueError(f"block must be a positive number of iterations, got {block}")
+        self.client, self.spec, self.trajectory, self._block = client, spec, trajectory.absolute(), block
+        self.facts = _common_facts(client, spec)
+
+    def allocate(
+        self,
+        source: xr.Dataset,
+        rule: Rule,
+        dropped: Set[str],
+        partial: Path,
+        attrs: Row,
+        quiet: bool,
+    ) -> None:
+        """Compute all blocks that ``partial`` does not have yet."""
+        partial = partial.absolute()
+        block = self._prepare(source, partial, attrs)
+        count = source.sizes["iteration"]
+        with segments.Lock(partial), progress(count, "allocating", quiet=quiet) as bar:
+            waiting = []
+            for number, start in enumerate(range(0, count, block)):
+                stop, segment = min(start + block, count), partial / f"{number:06d}.npz"
+                if segment.exists():
+                    bar.update(stop - start)
+                else:
+                    task = (self.spec, str(self.trajectory), rule, frozenset(dropped), start, stop, str(segment))
+                    waiting.append(self._submit(task, start, stop))
+            self._wait(waiting, bar)
+
+    def _prepare(self, source: xr.Dataset, partial: Path, attrs: Row) -> int:
+        """Make the folder, or find it with the same settings; return its block size."""
+        if (partial / segments.HEADER).exists():
+            stored = segments.read_header(partial).attrs
+            if BLOCK not in stored:
+                raise RecordingError(f"{partial} was begun without a cluster. Continue it so, or remove it.")
+            block = int(stored[BLOCK])
+            asked = block if self._block is None else self._block
+            refuse_other_settings(stored, attrs | {BLOCK: asked}, partial)
+            return block
+        workers = len(self.client.scheduler_info(n_workers=-1)["workers"])
+        even = -(-source.sizes["iteration"] // (BLOCKS_A_WORKER * max(1, workers)))
+        block = self._block or min(max(1, even), segments.BLOCK_ROWS)
+        partial.mkdir(parents=True, exist_ok=True)
+        segments.write_header(partial, schema.stamp(xr.Dataset(), attrs | {BLOCK: block}))
+        return block
+
+    def _submit(self, task: tuple[Any, ...], start: int, stop: int) -> Any:
+        # the part before the first number is the name on the dashboard
+        key = f"allocate-{start:06d}-{stop - 1:06d}-{tokenize(task)}"
+        return self.client.submit(_compute_block, *task, key=key, retries=RETRIES, pure=False)
+
+    def _wait(self, futures: list[Any], bar: Any) -> None:
+        try:
+            for future in as_completed(futures):
+                bar.update(future.result())
+        except KilledWorker as error:
+            raise RecordingError(
+                f"a block was given up: {error.allowed_failures + 1} workers died over it, the last one at "
+                f"{error.last_worker.address}. Often that is a lack of memory: give workers more of it, or take "
+                "smaller chunks (batch_size of the objective). Finished blocks are kept; the same call goes on with "
+                "the others."
+            ) from error
+        finally:
+            self.client.cancel(futures)
+
+
+# ---- on the workers --------------------------------------------------------------------------------------------
+
+_ONE_AT_A_TIME = threading.Lock()
+_BUILT: dict[str, Objective] = {}
+
+
+@contextmanager
+def _objective(spec: ObjectiveSpec) -> Iterator[Objective]:
+    """Give the process's objective, built at its first use; for one task at a time, since θ is loaded into it."""
+    with _ONE_AT_A_TIME:
+        key = tokenize(spec.factory, spec.options)
+        if key not in _BUILT:
+            _BUILT.clear()  # of an earlier allocation
+            _BUILT[key] = spec.build()
+        yield _BUILT[key]
+
+
+def _compute_block(
+    spec: ObjectiveSpec, trajectory: str, rule: Rule, dropped: Set[str], start: int, stop: int, path: str
+) -> int:
+    """Write one segment, unless a worker that was thought dead has done it; return the number of iterations."""
+    if not Path(path).exists():
+        # this is a task already: what it reads must not become tasks of the cluster
+        local = dask.config.set(scheduler=dask.get)
+        with _objective(spec) as objective, local, store.open_trajectory(trajectory) as ds:
+            rows = rows_along(ds, Allocator(objective, rule), dropped, start, stop)
+            segments.write_rows(Path(path), rows, stop - start)
+    return stop - start
+
+
+def _ready(spec: ObjectiveSpec) -> tuple[str, Facts]:
+    with _objective(spec) as objective:
+        return __version__, facts_of(objective)
+
+
+# ---- before the work -------------------------------------------------------------------------------------------
+
+
+def _common_facts(client: Client, spec: ObjectiveSpec) -> Facts:
+    """Build the objective everywhere; return its facts if they are the same everywhere."""
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)
+    except TimeoutError as error:
+        raise RecordingError(
+            f"the cluster at {client.scheduler.address} has no worker after {PATIENCE:.0f} s. Start some."
+        ) from error
+    answers = client.run(_ready, spec, on_error="return")
+    for worker, answer in answers.items():
+        if isinstance(answer, BaseException):
+            told = answer if isinstance(answer, LcakitError) else f"{type(answer).__name__}: {answer}"
+            raise RecordingError(
+                f"worker {worker} cannot build the objective: {told}. Every worker needs lcakit, the module of "
+                f"{spec.factory!r}, and the data."
+            )
+    (first, (version, facts)), *others = answers.items()
+    for worker, (their_version, theirs) in others:
+        mine = {"lcakit": version, **facts.attrs}
+        own = {"lcakit": their_version, **theirs.attrs}
+        differing = [f"{key} {own[key]} and {mine[key]}" for key in mine if key not in PLACES and own[key] != mine[key]]
+        if differing or theirs.labels != facts.labels:
+            raise RecordingError(
+                f"workers {worker} and {first} have different objectives: "
+                f"{'; '.join(differing) or 'other parameters'}. Give every worker the same versions and data."
+            )
+    return facts

@@ -8,7 +8,7 @@ from typing import Any
 
 from lcakit.errors import unknown
 
-BENCHMARKS = ("gradient", "record", "analysis", "share")
+BENCHMARKS = ("gradient", "record", "analysis", "share", "explore")
 
 
 def run(what: str, **options: Any) -> tuple[dict[str, Any], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,13 +34,17 @@ def load(backend: str) -> None:
 
 
 def plain(backend: str, text: Any) -> str:
-    """Return a name from a file such that it is drawn as it is: no formula, no line break, no format field."""
+    """Return a name from a file such that it is drawn as it is: no formula, no line break, no format field, no tag.
+
+    Bokeh draws tags as text, but in a notebook Panel writes names into a script of the page, which ``</script>`` in a
+    name would end: there ``<`` becomes its look-alike ‹.
+    """
     out = " ".join(str(text).split())
     if backend == "matplotlib":
         return out.replace("$", r"\$")
     for sign in ("$$", r"\[", r"\("):
         out = out.replace(sign, sign[0] + _HIDDEN + sign[1])
-    return out
+    return re.sub(r"<(?=[/!?A-Za-z])", "‹", out)
 
 
 def _drawn(element: Any, backend: str, **words: Any) -> Any:

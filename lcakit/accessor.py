@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from lcakit import select
+from lcakit import select, summary
 from lcakit.analysis._check import require
 from lcakit.analysis.aggregate import sum_by
 from lcakit.select import Names, Units
@@ -21,6 +21,12 @@ class TrajectoryAccessor:
 
     def __init__(self, ds: xr.Dataset) -> None:
         self._ds = ds
+
+    def __repr__(self) -> str:
+        return summary.as_text(self._ds)
+
+    def _repr_html_(self) -> str:
+        return summary.as_html(self._ds)
 
     def sel(
         self,

@@ -139,3 +139,20 @@ def test_unflatten_after_sel_and_errors(ds):
 
 def test_by_forwards_to_sum_by(ds):
     xr.testing.assert_identical(ds.lk.by("layer", "theta").load(), lk.aggregate.sum_by(ds, "layer", "theta").load())
+
+
+def test_a_trajectory_shows_itself_on_one_screen():
+    ds = tiny_trajectory(12)
+    lines = repr(ds.lk).splitlines()
+    assert len(lines) < 12
+    assert all(len(line) <= 160 for line in lines)
+    assert "  sizes      12 iterations, 61 parameters, 3 layers, 10 units, 3 classes" in lines
+    first, last = (float(ds["loss"][n]) for n in (0, -1))
+    assert f"  loss       {first:.4g} to {last:.4g} nats" in lines
+    assert "not finished" in repr(ds.assign_attrs(partial=1).lk)
+    many = ds.assign_coords(layer=("layer", ["<script>", "\x1b[2J", "c"]))
+    assert "&lt;script&gt;" in many.lk._repr_html_()
+    assert "<script>" not in many.lk._repr_html_()
+    assert "\x1b" not in repr(many.lk)
+    assert "loss (val)" in repr(ds.assign(loss_val=ds["loss"]).lk)
+    assert repr(xr.Dataset().lk)  # nothing is there, and it says so

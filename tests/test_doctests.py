@@ -11,7 +11,8 @@ import pytest
 import lcakit.analysis
 
 ROOMS = [f"lcakit.analysis.{m.name}" for m in pkgutil.iter_modules(lcakit.analysis.__path__)]
-ROOMS += ["lcakit.computing", "lcakit.reporting.writing", "lcakit.animation.making", "lcakit.explorer.app"]
+ROOMS += ["lcakit.computing", "lcakit.summary"]
+ROOMS += ["lcakit.reporting.writing", "lcakit.animation.making", "lcakit.explorer.app"]
 
 
 @pytest.mark.parametrize("name", ROOMS)

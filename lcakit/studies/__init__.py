@@ -1,8 +1,8 @@
 """The paper's data sets, networks, settings and figures, ready to train and to compare with (needs torch).
 
 ``lk.studies.data.load``, ``lk.studies.networks.build``, ``lk.studies.batches.Batches``, ``lk.studies.paper``,
-``lk.studies.interventions``, ``lk.studies.training`` (``Run``, ``record_run``), ``lk.studies.experiments`` and the questions
-of reviewers (``helpful_only``, ``rescaling``, ``subsampling``) are imported when first used.
+``lk.studies.interventions``, ``lk.studies.training`` (``Run``, ``record_run``), ``lk.studies.experiments`` and the
+questions of reviewers (``helpful_only``, ``rescaling``, ``subsampling``) are imported when first used.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster
 import lcakit as lk
 from lcakit import store
 from lcakit.labels import TensorSpec
+from lcakit.record.cluster import device_of_worker
 from lcakit.testing import tiny_trajectory
 from tests.networks import dense, examples, train
 
@@ -35,6 +36,17 @@ def objective(slow: float = 0.0, seed: int = 1) -> lk.Objective:
 
     out.evaluate = slowly
     return out
+
+
+def numbered() -> lk.Objective:
+    """What workers with a device each build."""
+    assert device_of_worker(["cpu"]) == "cpu"
+    return objective()
+
+
+def moody(path: str) -> lk.Objective:
+    """An objective whose data is what a file says at the moment."""
+    return objective(seed=int(Path(path).read_text()))
 
 
 def no_objective() -> str:
@@ -84,6 +96,24 @@ def test_the_same_bits_as_one_process(client, run, tmp_path):
         assert "block_iterations" not in ds.attrs
         assert client.compute(lk.layers.layer_lca(ds).sum()).result() == lk.layers.layer_lca(ds).sum().compute()
     assert not store.allocation_partial(shared).exists()
+
+
+def test_each_worker_has_its_device(client, run):
+    ds = lk.allocate(run, lk.ObjectiveSpec("tests.test_cluster:numbered"), quiet=True, cluster=client)
+    assert np.abs(ds["residual"]).max() < 1e-3
+
+
+def test_data_that_changed_is_read_again(client, run, tmp_path):
+    (tmp_path / "seed").write_text("1")
+    spec = lk.ObjectiveSpec("tests.test_cluster:moody", {"path": str(tmp_path / "seed")})
+    first = lk.allocate(run, spec, out=tmp_path / "first.nc", quiet=True, cluster=client)
+    (tmp_path / "seed").write_text("2")
+    second = lk.allocate(run, spec, out=tmp_path / "second.nc", quiet=True, cluster=client)
+    assert first.attrs["data_fingerprint"] != second.attrs["data_fingerprint"]
+    alone = lk.allocate(
+        run, lk.ObjectiveSpec("tests.test_cluster:objective", {"seed": 2}), out=tmp_path / "a.nc", quiet=True
+    )
+    assert alone["lca"].equals(second["lca"])
 
 
 def test_another_objective_beside_the_first(client, run):

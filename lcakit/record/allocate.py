@@ -153,9 +153,10 @@ class Alone:
         quiet: bool,
     ) -> None:
         """Compute all rows into segments in ``partial``, going on where an interrupted call ended."""
-        if partial.is_dir() and BLOCK in read_header(partial).attrs:
+        if (partial / segments.HEADER).exists() and BLOCK in read_header(partial).attrs:
             raise RecordingError(f"{partial} was begun on a cluster. Continue it there (cluster=…), or remove it.")
         if partial.is_dir() and not segments.has_rows(partial):
+            segments.Lock(partial).release()  # raises if another allocation has just begun there
             segments.remove(partial)
         done = 0
         if partial.is_dir():

@@ -225,7 +225,9 @@ def _without(row: Row, dropped: Set[str]) -> Row:
 
 def refuse_other_settings(stored: Any, wanted: Row, where: Path) -> None:
     """Raise RecordingError if a recording to continue was made with other settings, naming each difference."""
-    ignored = ("device", "torch_version")
+    ignored = {"device", "torch_version"}
+    if stored.get("norm_mode") == wanted.get("norm_mode") == "none":
+        ignored.add("evaluation_batch_size")  # which a GPU chooses larger: only the rounding depends on it
     found = {key: v.item() if isinstance(v, np.generic) else v for key, v in stored.items() if key not in ignored}
     differing = [
         f"{key}: stored {found[key]!r}, now {value!r}"

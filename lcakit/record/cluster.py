@@ -24,7 +24,16 @@ from distributed import Client, KilledWorker, LocalCluster, as_completed, get_wo
 from lcakit import __version__, schema, segments, store
 from lcakit.errors import LcakitError, RecordingError
 from lcakit.progress import progress
-from lcakit.record.allocator import Allocator, Facts, Row, Rule, facts_of, refuse_other_settings, rows_along
+from lcakit.record.allocator import (
+    Allocator,
+    Facts,
+    Row,
+    Rule,
+    facts_of,
+    objective_attrs,
+    refuse_other_settings,
+    rows_along,
+)
 from lcakit.record.objective import Objective
 from lcakit.record.spec import ObjectiveSpec
 from lcakit.segments import BLOCK
@@ -33,6 +42,7 @@ BLOCKS_A_WORKER = 8
 RETRIES = 3  # of a block whose worker failed
 PATIENCE = 30.0  # seconds until a cluster has a worker
 CONNECTING = 10.0  # seconds until a scheduler answers
+BUILDING = 1800.0  # seconds until a worker has built the objective: its data may have to be downloaded
 PLACES = ("device", "torch_version")  # in which workers may differ
 
 
@@ -84,7 +94,7 @@ class SharedWork:
         if block is not None and block < 1:
             raise ValueError(f"block must be a positive number of iterations, got {block}")
         self.client, self.spec, self.trajectory, self._block = client, spec, trajectory.absolute(), block
-        self.facts = _common_facts(client, spec)
+        self.facts, self._identity = _common_facts(client, spec)
 
     def allocate(
         self,
@@ -96,22 +106,22 @@ class SharedWork:
         quiet: bool,
     ) -> None:
         """Compute all blocks that ``partial`` does not have yet."""
-        partial = partial.absolute()
-        block = self._prepare(source, partial, attrs)
-        count = source.sizes["iteration"]
+        partial, count = partial.absolute(), source.sizes["iteration"]
+        partial.mkdir(parents=True, exist_ok=True)
         with segments.Lock(partial), progress(count, "allocating", quiet=quiet) as bar:
+            block = self._prepare(source, partial, attrs)
             waiting = []
             for number, start in enumerate(range(0, count, block)):
                 stop, segment = min(start + block, count), partial / f"{number:06d}.npz"
                 if segment.exists():
                     bar.update(stop - start)
                 else:
-                    task = (self.spec, str(self.trajectory), rule, frozenset(dropped), start, stop, str(segment))
-                    waiting.append(self._submit(task, start, stop))
+                    what = (self.spec, self._identity, str(self.trajectory), rule, frozenset(dropped))
+                    waiting.append(self._submit((*what, start, stop, str(segment)), start, stop))
             self._wait(waiting, bar)
 
     def _prepare(self, source: xr.Dataset, partial: Path, attrs: Row) -> int:
-        """Make the folder, or find it with the same settings; return its block size."""
+        """Write the header, or find one with the same settings; return the block size."""
         if (partial / segments.HEADER).exists():
             stored = segments.read_header(partial).attrs
             if BLOCK not in stored:
@@ -123,7 +133,6 @@ class SharedWork:
         workers = len(self.client.scheduler_info(n_workers=-1)["workers"])
         even = -(-source.sizes["iteration"] // (BLOCKS_A_WORKER * max(1, workers)))
         block = self._block or min(max(1, even), segments.BLOCK_ROWS)
-        partial.mkdir(parents=True, exist_ok=True)
         segments.write_header(partial, schema.stamp(xr.Dataset(), attrs | {BLOCK: block}))
         return block
 
@@ -165,50 +174,85 @@ def _objective(spec: ObjectiveSpec) -> Iterator[Objective]:
 
 
 def _compute_block(
-    spec: ObjectiveSpec, trajectory: str, rule: Rule, dropped: Set[str], start: int, stop: int, path: str
+    spec: ObjectiveSpec,
+    identity: Row,
+    trajectory: str,
+    rule: Rule,
+    dropped: Set[str],
+    start: int,
+    stop: int,
+    path: str,
 ) -> int:
     """Write one segment, unless a worker that was thought dead has done it; return the number of iterations."""
     if not Path(path).exists():
         # this is a task already: what it reads must not become tasks of the cluster
         local = dask.config.set(scheduler=dask.get)
         with _objective(spec) as objective, local, store.open_trajectory(trajectory) as ds:
+            differing = _differences(_identity(objective), identity)
+            if differing:
+                raise RecordingError(
+                    f"a worker that came later has another objective: {differing}. Give every worker the same versions "
+                    "and data."
+                )
             rows = rows_along(ds, Allocator(objective, rule), dropped, start, stop)
             segments.write_rows(Path(path), rows, stop - start)
     return stop - start
 
 
-def _ready(spec: ObjectiveSpec) -> tuple[str, Facts]:
+def _ready(spec: ObjectiveSpec) -> tuple[Facts, Row]:
+    """Build the objective anew, since its data may have changed; return what it is."""
+    with _ONE_AT_A_TIME:
+        _BUILT.clear()
     with _objective(spec) as objective:
-        return __version__, facts_of(objective)
+        return facts_of(objective), _identity(objective)
+
+
+def _identity(objective: Objective) -> Row:
+    """Return what must be the same on every worker: the version, and the attributes that decide the numbers."""
+    attrs = {key: value for key, value in objective_attrs(objective).items() if key not in PLACES}
+    if objective.norm_mode == "none":  # the chunk size, which a GPU chooses larger, changes only the rounding
+        attrs.pop("evaluation_batch_size")
+    return {"lcakit": __version__, **attrs}
 
 
 # ---- before the work -------------------------------------------------------------------------------------------
 
 
-def _common_facts(client: Client, spec: ObjectiveSpec) -> Facts:
-    """Build the objective everywhere; return its facts if they are the same everywhere."""
+def _common_facts(client: Client, spec: ObjectiveSpec) -> tuple[Facts, Row]:
+    """Build the objective everywhere; return its facts and identity if that is the same everywhere."""
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
     except TimeoutError as error:
         raise RecordingError(
             f"the cluster at {client.scheduler.address} has no worker after {PATIENCE:.0f} s. Start some."
         ) from error
-    answers = client.run(_ready, spec, on_error="return")
-    for worker, answer in answers.items():
-        if isinstance(answer, BaseException):
-            told = answer if isinstance(answer, LcakitError) else f"{type(answer).__name__}: {answer}"
-            raise RecordingError(
-                f"worker {worker} cannot build the objective: {told}. Every worker needs lcakit, the module of "
-                f"{spec.factory!r}, and the data."
-            )
-    (first, (version, facts)), *others = answers.items()
-    for worker, (their_version, theirs) in others:
-        mine = {"lcakit": version, **facts.attrs}
-        own = {"lcakit": their_version, **theirs.attrs}
-        differing = [f"{key} {own[key]} and {mine[key]}" for key in mine if key not in PLACES and own[key] != mine[key]]
+    workers = list(client.scheduler_info(n_workers=-1)["workers"])
+    asked = {worker: client.submit(_ready, spec, workers=[worker], pure=False) for worker in workers}
+    answers = {worker: _answer(spec, worker, future) for worker, future in asked.items()}
+    (first, (facts, identity)), *others = answers.items()
+    for worker, (theirs, own) in others:
+        differing = _differences(own, identity)
         if differing or theirs.labels != facts.labels:
             raise RecordingError(
-                f"workers {worker} and {first} have different objectives: "
-                f"{'; '.join(differing) or 'other parameters'}. Give every worker the same versions and data."
+                f"workers {worker} and {first} have different objectives: {differing or 'other parameters'}. "
+                "Give every worker the same versions and data."
             )
-    return facts
+    return facts, identity
+
+
+def _answer(spec: ObjectiveSpec, worker: str, future: Any) -> tuple[Facts, Row]:
+    try:
+        answer: tuple[Facts, Row] = future.result(timeout=BUILDING)
+    except TimeoutError as error:
+        raise RecordingError(f"worker {worker} has not built the objective within {BUILDING:.0f} s") from error
+    except Exception as error:  # whatever the factory raises there
+        told = error if isinstance(error, LcakitError) else f"{type(error).__name__}: {error}"
+        raise RecordingError(
+            f"worker {worker} cannot build the objective: {told}. Every worker needs lcakit, the module of "
+            f"{spec.factory!r}, and the data."
+        ) from error
+    return answer
+
+
+def _differences(own: Row, wanted: Row) -> str:
+    return "; ".join(f"{key} {own.get(key)} and {wanted[key]}" for key in wanted if own.get(key) != wanted[key])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import sys
@@ -280,7 +281,8 @@ class Recorder:
         """Refuse or clear what is there; return whether there is a recording to continue."""
         store.writable_parent(self.path)
         if self._overwrite:
-            for old in (partial, store.allocation_partial(self.path)):
+            further = self.path.parent.glob(f"{glob.escape(self.path.name)}.*.allocation.partial")
+            for old in (partial, store.allocation_partial(self.path), *further):
                 if old.is_dir():
                     segments.Lock(old).release()  # raises while another recorder writes it
                     segments.remove(old)

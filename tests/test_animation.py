@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 import lcakit as lk
+from lcakit.animation import film as painting
 from lcakit.animation import frames as rooms
+from lcakit.animation import player as playing
 from lcakit.animation.scale import GAP, LEVELS, ZERO, SignedLog, palette, scale_of
 from lcakit.errors import LcakitError
 from lcakit.labels import TensorSpec
@@ -107,12 +109,18 @@ def test_too_large_a_film_says_which_step_fits(monkeypatch):
     with pytest.raises(ValueError, match=r"12 frames of 4 × 6 .*step=3") as refused:
         film(ds, "fc")
     assert len(film(ds, "fc", step=int(re.search(r"step=(\d+)", str(refused.value))[1])).frames.codes) == 4
+    monkeypatch.setattr(rooms, "MOST_BYTES", 64_000_000)
+    monkeypatch.setattr(rooms, "MOST_NUMBERS", 3 * 4 * 24)
+    with pytest.raises(ValueError, match=r"step=4"):
+        film(ds, "fc")
+    assert len(film(ds, "fc", step=4).frames.codes) == 3
 
 
 def test_wrong_use_is_said_before_anything_is_read(tmp_path, monkeypatch):
     ds = tiny_trajectory()
     for options, said in (
         ({"out": tmp_path / "a.avi"}, r"\.gif"),
+        ({"out": tmp_path / "a.gif", "fps": 0}, "above 0; got 0"),
         ({"quantity": "colour"}, "movement"),
         ({"layer": "fd"}, "fc"),
         ({"step": 0}, "at least 1"),
@@ -137,6 +145,23 @@ def test_mp4_is_written(tmp_path):
     pytest.importorskip("imageio_ffmpeg", reason="needs imageio-ffmpeg")
     path = film(tiny_trajectory(), "fc", out=tmp_path / "a.mp4")
     assert path.read_bytes()[4:8] == b"ftyp"
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".html"])
+def test_a_film_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch, suffix):
+    shown, path = film(tiny_trajectory(), "fc"), tmp_path / f"fc{suffix}"
+    path.write_bytes(b"old")
+
+    def half(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for room, name in ((painting, "_images"), (painting, "require_encoder"), (playing, "page")):
+        monkeypatch.setattr(room, name, half)
+    with pytest.raises(LcakitError, match=rf"cannot write .*fc{suffix}: No space left on device"):
+        shown.save(path, quiet=True)
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(path.name, b"old")]
+    with pytest.raises(LcakitError, match="cannot write"):
+        shown.save(path / f"below_a_file{suffix}", quiet=True)
 
 
 EVIL = (TensorSpec("</script><script>alert(1)</script>.weight", (4, 6), "kernel", "evil", "linear"),)

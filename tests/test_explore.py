@@ -195,9 +195,9 @@ def test_controls_move_all_views_that_depend_on_them():
     first_tile = app.map.heat.source.data["image"][0][::-1][:4, :4]
     np.testing.assert_allclose(first_tile.ravel(), lca[7, :16], rtol=1e-6)
 
-    app.controls.choose_window(9.3, 21)
+    app.controls.choose_window(10.3, 21.9)
     assert app.controls.window.value == (10, 21)
-    assert (app.focus.start, app.focus.end) == (10, 21)
+    assert (app.focus.start, app.focus.end) == (10, 22)
     assert number(ds["lca_unit_class"].values.astype(np.float64)[10:22].sum()) in text(app.summary)
     assert len(app.layers.source.data["xs"][0]) == 24
     app.controls.whole.value = True
@@ -209,6 +209,48 @@ def test_controls_move_all_views_that_depend_on_them():
     assert number(by_class[7, 0, 1]) in text(app.units.caption)
     app.controls.everything.param.trigger("clicks")
     assert "Iterations 0 to 39" in text(app.summary)
+
+
+@pytest.mark.parametrize("labels", [10 * np.arange(13), np.arange(13) ** 2])
+@pytest.mark.parametrize("window", [(3, 6), (5, 5), (0, 11)])
+def test_the_last_iteration_of_a_span_is_seen(labels, window):
+    ds = tiny_trajectory(12).assign_coords(iteration=labels[:-1], snapshot=labels)
+    app = explorer(ds)
+    first, after = labels[window[0]], labels[window[1] + 1]
+    app.controls.choose_window(after - 0.5, first)  # from right to left
+    assert app.controls.window.value == window
+    for ends in (app.focus, app.layers.figure.x_range):
+        assert (ends.start, ends.end) == (first, after)
+    assert (app.loss.shades[0].left, app.loss.shades[0].right) == (first, after)
+    for view in (app.layer_map, app.units):
+        drawn = view.heat.source.data
+        assert (drawn["x"], drawn["dw"]) == ([first], [after - first])
+
+
+def test_what_could_not_be_read_is_drawn_with_the_next_change(monkeypatch):
+    app = explorer(tiny_trajectory(10, layers=IMAGES))
+
+    def fails(*_):
+        raise OSError("the disk is away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(tensors, "values", fails)
+        app.controls.layer.value = 1
+        assert "the disk is away" in text(app.map.caption)
+        assert not app.map.figures[0].visible
+    app.controls.choose_parameter(87)
+    assert app.map.figures[0].visible
+    assert "15 parameters of b.weight" in text(app.map.caption)
+    assert app.map.heat.source.data["image"][0].shape == (3, 5)
+
+
+def test_numbers_say_of_which_classes_they_are():
+    app = explorer(tiny_trajectory(10, layers=IMAGES))
+    views = app.map, app.saliency, app.parameter
+    assert not any("(all classes)" in text(view.caption) for view in views)
+    app.controls.classes.value = [1]
+    assert all("(all classes)" in text(view.caption) for view in views)
+    assert "its LCA (classes b) is" in text(app.unit.caption)
 
 
 def test_taps_open_layers_units_and_parameters():
@@ -269,6 +311,18 @@ def test_runs_and_objectives_can_be_switched(tmp_path):
     app.controls.objective.value = 1
     assert number(-second["lca"].values.astype(np.float64).sum()) in text(app.summary)
     assert app.controls.classes.disabled
+
+
+def test_few_models_are_kept_at_once():
+    ds = tiny_trajectory(5)
+    names = ["", "a", "b", "c", "d"]
+    models = Models(ds.assign({f"lca_{name}": ds["lca"] for name in names[1:]}))
+    assert models.objectives == names
+    made = [models.get("", name) for name in names]
+    assert models.get("", "d") is made[4]
+    assert models.get("", "c") is made[3]
+    assert models.get("", "") is not made[0]
+    assert len(models._made) == 3
 
 
 # ---- what a file cannot show -----------------------------------------------------------------------------------
@@ -351,6 +405,8 @@ def test_what_is_missing_is_said():
     assert "not finished" in str(partial.panel[1][0].object.text)
     with pytest.raises(lk.TrajectoryError, match="no iteration"):
         lk.explore(ds.isel(iteration=slice(0, 0), snapshot=slice(0, 1)))
+    with pytest.raises(lk.TrajectoryError, match="kernel_layer='conv1'"):
+        lk.explore(ds.lk.sel(layer="norm1"))
 
 
 def test_names_from_a_file_reach_no_page_as_they_are():
@@ -399,6 +455,17 @@ def test_the_benchmark_measures_answers(tmp_path, monkeypatch):
     assert set(result["actions"]) == set(used)
     assert all(found["median"] > 0 for found in result["actions"].values())
     assert "step of the player" in said
+    with pytest.raises(lk.LcakitError, match="5 iterations; 3 repeats move through at least 7"):
+        bench.run("explore", file=path, repeats=3)
     compact = lk.save(aggregated(tiny_trajectory(5), "unit"), tmp_path / "compact.nc")
     with pytest.raises(lk.LcakitError, match="no LCA of single parameters"):
         bench.run("explore", file=compact)
+
+
+def test_the_benchmark_uses_every_control_of_a_short_file_without_classes():
+    app = explorer(FILES["no classes"](tiny_trajectory(5)))
+    for action in bench_explore.ACTIONS.values():
+        action(app, 1)
+        action(app, 2)
+    assert app.controls.selection().iteration == 97 * 2 % 5
+    assert app.controls.selection().classes == ()

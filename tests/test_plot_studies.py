@@ -389,8 +389,20 @@ def test_odd_names_are_drawn_as_they_are(backend):
 
 def test_names_do_not_end_a_script_of_the_page():
     evil = [f"</script><script>f({n})" for n in range(3)]
-    ds = DS.assign_coords(layer=("layer", evil), **{"class": ("class", evil)})
+    ds = DS.copy(deep=True).assign_coords(layer=("layer", evil), **{"class": ("class", evil)})
+    ds.attrs["loss_unit"] = evil[2]
+    for name in ds.variables:
+        ds[name].attrs |= {"units": evil[0], "long_name": evil[1]}
     pictures = [
+        plot.loss(ds),
+        plot.residual(ds),
+        plot.parameter_map(ds, evil[2]),
+        plot.detail(ds, 3),
+        plot.saliency(ds, 1, evil[2], shape=(2, 3)),
+        plot.lca_histogram(ds),
+        plot.tail_fits(ds),
+        plot.train_validation(ds),
+        plot.cumulative(ds),
         plot.layers({evil[0]: ds, "b": ds}),
         plot.layer_map(ds),
         plot.layers_over_time(ds),

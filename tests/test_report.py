@@ -6,11 +6,15 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import lcakit as lk
+from lcakit.analysis.layers import layer_lca
 from lcakit.cli import main
 from lcakit.labels import TensorSpec
-from lcakit.reporting import drawing
+from lcakit.plot import _colours
+from lcakit.reporting import course, drawing, noise, subject, writing
+from lcakit.reporting.subject import Subject, number, percent
 from lcakit.testing import tiny_trajectory
 
 from . import browser
@@ -105,6 +109,48 @@ def test_numbers_are_those_of_the_account(quick, tmp_path):
     assert lk.cite(ds).split("\n")[0] in page.text
 
 
+def test_maps_of_a_class_are_of_that_class(quick, tmp_path):
+    ds = both_objectives()
+    page = write(ds, tmp_path)
+    maps = {one["alt"] for one in page.images if one["alt"].startswith("Iteration by iteration")}
+    by_class = layer_lca(ds, classes=True).values
+    for n, cls in enumerate(CLASSES):
+        (said,) = (alt for alt in maps if alt.startswith(f"Iteration by iteration, class {cls}: "))
+        values = by_class[..., n]
+        place = np.unravel_index(np.abs(values).argmax(), values.shape)
+        assert f"in iteration {place[0]}, {number(values[place], 'nats', True)}." in said
+        assert f"{percent((values > 0).mean())} of these cells" in said
+    assert len({alt.partition(": ")[2] for alt in maps}) == 1 + len(CLASSES)
+
+
+def test_sentences_say_what_the_pictures_show(monkeypatch):
+    ds = tiny_trajectory(30)
+    known = Subject(ds, lk.account(ds))
+    monkeypatch.setattr(subject, "MOST_PIXELS", 10)
+    monkeypatch.setitem(_colours._SETTING, "signs", "blue-orange")
+    sums = layer_lca(ds).values.reshape(10, 3, 2).sum(1)
+    start = 3 * int(np.abs(sums).argmax() // 2)
+    said = course._layer_map(known, "")
+    assert said.startswith(f"Blue lowers the loss, orange raises it: {percent((sums > 0).mean())} of these cells are")
+    assert f"in iterations {start} to {start + 2}, {number(sums.flat[np.abs(sums).argmax()], 'nats', True)}." in said
+    worse = ds.assign(lca=np.abs(ds["lca"]))
+    assert course._layers(Subject(worse, lk.account(worse))).startswith("No layer lowered the loss: all together")
+    still = ds["theta"].where(ds["tensor_index"] == ds["tensor_index"][-1], 0.0)
+    for theta, words in ((still, "Movement follows"), (ds["theta"] * 0, "No layer moves")):
+        assert noise._lag(Subject(ds.assign(theta=theta), known.account)).startswith(words)
+    counts = lk.noise.helped_histogram(ds)
+    often = counts.values[counts["left"].values >= 0.5].sum() / counts.values.sum()
+    assert noise._helped(known).endswith(f"{percent(often)} help at least half of the time.")
+
+
+def test_of_many_classes_those_with_the_largest_lca_are_taken():
+    ds = tiny_trajectory(5, classes=[f"c{n}" for n in range(14)])
+    large = xr.where(ds["class"].isin(["c3", "c13"]), 100.0, 1.0) * ds["lca_unit_class"]
+    small = xr.where(ds["class"].isin(["c0", "c7"]), 0.0, large)
+    chosen = writing._subject(ds.assign(lca_unit_class=small), lk.account(ds), [], None).classes
+    assert chosen == [f"c{n}" for n in range(14) if n not in (0, 7)]
+
+
 def test_a_file_is_read_in_one_pass(quick, tmp_path, monkeypatch):
     ds = both_objectives(chunks={"iteration": 10, "snapshot": 10})
     reads = []
@@ -140,6 +186,8 @@ def test_choice_of_layers_and_classes(quick, tmp_path):
         write(both_objectives(), tmp_path, classes=["b"])
     with pytest.raises(ValueError, match=r"\.html"):
         lk.report(both_objectives(), tmp_path / "run.nc", quiet=True)
+    with pytest.raises(lk.LcakitError, match="cannot write"):
+        lk.report(tiny_trajectory(5), tmp_path / "report.html" / "a.html", [], [], quiet=True)
 
 
 def test_several_runs_are_reported_together(quick, tmp_path):
@@ -150,6 +198,16 @@ def test_several_runs_are_reported_together(quick, tmp_path):
     for seed in (0, 1):
         assert f"{lk.account(tiny_trajectory(30, seed=seed)).lca_sum:.6g}" in page.text
     assert len(page.images) > 15
+
+
+def test_runs_of_one_name_keep_their_accounts(monkeypatch):
+    runs = [tiny_trajectory(5, seed=seed) for seed in range(3)]
+    ds = xr.concat(runs, xr.Variable("run", ["a (2)", "a", "a"]), data_vars="all", coords="minimal", compat="override")
+    accounts = writing._accounts(ds)
+    assert [one.lca_sum for one in accounts.values()] == [lk.account(one).lca_sum for one in runs]
+    assert "are listed" not in writing._account(accounts, 3)
+    monkeypatch.setattr(writing, "MOST_RUNS", 2)
+    assert "The first 2 of 3 runs are listed" in writing._account(writing._accounts(ds), 3)
 
 
 def test_damaged_and_unfinished_files(quick, tmp_path):

@@ -24,13 +24,12 @@ MARGIN, HEAD, FOOT, BAR = 16, 58, 66, 14
 TEXT, SMALL = 16, 13
 
 
-def write_gif(frames: Frames, path: Path, fps: float, quiet: bool) -> Path:
+def write_gif(frames: Frames, path: Path, fps: float, quiet: bool) -> None:
     """Write a GIF that plays for ever."""
     images = _images(frames, quiet)
     first = next(images)
     rest = {"save_all": True, "append_images": images, "duration": round(1000 / fps), "loop": 0}
-    first.save(path, optimize=False, **rest)  # an optimized palette would merge colours
-    return path
+    first.save(path, "GIF", optimize=False, **rest)  # an optimized palette would merge colours
 
 
 def require_encoder() -> Any:
@@ -49,11 +48,11 @@ def require_encoder() -> Any:
         ) from error
 
 
-def write_mp4(frames: Frames, path: Path, fps: float, quiet: bool) -> Path:
+def write_mp4(frames: Frames, path: Path, fps: float, quiet: bool) -> None:
     """Write an MP4 (H.264) that every player shows."""
     images = _images(frames, quiet)
     first = next(images)
-    look = {"codec": "libx264", "quality": 8, "macro_block_size": 2}
+    look = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "output_params": ["-f", "mp4"]}
     writer = require_encoder().write_frames(str(path), first.size, fps=fps, **look)
     writer.send(None)
     try:
@@ -61,7 +60,6 @@ def write_mp4(frames: Frames, path: Path, fps: float, quiet: bool) -> Path:
             writer.send(np.asarray(image.convert("RGB")).tobytes())
     finally:
         writer.close()
-    return path
 
 
 # ---- painting --------------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from lcakit.select import select, select_iterations
 
 MOST_BYTES = 64_000_000
 """Of all frames, one byte a cell: a browser takes it, and a reader waits for it."""
+MOST_NUMBERS = 2_000_000_000
+"""Bytes of all numbers that frames are made of, four each: they are in memory at once."""
 HELPING = ("lca", "cumulative")
 
 
@@ -130,13 +132,14 @@ def _check_size(n: int, step: int, tiles: Tiles) -> None:
     if step < 1 or step != int(step):
         raise ValueError(f"step is the number of iterations of a frame, at least 1; got {step!r}")
     rows, columns = (min(size, MOST_PIXELS) for size in tiles.places.shape)
-    frames = -(-n // step)
-    if frames * rows * columns > MOST_BYTES:
-        fits = MOST_BYTES // (rows * columns)
+    frames, cells, numbers = -(-n // step), rows * columns, 4 * np.count_nonzero(tiles.places >= 0)
+    fits = max(1, min(MOST_BYTES // cells, MOST_NUMBERS // numbers))
+    if frames > fits:
         raise ValueError(
-            f"{frames:,} frames of {rows} × {columns} are {frames * rows * columns / 1e6:,.0f} MB, more than "
-            f"{MOST_BYTES / 1e6:.0f} MB. Take several iterations to a frame, step={math.ceil(n / fits)}, or fewer "
-            "iterations=slice(first, last)."
+            f"{frames:,} frames of {rows} × {columns} are {frames * cells / 1e6:,.0f} MB, made of "
+            f"{frames * numbers / 1e6:,.0f} MB of numbers; at most {MOST_BYTES / 1e6:.0f} MB, made of "
+            f"{MOST_NUMBERS / 1e6:,.0f} MB, are made. Take several iterations to a frame, step={math.ceil(n / fits)}, "
+            "or fewer iterations=slice(first, last)."
         )
 
 

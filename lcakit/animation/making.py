@@ -11,6 +11,7 @@ import xarray as xr
 from lcakit.animation import film, player
 from lcakit.animation.frames import Frames, frames_of
 from lcakit.errors import unknown
+from lcakit.output import written
 
 SUFFIXES = (".gif", ".mp4", ".html")
 
@@ -35,15 +36,25 @@ class Animation:
     def save(self, path: str | os.PathLike[str], fps: float = 10.0, quiet: bool = False) -> Path:
         """Write the film to a file: see ``out`` of :func:`animate`."""
         path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix == ".gif":
-            return film.write_gif(self.frames, path, fps, quiet)
-        if suffix == ".mp4":
-            return film.write_mp4(self.frames, path, fps, quiet)
-        if suffix == ".html":
-            path.write_text(player.page(self.frames), encoding="utf-8")
-            return path
+        suffix = _suffix(path, fps)
+        with written(path) as temporary:
+            if suffix == ".gif":
+                film.write_gif(self.frames, temporary, fps, quiet)
+            elif suffix == ".mp4":
+                film.write_mp4(self.frames, temporary, fps, quiet)
+            else:
+                temporary.write_text(player.page(self.frames), encoding="utf-8")
+        return path
+
+
+def _suffix(path: Path, fps: float) -> str:
+    """Return which kind of film a file will be, if there is such a kind."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise unknown("suffix of a film", path.suffix, SUFFIXES)
+    if not fps > 0:
+        raise ValueError(f"fps is the number of frames in a second, above 0; got {fps!r}")
+    return suffix
 
 
 def animate(
@@ -86,7 +97,7 @@ def animate(
         File to write: ``.gif``; ``.mp4`` (needs the package imageio-ffmpeg); ``.html``, a page with the player. None:
         a player for a notebook. All frames are in the page, one byte a number, so it plays without the kernel.
     fps
-        Frames in a second, of a file.
+        Frames in a second, of a ``.gif`` or ``.mp4``; the page of an ``.html`` has a choice of its own.
     quiet
         No progress bars.
 
@@ -97,7 +108,9 @@ def animate(
     Raises
     ------
     ValueError
-        For more than 64 MB of frames; the message says which ``step`` fits.
+        For more than 64 MB of frames, or 2 GB of the numbers they are made of: the message says which ``step`` fits.
+    LcakitError
+        If the file cannot be written, or the package that it needs is missing.
 
     Examples
     --------
@@ -105,10 +118,7 @@ def animate(
     >>> animate(tiny_trajectory(), "fc", quiet=True)
     <Animation: LCA of fc.weight, 12 frames>
     """
-    suffix = "" if out is None else Path(out).suffix.lower()
-    if out is not None and suffix not in SUFFIXES:
-        raise unknown("suffix of a film", suffix, SUFFIXES)
-    if suffix == ".mp4":
+    if out is not None and _suffix(Path(out), fps) == ".mp4":
         film.require_encoder()
     film_of = Animation(frames_of(ds, layer, iterations, step, quantity, tensor, lca, quiet))
     return film_of if out is None else film_of.save(out, fps, quiet)

@@ -37,7 +37,7 @@ ACTIONS: dict[str, Action] = {
     "span, maps over it": lambda app, n: _over_span(app, n),
     "layer": lambda app, n: _set(app.controls.layer, n % len(app.model.layers)),
     "unit": lambda app, n: _set(app.controls.unit, app.controls.unit.values[n % len(app.controls.unit.values)]),
-    "class": lambda app, n: _set(app.controls.classes, [n % max(1, len(app.model.classes))]),
+    "class": lambda app, n: _set(app.controls.classes, [n % len(names)] if (names := app.model.classes) else []),
     "quantity": lambda app, n: _set(app.controls.quantity, app.model.quantities[n % len(app.model.quantities)]),
     "role": lambda app, n: _set(app.controls.role, n % len(app.model.roles)),
     "parameter": lambda app, n: app.controls.choose_parameter(97 * n % app.model.ds.sizes["parameter"]),
@@ -113,6 +113,11 @@ def _over_span(app: Explorer, n: int) -> None:
 def _measure(ds: xr.Dataset, source: str, repeats: int) -> dict[str, Any]:
     if "lca" not in ds or "parameter" not in ds.dims:
         raise DataError(f"{source} holds no LCA of single parameters; measure on a file that does")
+    if ds.sizes["iteration"] <= 2 * repeats:
+        raise DataError(
+            f"{source} has {ds.sizes['iteration']} iterations; {repeats} repeats move through at least "
+            f"{2 * repeats + 1}. Measure with fewer repeats, or on a longer file."
+        )
     from lcakit.explorer.app import Explorer, Models
 
     began = time.perf_counter()

@@ -24,6 +24,8 @@ from lcakit.store import open_trajectory
 
 VIEW_WIDTH = 420
 """Of a view, in pixels, at least: narrower pages show one below the other."""
+MOST_MODELS = 3
+"""That are kept: each holds up to some hundred megabytes of what it read."""
 
 
 def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Any:
@@ -73,7 +75,7 @@ def _title(source: str | os.PathLike[str] | list[str | os.PathLike[str]]) -> str
 
 
 class Models:
-    """The models of each run and objective of a dataset: made when first looked at, shared by all its pages."""
+    """The models of each run and objective of a dataset: made when looked at, shared by all its pages."""
 
     def __init__(self, ds: xr.Dataset) -> None:
         self.ds = ds
@@ -83,10 +85,15 @@ class Models:
 
     def get(self, run: str, objective: str) -> Model:
         """Return the model of a run (``""`` where there is one) and an objective."""
-        if (run, objective) not in self._made:
+        key = run, objective
+        model = self._made.pop(key, None)
+        if model is None:
             ds = self.ds.isel(run=self.runs.index(run), drop=True) if self.runs else self.ds
-            self._made[run, objective] = Model(ds, objective)
-        return self._made[run, objective]
+            model = Model(ds, objective)
+        self._made[key] = model  # last: the first is the one that was not asked for longest
+        if len(self._made) > MOST_MODELS:
+            del self._made[next(iter(self._made))]
+        return model
 
 
 class Explorer:
@@ -138,8 +145,8 @@ class Explorer:
             return
         self._last = selection
         if changed & {"window", "source"}:
-            first, last = (self.model.iterations[n] for n in selection.window)
-            self.focus.update(start=float(first), end=float(last) + (first == last))
+            start, end = self.model.ends(selection.window)
+            self.focus.update(start=start, end=end)
         self._summarize(selection)
         for view in self.views:
             view.show(self.model, selection, changed)

@@ -10,7 +10,7 @@ import numpy as np
 import panel as pn
 
 from lcakit.errors import LcakitError
-from lcakit.explorer import tensors
+from lcakit.explorer import figures, tensors
 from lcakit.explorer.model import Model
 from lcakit.explorer.names import options, safe, shown
 from lcakit.explorer.selection import ALL, LCA, QUANTITIES, Selection
@@ -200,7 +200,7 @@ class Controls:
     def choose_window(self, left: float, right: float) -> None:
         """Select the iterations between two places on the axis of labels."""
         labels = self._loaded.iterations
-        first, last = (int(np.clip(np.searchsorted(labels, x), 0, labels.size - 1)) for x in (left, right))
+        first, last = (figures.iteration_at(labels, x) for x in (left, right))
         self.window.value = (min(first, last), max(first, last))
 
     def choose_layer(self, layer: str, iteration: int) -> None:

@@ -49,10 +49,11 @@ class UnitView(View):
     def _sentence(self, model: Model, selection: Selection, names: tuple[str, ...], change: np.ndarray) -> str:
         best, unit = int(np.argmin(change)), safe(model.unit)
         helped = model.classes and change[best] < 0
+        of = f" ({text.listed(names, model.classes, 'classes')})" if model.classes else ""
         most = f", {text.number(change[best])} for class {safe(names[best])}, which it helps most" if helped else ""
         return (
             f"unit {selection.unit} of {safe(selection.layer)}: cumulative LCA by class, falling where it helps; in "
-            f"{text.span(model, selection.window)} its LCA is <b>{text.number(change.sum())} {unit}</b>{most}."
+            f"{text.span(model, selection.window)} its LCA{of} is <b>{text.number(change.sum())} {unit}</b>{most}."
         )
 
 
@@ -60,17 +61,23 @@ class SaliencyView(View):
     """Minus the LCA of the weights of a unit, in the shape of its input."""
 
     title = "Saliency"
-    fields = frozenset({"window", "layer", "unit", "colours"})
+    fields = frozenset({"window", "layer", "unit", "colours", "classes"})
 
     def __init__(self) -> None:
         fig = figures.plain(330, x_range=figures.axis_range(), y_range=figures.axis_range())
         fig.axis.visible = False
         self.heat = figures.Heat(fig)
+        self._said = ""
         super().__init__([fig])
 
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         if not model.has("lca"):
             raise ValueError("This file holds no LCA of single weights, so a unit has no picture of its inputs.")
+        if changed - {"classes"}:
+            self._said = self._show(model, selection)
+        return f"{self._said}{text.all_classes(model, selection)}."
+
+    def _show(self, model: Model, selection: Selection) -> str:
         image, shape = as_picture(model.saliency(selection.layer, selection.unit, selection.window))
         limit = limit_of(image)
         self.heat.figure.x_range.update(start=0, end=image.shape[1])
@@ -78,7 +85,7 @@ class SaliencyView(View):
         return (
             f"minus the sum of LCA of each weight of unit {selection.unit} of {safe(selection.layer)}, "
             f"{text.span(model, selection.window)}, {shape}: positive where the weight helped, together "
-            f"<b>{text.number(float(np.nansum(image)))} {safe(model.unit)}</b>."
+            f"<b>{text.number(float(np.nansum(image)))} {safe(model.unit)}</b>"
         )
 
 
@@ -107,7 +114,7 @@ class ParameterView(View):
     """Movement, gradient and LCA of one parameter in each iteration."""
 
     title = "Parameter"
-    fields = frozenset({"window", "iteration", "parameter"})
+    fields = frozenset({"window", "iteration", "parameter", "classes"})
     kinds = (MOVEMENT, GRADIENT, LCA)
 
     def __init__(self, x_range: Range1d) -> None:
@@ -130,7 +137,7 @@ class ParameterView(View):
             line.location = int(model.iterations[at])
             y = found.get(kind)
             unit = "" if kind == MOVEMENT else f" {model.unit}"
-            if changed != {"iteration"}:
+            if changed - {"iteration", "classes"}:
                 there = np.full(model.iterations.size, np.nan) if y is None else y
                 source.data = {"x": model.iterations[rows], "y": there[rows]}
                 name = "LCA" if kind == LCA else kind
@@ -141,4 +148,5 @@ class ParameterView(View):
         total = ""
         if LCA in found:
             total = f"; sum of LCA in the span {text.number(found[LCA][rows].sum())} {safe(model.unit)}"
+            total += text.all_classes(model, selection)
         return f"{name} at {text.at(model, selection)}: {', '.join(parts)}{total}."

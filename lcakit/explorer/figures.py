@@ -182,9 +182,11 @@ class Heat:
         self.source.data = {"image": [image[::-1]], "x": [left], "y": [0], "dw": [right - left], "dh": [rows]}
         self.figure.y_range.update(start=0, end=rows)
 
-    def show_over_time(self, columns: np.ndarray, labels: np.ndarray, palette: list[str], limit: float) -> None:
-        """Draw values (time, row) over iterations with these labels, which may be uneven."""
-        blocks, (left, right) = label_blocks(labels, MOST_COLUMNS)
+    def show_over_time(
+        self, columns: np.ndarray, labels: np.ndarray, end: float, palette: list[str], limit: float
+    ) -> None:
+        """Draw values (time, row) over iterations with these labels, maybe uneven; the last reaches to ``end``."""
+        blocks, (left, right) = label_blocks(labels, MOST_COLUMNS, end)
         values = strongest(columns, (blocks, even_blocks(columns.shape[1], columns.shape[1]))).T
         self.show(values, left, right, palette, limit)
 

@@ -77,6 +77,16 @@ class Model:
         present = np.unique(self._kernel_of_layer[parameter_coord(ds, "unit_layer")])
         self.layers = tuple(names[present])
         self.unit = shown(ds.attrs.get("loss_unit", "nats"))
+        self._require_units()
+
+    def _require_units(self) -> None:
+        """Raise TrajectoryError where a layer has parameters but no unit: a norm layer without the kernel it serves."""
+        bare = [name for name in self.layers if not self._unit_rows(name).size]
+        if bare:
+            raise TrajectoryError(
+                f"this selection has parameters that serve {shown(bare[0])!r}, but no unit of it. Select whole kernel "
+                f"layers: ds.lk.sel(kernel_layer={shown(bare[0])!r})."
+            )
 
     def name(self, base: str) -> str:
         """Return the name of a variable for this objective."""
@@ -85,6 +95,13 @@ class Model:
     def has(self, base: str) -> bool:
         """Say whether the file holds a variable of this objective; ``theta`` belongs to all."""
         return (base if base == "theta" else self.name(base)) in self.ds.data_vars
+
+    def ends(self, window: tuple[int, int]) -> tuple[float, float]:
+        """Return where a span begins and ends on the axis of iterations: at the snapshot after its last iteration."""
+        first, last = (self.iterations[n] for n in window)
+        snapshots = self.ds["snapshot"].values
+        after = snapshots[snapshots > last]
+        return float(first), float(after[0] if after.size else last + 1)
 
     # ---- what there is -----------------------------------------------------------------------------------------
 

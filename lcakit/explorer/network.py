@@ -46,7 +46,8 @@ class UnitsView(View):
         rows = window_slice(selection)
         limit = limit_of(columns[rows])
         if changed - {"iteration", "unit"}:
-            self.heat.show_over_time(columns[rows], model.iterations[rows], palette(selection), limit)
+            end = model.ends(selection.window)[1]
+            self.heat.show_over_time(columns[rows], model.iterations[rows], end, palette(selection), limit)
             self.heat.name_rows([str(n) for n in channels])
         value = columns[selection.iteration, channels.tolist().index(selection.unit)]
         classes = text.listed(selection.classes, model.classes, "classes") if model.classes else ""
@@ -80,7 +81,7 @@ class MapView(View):
     """Every parameter of the opened layer, at an iteration or over the span; a tap chooses a parameter and its unit."""
 
     title = "Parameters of the layer"
-    fields = frozenset({"window", "iteration", "whole", "layer", "role", "quantity", "colours", "parameter"})
+    fields = frozenset({"window", "iteration", "whole", "layer", "role", "quantity", "colours", "parameter", "classes"})
 
     def __init__(self, tapped: Callable[[int], None]) -> None:
         fig = figures.plain(330, x_range=figures.axis_range(), y_range=figures.axis_range())
@@ -99,10 +100,10 @@ class MapView(View):
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         tensors.require(model, selection.quantity)
         tensor = tensors.tensor_of(model, selection.layer, selection.role)
-        if self._tiles is None or changed & {"source", "layer", "role"}:
+        if self._tiles is None or tensor != self._tensor:
             self._tiles = self._lay_out(model, tensor)
         limit = float(self.heat.mapper.high or 1)
-        if changed - {"parameter"}:
+        if changed - {"parameter", "classes"}:
             self._values = tensors.values(model, tensor, selection)
             limit = limit_of(self._values)
             colours = palette(selection, selection.quantity)
@@ -131,8 +132,8 @@ class MapView(View):
         unit = "" if selection.quantity in (MOVEMENT, WEIGHT) else f" {safe(model.unit)}"
         total = ""
         if selection.quantity in SIGNED:
-            total = f", together <b>{text.number(float(self._values.sum()))}{unit}</b>"
-            total += " (all classes)" if set(selection.classes) != set(model.classes) else ""
+            together = text.number(float(self._values.sum()))
+            total = f", together <b>{together}{unit}</b>{text.all_classes(model, selection)}"
         tensor = f"{self._values.size:,} parameters of {safe(self._tensor.name)}"
         what = f"{tensors.meaning(selection.quantity, selection.whole)}, {text.when(model, selection)}"
         return (

@@ -55,11 +55,11 @@ class LossView(View):
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         if "source" in changed:
             self._load(model)
-        first, last = (int(model.iterations[n]) for n in selection.window)
+        left, right = model.ends(selection.window)
         t = int(model.iterations[selection.iteration])
         for line, shade in zip(self.markers, self.shades, strict=True):
             line.location = t
-            shade.update(left=first, right=last + 1)
+            shade.update(left=left, right=right)
         return self._sentence(model, selection)
 
     def _load(self, model: Model) -> None:
@@ -152,7 +152,8 @@ class LayerMapView(View):
         limit = limit_of(columns[rows], 98)
         if changed - {"iteration", "layer"}:
             colours = palette(selection)
-            self.heat.show_over_time(columns[rows], model.iterations[rows], colours, limit)
+            end = model.ends(selection.window)[1]
+            self.heat.show_over_time(columns[rows], model.iterations[rows], end, colours, limit)
             self.heat.name_rows(selection.layers)
         opened = self._value(model, selection, columns)
         return (

@@ -65,6 +65,11 @@ def of_classes(model: Model, selection: Selection) -> str:
     return listed(selection.classes, model.classes, "classes")
 
 
+def all_classes(model: Model, selection: Selection) -> str:
+    """Return the words beside a number of all classes; nothing where all are chosen."""
+    return " (all classes)" if set(selection.classes) != set(model.classes) else ""
+
+
 def of_what(model: Model, selection: Selection) -> str:
     """Return the layers, classes and role that sums are over."""
     parts = listed(selection.layers, model.layers, "layers"), of_classes(model, selection)
@@ -96,8 +101,7 @@ def _loss(model: Model, found: Summary) -> str:
 def _helping(model: Model, selection: Selection, found: Summary) -> str:
     if found.helping is None:
         return f"share of parameters that help not known ({found.no_helping})"
-    note = " (all classes)" if set(selection.classes) != set(model.classes) else ""
-    return f"of the moving parameters <b>{100 * found.helping:.2f} %</b> help{note}"
+    return f"of the moving parameters <b>{100 * found.helping:.2f} %</b> help{all_classes(model, selection)}"
 
 
 UNFINISHED = ' <b class="lk-partial">This recording is not finished: what is on disk so far is shown.</b>'

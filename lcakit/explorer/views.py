@@ -58,6 +58,7 @@ class View:
 
     def __init__(self, pictures: Sequence[Any], beside: bool = False) -> None:
         self.figures = list(pictures)
+        self._undrawn: set[str] = set()
         self.caption = Words()
         kind = pn.Row if beside else pn.Column
         drawn = kind(*map(pn.pane.Bokeh, self.figures), sizing_mode="stretch_width")
@@ -67,14 +68,16 @@ class View:
         """Draw what the selection asks for, or say why that cannot be; leave what does not depend on the changes."""
         if not changed & (self.fields | {"source"}):
             return
+        changed = changed | self._undrawn
         try:
             sentence = self._draw(model, selection, changed)
-            shown = True
+            self._undrawn = set()
         except (LcakitError, ValueError, OSError) as error:
-            sentence, shown = safe(error, 600), False
+            sentence = safe(error, 600)
+            self._undrawn = changed  # what could not be drawn is still to be drawn
         self.caption.html = heading(self.title, sentence)
         for fig in self.figures:
-            fig.visible = shown
+            fig.visible = not self._undrawn
 
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         """Draw; return the sentence. Raise an error with a message for the user where there is nothing to draw."""

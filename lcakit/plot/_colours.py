@@ -49,6 +49,12 @@ def sign_colours(scheme: str | None = None) -> dict[str, str]:
     return {"helping": helping, "hurting": hurting, "zero": "#ffffff"}
 
 
+def sign_words() -> tuple[str, str]:
+    """Return what the colours of helping and of hurting in use are called."""
+    helping, hurting = _SETTING["signs"].split("-")
+    return helping, hurting
+
+
 def sign_cmap(scheme: str | None = None, n: int = 255) -> list[str]:
     """Return colours from helping (negative) over white to hurting, an odd number so that zero is exactly white."""
     colours = sign_colours(scheme)

@@ -79,6 +79,7 @@ def image(
         If there is no finite number.
     """
     left, top, right, bottom = ends
+    names = [plain(backend, name) for name in names]
     if not np.isfinite(layers[0]).any():
         raise ValueError(
             "every number of this picture is NaN or infinite: look for the iteration with lk.validate, and select "
@@ -96,7 +97,7 @@ def image(
         "cmap": colours[::-1] if reverse else colours,
         "clim": limits or symmetric_limits(layers[0]),
         "colorbar": True,
-        "clabel": plain(backend, names[0]),
+        "clabel": names[0],
         "cformatter": "%.2g",
         "clipping_colors": {"NaN": NOTHING},
         "invert_yaxis": True,

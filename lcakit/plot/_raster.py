@@ -55,11 +55,11 @@ def even_blocks(n: int, pixels: int) -> np.ndarray:
     return np.column_stack([edges[:-1], edges[1:]])
 
 
-def label_blocks(labels: np.ndarray, pixels: int) -> tuple[np.ndarray, tuple[float, float]]:
+def label_blocks(labels: np.ndarray, pixels: int, end: float | None = None) -> tuple[np.ndarray, tuple[float, float]]:
     """Return blocks that are evenly spaced along a rising axis, and the ends of that axis.
 
-    Entry k reaches from label k to label k + 1 (the last one as far as the one before), so an uneven recording keeps
-    its time scale.
+    Entry k reaches from label k to label k + 1 (the last one to ``end``, or as far as the one before), so an uneven
+    recording keeps its time scale.
 
     Returns
     -------
@@ -69,8 +69,9 @@ def label_blocks(labels: np.ndarray, pixels: int) -> tuple[np.ndarray, tuple[flo
         Where the axis begins and ends.
     """
     at = np.asarray(labels, np.float64)
-    steps = np.diff(at) if at.size > 1 else np.ones(1)
-    edges = np.append(at, at[-1] + steps[-1])
+    last = at[-1] - at[-2] if at.size > 1 else 1.0
+    edges = np.append(at, at[-1] + last if end is None else end)
+    steps = np.diff(edges)
     ends = float(edges[0]), float(edges[-1])
     if np.allclose(steps, steps[0]):
         return even_blocks(at.size, pixels), ends

@@ -82,7 +82,8 @@ def label(array: xr.DataArray) -> str:
     """Return the text of an axis: the long name of an array, and its units unless they say nothing more."""
     text = str(array.attrs.get("long_name") or str(array.name or "value").replace("_", " "))
     units = str(array.attrs.get("units", "1"))
-    return text if units == "1" or units in text else f"{text} ({units})"
+    named = text if units == "1" or units in text else f"{text} ({units})"
+    return plain("bokeh", named)  # also for Matplotlib, which has it as the name of a dimension: no tag, no line break
 
 
 def number(value: Any) -> str:

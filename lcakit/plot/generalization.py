@@ -14,7 +14,7 @@ from lcakit.computing import compute
 from lcakit.plot._bars import bars, over_runs
 from lcakit.plot._colours import NEUTRAL, NOTHING
 from lcakit.plot._runs import one_run
-from lcakit.plot._style import boxes, load, picture, plain, sign_colours
+from lcakit.plot._style import boxes, label, load, picture, plain, sign_colours
 
 WORDS = {
     "helps_both": "helps both",
@@ -93,9 +93,9 @@ def train_validation(
     load(backend)
     sums = analysed_sums(ds, by, val)
     series = compute({name: over_runs(sums[name], confidence) for name in ("train", "validation")}, quiet=True)
-    units = sums["train"].attrs.get("units", "1")
+    axes = by.replace("_", " "), label(sums["train"].assign_attrs(long_name="LCA over the run"))
     names = [str(name) for name in sums[by].values]
-    return bars(backend, names, series, (by.replace("_", " "), f"LCA over the run ({units})"), title, signed=False)
+    return bars(backend, names, series, axes, title, signed=False)
 
 
 __all__ = ["overfitting_map", "train_validation"]

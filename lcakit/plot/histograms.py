@@ -10,7 +10,7 @@ import xarray as xr
 from lcakit.analysis import noise
 from lcakit.analysis.histograms import histogram, trim
 from lcakit.computing import compute
-from lcakit.plot._style import boxes, load, picture, sign_colours, upright
+from lcakit.plot._style import boxes, label, load, picture, sign_colours, upright
 
 
 def lca_histogram(ds: xr.Dataset, lca: str = "lca", backend: str = "bokeh", title: str = "Distribution of LCA") -> Any:
@@ -40,8 +40,7 @@ def lca_histogram(ds: xr.Dataset, lca: str = "lca", backend: str = "bokeh", titl
         )
     middle = float(np.log10(max(counts["left"].values[0], counts["right"].values[0] / 2)))
     left, right = (np.log10(np.maximum(counts[name].values, 10**middle)) - middle for name in ("left", "right"))
-    units = counts["left"].attrs.get("units", "1")
-    axes = f"LCA ({units})", "values per factor of two"
+    axes = label(counts["left"].assign_attrs(long_name="LCA")), "values per factor of two"
     octaves = np.maximum(right - left, 1e-12) / np.log10(2)
     marks = []
     for name, side in (("helping", -1), ("hurting", 1)):

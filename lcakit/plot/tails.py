@@ -61,7 +61,7 @@ def tail_fits(
     beyond = count.values[::-1].cumsum()[::-1] / n
     x = counts["left"].values
     some = (x > 0) & (beyond > 0) & (beyond < BULK)
-    axes = f"magnitude of LCA ({counts['left'].attrs.get('units', '1')})", "share of values beyond it"
+    axes = label(counts["left"].assign_attrs(long_name="magnitude of LCA")), "share of values beyond it"
     color = "#555555" if outcome == "both" else sign_colours()[outcome]
     marks = [dots(backend, x[some], beyond[some], axes, "recorded", color, size=5)]
     fine = np.geomspace(x[some].min(initial=counts["right"].values[-1] / 2), counts["right"].values[-1], 400)

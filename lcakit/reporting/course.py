@@ -10,7 +10,9 @@ import xarray as xr
 from lcakit import plot
 from lcakit.analysis import generalization
 from lcakit.analysis._check import require
+from lcakit.analysis.aggregate import windowed
 from lcakit.analysis.layers import layer_lca
+from lcakit.plot._colours import sign_words
 from lcakit.reporting.subject import (
     BACKEND,
     BY,
@@ -18,6 +20,7 @@ from lcakit.reporting.subject import (
     Group,
     Section,
     Subject,
+    finite_max,
     get,
     listed,
     mean_over_runs,
@@ -86,7 +89,7 @@ def layers(s: Subject) -> Section:
     """Return the figures of layers, over the run and over time, by class."""
     over_time = [
         Figure(
-            partial(plot.layers_over_time, s.of_class(cls) if cls else s.ds, backend=BACKEND, title=_titled(s, cls)),
+            partial(plot.layers_over_time, s.of_class(cls), backend=BACKEND, title=_titled(s, cls)),
             partial(_layers_over_time, s, cls),
             cls=cls,
         )
@@ -121,18 +124,20 @@ def _mapped(cls: str) -> str:
 
 def _per_layer(s: Subject, cls: str = "") -> xr.DataArray:
     """Return LCA (iteration, layer), in memory; the mean over runs."""
-    return get(mean_over_runs(layer_lca(s.of_class(cls) if cls else s.ds, BY)))
+    return get(mean_over_runs(layer_lca(s.of_class(cls), BY)))
 
 
 def _layers(s: Subject) -> str:
     totals = _per_layer(s).sum("iteration")
+    whole = number(totals.sum(), s.unit, True)
     hurting = [str(one) for one in totals["layer"].values[totals.values > 0]]
     top = totals.isel(layer=int(np.argmin(totals.values)))
     mean = " (means over runs with their 95 % intervals)" if s.several else ""
     verdict = f"{listed(hurting)} raised the loss" if hurting else "no layer raised the loss"
+    if not top < 0:
+        return f"No layer lowered the loss: all together changed it by {whole}; {verdict}{mean}."
     return (
-        f"{name(top['layer'].values)} lowered the loss most, {number(top, s.unit, True)} of "
-        f"{number(totals.sum(), s.unit, True)}; {verdict}{mean}."
+        f"{name(top['layer'].values)} lowered the loss most, {number(top, s.unit, True)} of {whole}; {verdict}{mean}."
     )
 
 
@@ -146,13 +151,15 @@ def _layers_over_time(s: Subject, cls: str) -> str:
 
 
 def _layer_map(s: Subject, cls: str) -> str:
-    series = get(layer_lca(s.of_class(cls, s.one), BY))
-    place = np.unravel_index(int(np.argmax(np.abs(series.values))), series.shape)
-    strongest = series[place]
+    series = get(windowed(layer_lca(s.of_class(cls, s.one), BY), window(s)))
+    helping, hurting = sign_words()
     hurts = percent((series > 0).mean())
+    strongest = series[np.unravel_index(finite_max(np.abs(series.values)), series.shape)]
+    first, last = (int(strongest[end]) for end in ("window", "window_end"))
+    when = f"iteration {first}" if first == last else f"iterations {first} to {last}"
     return (
-        f"Green lowers the loss, red raises it: {hurts} of these cells are red; the strongest is "
-        f"{name(strongest['layer'].values)} in iteration {strongest['iteration'].values}, "
+        f"{helping.capitalize()} lowers the loss, {hurting} raises it: {hurts} of these cells are {hurting}; the "
+        f"strongest is {name(strongest['layer'].values)} in {when}, "
         f"{number(strongest, s.unit, True)}{s.which_run}."
     )
 

@@ -77,7 +77,7 @@ def _helped(s: Subject) -> str:
     share = counts.values.cumsum() / max(counts.values.sum(), 1)
     median = counts["right"].values[int(np.argmax(share >= 0.5))]
     more = counts.values[counts["left"].values >= 0.5].sum() / max(counts.values.sum(), 1)
-    often = f"{percent(more)} help more often than not"
+    often = f"{percent(more)} help at least half of the time"
     return f"The median parameter helps in about {percent(median)} of its iterations; {often}."
 
 
@@ -196,7 +196,9 @@ def _lagging(s: Subject) -> xr.Dataset:
 
 
 def _lag(s: Subject) -> str:
-    values = get(mean_over_runs(_lagging(s)["gradient_correlation"]))
+    values = get(mean_over_runs(_lagging(s)["gradient_correlation"])).dropna("layer", how="all")
+    if not values.sizes["layer"]:
+        return "No layer moves and has a gradient, so there is nothing to lag behind."
     peaks = values.lag.values[values.fillna(-np.inf).argmax("lag").values]
     lags = sorted({int(lag) for lag in peaks})
     after = f"{lags[0]} iterations in every layer"

@@ -70,11 +70,6 @@ class Subject:
         """The first run."""
         return self.ds.isel(run=0, drop=True) if "run" in self.ds.dims else self.ds
 
-    @cached_property
-    def sums(self) -> xr.Dataset:
-        """All runs without what is per parameter: sums by unit and class are left."""
-        return self.ds.drop_vars([name for name, array in self.ds.data_vars.items() if "parameter" in array.dims])
-
     @property
     def unit(self) -> str:
         """The unit of the loss."""
@@ -91,9 +86,12 @@ class Subject:
         return f" (run {printable(self.ds['run'].values[0], 40)})" if self.several else ""
 
     def of_class(self, cls: str, ds: xr.Dataset | None = None) -> xr.Dataset:
-        """Return sums by unit of one class (all for ``""``)."""
-        ds = self.sums if ds is None else ds
-        return ds.isel({"class": [self.class_names.index(cls)]}) if cls else ds
+        """Return what is of one class (for ``""`` everything): without what is per parameter, and so of all classes."""
+        ds = self.ds if ds is None else ds
+        if not cls:
+            return ds
+        per_parameter = [name for name, array in ds.data_vars.items() if "parameter" in array.dims]
+        return ds.drop_vars(per_parameter).isel({"class": [self.class_names.index(cls)]})
 
     @cached_property
     def class_names(self) -> list[str]:

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from lcakit.analysis.account import Account, account
 from lcakit.errors import TrajectoryError
 from lcakit.guard import printable
+from lcakit.output import written
 from lcakit.provenance import describe
 from lcakit.reporting import course, noise, page, parts, tables
 from lcakit.reporting.drawing import draw
-from lcakit.reporting.subject import Section, Subject, chosen, kernel_layers
+from lcakit.reporting.subject import MOST_CHOICES, Section, Subject, chosen, get, kernel_layers
 from lcakit.schema import creator, now, split_name
 from lcakit.store import open_trajectory
 from lcakit.validation import Report, validate
@@ -60,6 +62,8 @@ def report(
         If a path cannot be opened as a trajectory, or has no iteration yet.
     ValueError
         For another suffix, or a layer or class that the file does not have.
+    LcakitError
+        If the page cannot be written.
 
     Examples
     --------
@@ -87,10 +91,8 @@ def _name(source: Any) -> str:
 
 def _write(path: Path, text: str) -> Path:
     """Write a file at once: whoever has the old page open does not see half of the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with written(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 
@@ -99,7 +101,7 @@ def _page(ds: xr.Dataset, name: str, layers: Sequence[str] | None, classes: Sequ
         raise TrajectoryError(f"{printable(name)} has no iteration yet, so there is nothing to report; record some")
     checks = validate(ds, quiet=quiet)
     accounts = {} if _broken(checks) else _accounts(ds)
-    found = [("account", "Account", _account(accounts)), ("checks", "Checks", _checks(checks))]
+    found = [("account", "Account", _account(accounts, ds.sizes.get("run", 1))), ("checks", "Checks", _checks(checks))]
     controls = ""
     if accounts:
         subject = _subject(ds, next(iter(accounts.values())), layers, classes)
@@ -122,20 +124,34 @@ def _broken(checks: Report) -> bool:
 def _accounts(ds: xr.Dataset) -> dict[str, Account]:
     """Return the account of each run, or of each objective of one run."""
     if "run" in ds.dims:
-        runs = [printable(name, 40) for name in ds["run"].values][:MOST_RUNS]
+        runs = _unique(ds["run"].values[:MOST_RUNS])
         return {name: account(ds.isel(run=n, drop=True)) for n, name in enumerate(runs)}
     objectives = dict.fromkeys(split_name(str(name))[1] for name in ds.data_vars)
     suffixes = [suffix for suffix in objectives if suffix and f"loss_{suffix}" in ds]
-    return {"value": account(ds)} | {printable(suffix, 40): account(ds, suffix) for suffix in suffixes}
+    names = _unique(["value", *suffixes])
+    return {name: account(ds, suffix or None) for name, suffix in zip(names, ["", *suffixes], strict=True)}
 
 
-def _account(accounts: dict[str, Account]) -> str:
+def _unique(names: Iterable[Any]) -> list[str]:
+    """Return names from a file as heads of columns; one that is there already gets a number."""
+    out: list[str] = []
+    for n, name in enumerate(names):
+        text = printable(name, 40)
+        while text in out:
+            text = f"{text} ({n})"
+        out.append(text)
+    return out
+
+
+def _account(accounts: dict[str, Account], runs: int) -> str:
     if not accounts:
         return "<p>The file is damaged, so its numbers are not added up; the checks say what is wrong.</p>"
     note = (
         "LCA allocates every change of the loss to the parameters that caused it: negative helps (the loss falls), "
         "positive hurts. The allocations should add up to the change of the loss; the errors say by how much they fail."
     )
+    if runs > MOST_RUNS:
+        note += f" The first {MOST_RUNS} of {runs} runs are listed; pictures of several runs are of all of them."
     return f'<p class="question">{note}</p>{tables.account_table(accounts)}'
 
 
@@ -160,8 +176,17 @@ def _subject(ds: xr.Dataset, numbers: Account, layers: Sequence[str] | None, cla
         ds,
         numbers,
         chosen("layer with a kernel", layers, kernel_layers(ds), numbers.layers),
-        chosen("class", classes, named, {}),
+        chosen("class", classes, named, _class_sizes(ds, named) if classes is None else {}),
     )
+
+
+def _class_sizes(ds: xr.Dataset, names: list[str]) -> dict[str, float]:
+    """Return the sum of the magnitudes of LCA of each class; nothing where all have figures anyway."""
+    if len(names) <= MOST_CHOICES or "lca_unit_class" not in ds:
+        return {}
+    magnitudes = abs(ds["lca_unit_class"])
+    sums = get(magnitudes.sum([dim for dim in magnitudes.dims if dim != "class"], dtype=np.float64))
+    return dict(zip(names, sums.values.tolist(), strict=True))
 
 
 def _sections(s: Subject) -> list[Section]:

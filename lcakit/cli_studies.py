@@ -75,21 +75,19 @@ def add(command: Command) -> None:
 def _record(args: argparse.Namespace) -> None:
     from lcakit.studies.training import record_run
 
-    for seed in args.seeds:
-        path = _path_of(args, seed)
-        if args.resume and len(args.seeds) > 1 and _is_finished(path, args.validation):
+    runs = {_path_of(args, seed): _run_of(args, seed).resolved() for seed in args.seeds}
+    finished = _checked(args, runs) if len(args.seeds) > 1 else set()
+    for path, run in runs.items():
+        if path in finished:
             print(f"{path} is finished")
             continue
         record_run(
-            _run_of(args, seed),
+            run,
             path,
             device=args.device,
             precision=args.precision,
             validation=args.validation,
-            rule=args.rule,
-            tolerance=args.tolerance or None,
-            max_splits=args.max_splits,
-            classes=None if args.classes == "none" else args.classes,
+            **_rule_of(args),
             keep=tuple(args.keep),
             every=args.every,
             allocate=args.allocate,
@@ -101,9 +99,34 @@ def _record(args: argparse.Namespace) -> None:
         print(path)
 
 
+def _rule_of(args: argparse.Namespace) -> dict[str, Any]:
+    classes = None if args.classes == "none" else args.classes
+    return {"rule": args.rule, "tolerance": args.tolerance or None, "max_splits": args.max_splits, "classes": classes}
+
+
 def _path_of(args: argparse.Namespace, seed: int) -> Path:
     path = Path(args.out or f"{args.network.replace('/', '_')}-{args.optimizer}-{seed}.nc")
     return path.with_name(f"{path.stem}-{seed}{path.suffix}") if len(args.seeds) > 1 and args.out else path
+
+
+def _checked(args: argparse.Namespace, runs: dict[Path, Any]) -> set[Path]:
+    """Refuse what cannot be in any of several runs before the first is trained; return the files that are finished."""
+    from lcakit.record.allocator import Rule
+    from lcakit.record.describe import describe
+    from lcakit.studies.stored import refuse_existing, refuse_other_run
+    from lcakit.studies.training import make_model, planned
+
+    settings = Rule(**_rule_of(args)).attrs()
+    settings |= {"precision": args.precision, "keep": " ".join(args.keep), "every": args.every}
+    first = next(iter(runs.values()))
+    labels = describe(make_model(first, first.data()))  # the network is the same with every seed
+    for path, run in runs.items():
+        planned(run, labels)
+        if args.resume:
+            refuse_other_run(path, run, **settings)
+        elif not args.overwrite:
+            refuse_existing(path)
+    return {path for path in runs if args.resume and _is_finished(path, args.validation)}
 
 
 def _is_finished(path: Path, validation: bool) -> bool:
@@ -123,10 +146,7 @@ def _allocate(args: argparse.Namespace) -> None:
         allocate(
             args.file,
             spec,
-            rule=args.rule,
-            tolerance=args.tolerance or None,
-            max_splits=args.max_splits,
-            classes=None if args.classes == "none" else args.classes,
+            **_rule_of(args),
             out=args.out,
             name=args.name or ("val" if args.set == "test" else None),
             overwrite=args.overwrite,

@@ -168,6 +168,28 @@ def test_resuming_several_seeds_skips_the_finished_ones(tmp_path, capsys):
     assert (tmp_path / "run-2.nc").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--seeds", "0,1"], "run-1.nc exists already"),
+        (["--seeds", "0,1", "--resume", "--batch-size", "20"], "batch_size is 50, not 20"),
+        (["--seeds", "0,1", "--resume", "--tolerance", "0.1"], "tolerance is 0.001, not 0.1"),
+        (["--seeds", "0,1", "--resume", "--rule", "trapezoid"], "rule is 'rk4', not 'trapezoid'"),
+        (["--seeds", "0,1", "--resume", "--keep", "lca"], "keep is 'theta gradient lca', not 'lca'"),
+        (["--seeds", "0,1", "--resume", "--precision", "float64"], "precision is 'float32', not 'float64'"),
+        (["--seeds", "1,0", "--overwrite", "--freeze-argmin", "last=run-{seed}.nc"], "run-0.nc: there is no such file"),
+    ],
+)
+def test_several_seeds_are_checked_before_the_first_is_trained(options, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["record", "digits-fc", "--iterations", "3"]
+    assert main([*arguments, "--seeds", "1", "--out", "run-1.nc"]) == 0
+    written = (tmp_path / "run-1.nc").stat().st_mtime_ns
+    assert main([*arguments, "--out", "run.nc", *options]) == 2
+    assert says in capsys.readouterr().err
+    assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [written]
+
+
 @pytest.mark.mnist
 def test_reproduce_makes_a_table_and_keeps_the_runs(mnist_root, tmp_path, capsys):
     arguments = ["reproduce", "mnist-fc", "--out", str(tmp_path), "--optimizers", "sgd", "--seeds", "0"]

@@ -14,7 +14,7 @@ from scipy import stats
 
 import lcakit as lk
 from lcakit.cli import main
-from lcakit.errors import RecordingError
+from lcakit.errors import DataError, RecordingError
 from lcakit.record.describe import describe
 from lcakit.studies import experiments, training
 from lcakit.studies.batches import Batches
@@ -137,6 +137,9 @@ def test_files_are_cut_down_to_the_sums_that_a_table_needs(sweep, tmp_path):
     small = lk.open_trajectory(tmp_path / "plain-0.nc")
     assert "lca" not in small
     assert lk.validate(small).ok
+    before = contents(tmp_path)["plain-0.nc"]
+    run(tiny({"plain": TINY}, seeds=(0,), resolution="layer"), tmp_path)
+    assert contents(tmp_path)["plain-0.nc"] == before
     directory = sweep[1]
     expected = lk.layers.layer_lca(lk.open_trajectory(directory / "plain-0.nc")).sum("iteration")
     np.testing.assert_allclose(outcome.result["lca"].sel(arm="plain"), expected, rtol=1e-6)
@@ -238,6 +241,36 @@ def test_a_folder_of_other_settings_is_refused_before_training(other, options, s
     with pytest.raises(RecordingError, match=f"plain-1.nc is of another run: .*{says}.*nothing was trained"):
         run(tiny({"new": TINY, "plain": other}, seeds=(1,), **kept), directory, **how)
     assert contents(directory) == before
+
+
+def test_a_run_that_was_finished_early_is_refused(stopped, tmp_path):
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    lk.finish(tmp_path / "plain-1.nc")
+    with pytest.raises(RecordingError, match=r"plain-1\.nc holds 3 iterations, not the 6 of its run"):
+        run(tiny({"plain": TINY}), tmp_path)
+
+
+def test_a_sweep_on_data_of_ones_own_goes_on_in_another_call(tmp_path, monkeypatch):
+    x, y = np.random.default_rng(0).random((40, 8, 8), np.float32), np.arange(40) % 4
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    monkeypatch.chdir(tmp_path)
+    own = dataclasses.replace(TINY, network="./own.npz-fc", train_examples=None)
+    first = run(tiny({"plain": own}, seeds=(0,)), tmp_path / "runs")
+    before = contents(tmp_path / "runs")["plain-0.nc"]
+    absolute = dataclasses.replace(own, network=f"{tmp_path}/own.npz-fc")
+    again = run(tiny({"plain": absolute}, seeds=(0,)), tmp_path / "runs")
+    assert contents(tmp_path / "runs")["plain-0.nc"] == before
+    xr.testing.assert_identical(again.result, first.result)
+    other = dataclasses.replace(own, network="other.npz-fc")
+    with pytest.raises(RecordingError, match=r"network is 'own\.npz-fc', not 'other\.npz-fc'"):
+        run(tiny({"plain": other}, seeds=(0,)), tmp_path / "runs")
+
+
+def test_data_that_is_not_there_is_said_once_before_any_run(tmp_path):
+    missing = dataclasses.replace(TINY, network=f"{tmp_path}/own.npz-fc")
+    with pytest.raises(DataError, match=r"there is no file .*own\.npz"):
+        run(tiny({"plain": TINY, "own": missing}), tmp_path / "runs", jobs=2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):

@@ -5,11 +5,12 @@ import pytest
 
 import lcakit as lk
 from lcakit.cli import main
+from lcakit.errors import RecordingError
 from lcakit.studies import reproduce as room
 from lcakit.studies.paper import PAPER
 from lcakit.studies.reproduce import STUDIES, Study, reproduce
 from lcakit.studies.runs_table import COLUMNS, costs_to_markdown, findings_to_markdown, to_markdown
-from lcakit.studies.training import Run
+from lcakit.studies.training import Run, record_run
 
 
 @pytest.fixture(params=[("unit", "digits-fc"), (None, "digits-resnet8w1")], ids=["classes", "norm"])
@@ -54,6 +55,15 @@ def test_costs_are_counted_in_the_file_and_timed(tmp_path, monkeypatch):
         assert row.mean("hours") == pytest.approx(gradients * row.mean("seconds_per_gradient") / 3600)
         assert 0 < row.mean("seconds_per_gradient") < 60
     assert f"| sgd | {kept.mean('seconds_per_gradient'):.3g} | {gradients / 6:.3g} |" in costs_to_markdown("x", [kept])
+
+
+def test_a_file_of_another_run_is_refused_before_any_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setitem(STUDIES, "mnist-fc", Study("unit", "digits-fc", 60, 6))
+    path = tmp_path / "small-mnist-fc-adam-1.nc"
+    record_run(Run("digits-fc", "adam", 1, iterations=4, train_examples=60), path, quiet=True)
+    with pytest.raises(RecordingError, match=r"adam-1\.nc is of another run: iterations is 4, not 6"):
+        reproduce("mnist-fc", tmp_path, optimizers=["sgd", "adam"], seeds=[0, 1], scale="small")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_every_network_of_the_paper_has_a_small_scale_that_can_be_trained():

@@ -212,6 +212,20 @@ def test_shares_of_lca_stay_and_those_of_fisher_follow_the_parametrization():
     assert float(abs(after["fisher_share"] - before["fisher_share"]).max()) > 0.1
 
 
+def test_a_recorded_path_is_allocated_again_by_the_rule_of_its_file():
+    data = examples(40)
+    model = dense(activation=nn.ReLU)
+    ds, objective = recorded(model, data, steps=4)
+    coarse = lk.allocate(ds["theta"].values, objective, rule="first_order", tolerance=None, quiet=True)
+    got = compare_rescaled(coarse, objective, "0", "2", quiet=True)["lca"]
+    np.testing.assert_allclose(got.sel(network="rescaled"), got.sel(network="recorded"), rtol=1e-5)
+    with pytest.raises(ValueError, match="it is another objective"):
+        compare_rescaled(ds, lk.Objective(model, examples(30, seed=5)), "0", "2", quiet=True)
+    unrefined = lk.allocate(ds["theta"].values, objective, tolerance=1e-12, max_splits=2, quiet=True)
+    got = subset_accuracy(unrefined, lambda index: objective, [1.0], seeds=[0], quiet=True)
+    assert (got["relative_error"] == 0).all()
+
+
 def test_subsets_against_allocations_of_their_own():
     data = examples(40)
     model = dense()

@@ -1,5 +1,6 @@
 """Runs of the studies: their names, default settings, subsets, the validation loss, and networks with BatchNorm."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 
 import lcakit as lk
 from lcakit.cli import main
-from lcakit.errors import DataError
+from lcakit.errors import DataError, RecordingError
 from lcakit.studies import training
 from lcakit.studies.catalogue import catalogue
 from lcakit.studies.data import load
@@ -170,13 +171,50 @@ def test_a_resume_adds_the_validation_loss_to_a_finished_training(tmp_path, monk
         assert main(common) == 130
     theta = lk.open_trajectory(tmp_path / "run-0.nc")["theta"].values
     assert main([*common, "--learning-rate", "0.01"]) == 2
-    assert "learning_rate: stored 0.05, now 0.01" in capsys.readouterr().err
+    assert "learning_rate is 0.05, not 0.01" in capsys.readouterr().err
     assert main(common) == 0
     ds = lk.open_trajectory(tmp_path / "run-0.nc")
     np.testing.assert_array_equal(ds["theta"], theta)
     np.testing.assert_allclose(ds["lca_val"].sum("parameter") - ds["residual_val"], np.diff(ds["loss_val"]), atol=1e-6)
     assert main(common) == 0
     assert capsys.readouterr().out.count("is finished") == 2
+
+
+def test_a_part_of_a_run_does_not_pass_as_the_run(tmp_path, monkeypatch, capsys):
+    run, path = Run("digits-fc", iterations=6, train_examples=50), tmp_path / "run-0.nc"
+
+    def stop(self, step):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.Freezer, "before_step", stop)
+        record_run(run, path, quiet=True)
+    with pytest.raises(RecordingError, match="was begun for 6 iterations, so it cannot be continued for 2"):
+        record_run(dataclasses.replace(run, iterations=2), path, quiet=True, resume=True)
+    lk.finish(path)
+    says = "holds 3 iterations, not the 6 of its run"
+    with pytest.raises(RecordingError, match=says):
+        record_run(run, path, quiet=True, resume=True, validation=True)
+    common = ["record", "digits-fc", "--iterations", "6", "--train-examples", "50", "--resume", "--seeds", "1,0"]
+    assert main([*common, "--out", str(tmp_path / "run.nc")]) == 2
+    assert says in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_overwriting_clears_what_an_interrupted_validation_left(tmp_path, monkeypatch):
+    run, path = Run("digits-fc", iterations=3, train_examples=50, validation_examples=40), tmp_path / "run[1].nc"
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("lcakit.record.allocate._join", interrupted)
+        record_run(run, path, quiet=True, validation=True)
+    assert (tmp_path / "run[1].nc.val.allocation.partial").is_dir()
+    record_run(dataclasses.replace(run, seed=1), path, quiet=True, validation=True, overwrite=True)
+    assert "loss_val" in lk.open_trajectory(path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_validation_needs_the_snapshots(tmp_path):

@@ -10,16 +10,14 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lcakit.errors import TrajectoryError, unknown
-from lcakit.labels import tensor_shapes
+from lcakit.errors import unknown
 from lcakit.progress import progress
 from lcakit.record.allocator import Allocator, Rule
 from lcakit.record.describe import trainable_parameters
 from lcakit.record.objective import Objective
-from lcakit.studies.path import require_path
+from lcakit.studies.path import refuse_other_objective, require_path
 
 PARTS = ("helping", "hurting", "all")
-SAME_LOSS = 1e-3  # relative; float32 and float64 differ by less, other data or weights by more
 STEP_ATTRS = {
     "predicted": "sum of the LCA of the parameters that move",
     "actual": "loss change when only they move",
@@ -76,7 +74,7 @@ def split_steps(
     chosen = labels if iterations is None else np.asarray(iterations)
     if missing := [n for n in chosen if n not in labels]:
         raise unknown("iteration", missing[0], labels)
-    _refuse_other_objective(ds, objective)
+    refuse_other_objective(ds, objective)
     rows = []
     with progress(len(chosen), "splitting steps", quiet=quiet) as bar:
         for position in np.searchsorted(labels, chosen):
@@ -103,18 +101,6 @@ def _split(ds: xr.Dataset, objective: Objective, position: int) -> list[list[flo
         actual = objective.loss(here + move) - begin.loss
         found.append([lca[mask].sum(), actual, float(gradient @ move), mask.mean()])
     return np.transpose(found).tolist()
-
-
-def _refuse_other_objective(ds: xr.Dataset, objective: Objective) -> None:
-    shapes = {spec.name: spec.shape for spec in objective.labels.tensors}
-    if tensor_shapes(ds) != shapes:
-        raise TrajectoryError("the objective's model has other parameters than the trajectory: build the one recorded")
-    stored, found = float(ds["loss"][0]), objective.loss(ds["theta"][0].values)
-    if abs(found - stored) > SAME_LOSS * max(abs(stored), 1):
-        raise TrajectoryError(
-            f"at the first snapshot the objective's loss is {found:.6g}, the file's {stored:.6g}: it is another "
-            "objective. Build it with the data, loss and evaluation batch size of the recording."
-        )
 
 
 # ---- training -------------------------------------------------------------------------------------------------------

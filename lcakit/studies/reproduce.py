@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,13 @@ from lcakit.analysis.oscillation import iterations_per_crossing, iterations_per_
 from lcakit.analysis.synchronization import synchronization_test
 from lcakit.analysis.tails import excess_kurtosis
 from lcakit.computing import compute
-from lcakit.errors import RecordingError, TrajectoryError, unknown
+from lcakit.errors import TrajectoryError, unknown
 from lcakit.record.objective import Objective
 from lcakit.studies.catalogue import count_parameters
 from lcakit.studies.paper import PAPER, setting
 from lcakit.studies.runs_table import Row
-from lcakit.studies.training import Run, make_model, make_objective, record_run, run_of
+from lcakit.studies.stored import refuse_other_run
+from lcakit.studies.training import Run, make_model, make_objective, record_run
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def reproduce(
     ValueError
         If the paper has no figures for this network or optimizer, or for an unknown scale.
     RecordingError
-        If a file in the directory is of another run.
+        If a file in the directory is of another run, or holds only a part of it; before anything is trained.
     """
     if scale not in SEEDS:
         raise unknown("scale", scale, SEEDS)
@@ -148,16 +148,25 @@ def reproduce(
     for optimizer in optimizers or known:
         if optimizer not in known:
             raise unknown(f"optimizer of the paper for {network}", optimizer, known)
+    name = network if scale == "paper" else f"{scale}-{network}"
+    planned = {
+        optimizer: {
+            Path(directory) / f"{name}-{optimizer}-{seed}.nc": _run(
+                network, optimizer, seed, scale, iterations, data_root
+            )
+            for seed in (SEEDS[scale] if seeds is None else seeds)
+        }
+        for optimizer in optimizers or known
+    }
+    for path, run in (item for runs in planned.values() for item in runs.items()):
+        refuse_other_run(path, run, precision=precision)
     rows = []
-    for optimizer in optimizers or known:
-        runs = []
-        for seed in SEEDS[scale] if seeds is None else seeds:
-            run = _run(network, optimizer, seed, scale, iterations, data_root)
-            prefix = "" if scale == "paper" else f"{scale}-"
-            path = Path(directory) / f"{prefix}{network}-{optimizer}-{seed}.nc"
+    for optimizer, runs in planned.items():
+        found = []
+        for path, run in runs.items():
             objective = _record(network, run, path, device=device, precision=precision)
-            runs.append(figures(path) | findings(path) | costs(path, objective))
-        rows.append(Row(optimizer, PAPER[network, optimizer], runs, scaled_down(network, run)))
+            found.append(figures(path) | findings(path) | costs(path, objective))
+        rows.append(Row(optimizer, PAPER[network, optimizer], found, scaled_down(network, run)))
     return rows
 
 
@@ -181,7 +190,6 @@ def _record(network: str, run: Run, path: Path, **how: Any) -> Objective:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         return record_run(run, path, resume=True, classes=classes, **how).objective
-    _refuse_other_run(path, run, how["precision"])
     data = run.data()
     objective = make_objective(run, make_model(run, data), data, **how)
     objective.evaluate(classes=classes is not None)  # once to warm up, once to be timed
@@ -215,13 +223,3 @@ def scaled_down(network: str, run: Run) -> str:
     if run.iterations != full.iterations:
         parts.append(f"{run.iterations:,} iterations in place of {full.iterations:,}")
     return f"{', '.join(parts)}. The paper's figures stay those of the full size." if parts else ""
-
-
-def _refuse_other_run(path: Path, wanted: Run, precision: str) -> None:
-    ds = store.open_trajectory(path)
-    found = dataclasses.replace(run_of(ds), data_root=wanted.data_root)
-    if found != wanted or ds.attrs.get("precision") != precision:
-        raise RecordingError(
-            f"{path} is of another run ({found}, precision {ds.attrs.get('precision')}; wanted {wanted}, {precision}). "
-            "Choose another folder, or remove the file."
-        )

@@ -8,7 +8,7 @@ from lcakit.analysis.aggregate import sum_by
 from lcakit.analysis.fisher import fisher_diagonal, rescaled
 from lcakit.record.allocate import allocate
 from lcakit.record.objective import Objective
-from lcakit.studies.path import require_path
+from lcakit.studies.path import refuse_other_objective, require_path, rule_of
 
 NETWORKS = ["recorded", "rescaled"]
 
@@ -28,8 +28,9 @@ def compare_rescaled(
               F_g = \frac1{T+1} \sum_{t} \sum_{i \in g} \left(\frac{∂L}{∂θ_i}(θ_t)\right)^2
 
     The twin is :func:`lcakit.fisher.rescaled`: ``layer`` times f, the kernel of ``next_layer`` divided by f. Its loss,
-    gradients and LCA are computed anew from its snapshots. LCA stays; Fisher changes by :math:`f^{-2}` in the layer and
-    by :math:`f^2` in the next kernel, so what it calls important is a matter of the parametrization.
+    gradients and LCA are computed anew from its snapshots, by the rule of the file. LCA stays; Fisher changes by
+    :math:`f^{-2}` in the layer and by :math:`f^2` in the next kernel, so what it calls important is a matter of the
+    parametrization.
 
     Parameters
     ----------
@@ -54,16 +55,17 @@ def compare_rescaled(
     Raises
     ------
     TrajectoryError, ValueError
-        As :func:`lcakit.fisher.rescaled` and :func:`lcakit.allocate`.
+        As :func:`lcakit.fisher.rescaled` and :func:`lcakit.allocate`; or if the objective is not the one recorded.
 
     Notes
     -----
     Not in the paper; a question of its reviewers.
     """
     require_path(ds, "theta", "gradient", "lca", "loss")
+    refuse_other_objective(ds, objective)
     other = rescaled(ds, layer, next_layer, factor)
     path = other.drop_vars([name for name in other.data_vars if name != "theta"])
-    twin = allocate(path, objective, classes=None, quiet=quiet)
+    twin = allocate(path, objective, **vars(rule_of(ds)), quiet=quiet)
     pair = xr.DataArray(NETWORKS, dims="network", name="network")
     return xr.concat([_shares(each, by) for each in (ds, twin)], dim=pair).assign_attrs(
         rescaled=other.attrs["rescaled"]

@@ -127,11 +127,11 @@ def run_of(ds: xr.Dataset, data_root: str | None = None) -> Run:
         if not isinstance(config[name], allowed):
             raise TrajectoryError(f"the file's config says {name} is {printable(config[name], 60)}, which it cannot be")
     settings = {name: config[name] for name in fields & set(config)}
-    settings["network"] = _own_data_in(config["network"], data_root)
+    settings["network"] = own_data_in(config["network"], data_root)
     return Run(**settings, interventions=_interventions_of(config), data_root=data_root)
 
 
-def _own_data_in(network: str, data_root: str | None) -> str:
+def own_data_in(network: str, data_root: str | None) -> str:
     """Return the name of a network on data of one's own with its data in ``data_root``; other names as they are."""
     data, ending, architecture = network.rpartition(".npz-")
     if not ending:

@@ -12,9 +12,9 @@ from lcakit import labels
 from lcakit.analysis._check import require_tables
 from lcakit.errors import TrajectoryError
 from lcakit.progress import progress
-from lcakit.record.allocator import Allocator, Rule
+from lcakit.record.allocator import Allocator
 from lcakit.record.objective import Objective
-from lcakit.studies.path import require_path
+from lcakit.studies.path import require_path, rule_of
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 RESOLUTIONS = ("parameter", "unit", "layer")
@@ -71,7 +71,7 @@ def subset_accuracy(
 
     Notes
     -----
-    Not in the paper; a question of its reviewers. Iterations are refined by the file's rule and tolerance.
+    Not in the paper; a question of its reviewers. Iterations are refined by the file's rule, tolerance and most splits.
     """
     require_path(ds, "theta", "lca")
     require_tables(ds)
@@ -99,9 +99,7 @@ def subset_accuracy(
 
 def _compare(ds: xr.Dataset, objective: Objective, tick: Callable[[], object]) -> np.ndarray:
     """Return (resolution, measure) of one subset, one iteration in memory at a time."""
-    tolerance = float(ds.attrs.get("tolerance", 1e-3))
-    rule = Rule(str(ds.attrs.get("rule", "rk4")), tolerance if tolerance > 0 else None, classes=None)
-    allocator = Allocator(objective, rule)
+    allocator = Allocator(objective, rule_of(ds))
     members = [None, *(np.unique(labels.group_ids(ds, by)[0], return_inverse=True)[1] for by in RESOLUTIONS[1:])]
     pairs = [_Pairs() for _ in members]
     allocator.start(ds["theta"][0].values)

@@ -25,6 +25,7 @@ from lcakit.studies.interventions import Freezer, Intervention, parameter_groups
 from lcakit.studies.names import split_name
 from lcakit.studies.networks import build
 from lcakit.studies.run import OPTIMIZERS, Run, run_of
+from lcakit.studies.stored import refuse_other_end, refuse_other_length
 
 __all__ = [
     "OPTIMIZERS",
@@ -124,8 +125,9 @@ def record_run(
         Allocate the loss over the test set too, along the same trajectory, after training: ``lca_val``, ``loss_val`` …
         With ``resume``, a file whose training is finished is given only these.
     options
-        Go to :class:`lcakit.Recorder` (``resume``, ``overwrite``, ``keep``, ``rule`` …); those of the allocation
-        hold for the validation set too.
+        Go to :class:`lcakit.Recorder` (``resume``, ``overwrite``, ``keep``, ``rule`` …); those of the allocation hold
+        for the validation set too. A run is resumed for the iterations that it was begun for: they are part of what
+        its file says.
 
     Returns
     -------
@@ -145,6 +147,9 @@ def record_run(
     >>> rec = record_run(run, "frozen.nc", validation=True)  # doctest: +SKIP
     """
     run = run.resolved()
+    path = Path(path).absolute()
+    if options.get("resume"):
+        refuse_other_end(path, run)
     data = run.data()
     model = make_model(run, data).to(usable_device(device or "cpu"))
     how: dict[str, Any] = {"device": device or "cpu", "precision": precision}
@@ -204,11 +209,12 @@ def _validation_objective(
     return make_objective(run, model, data, "test", **how)
 
 
-def _is_trained(path: str | Path, run: Run, objective: Objective) -> bool:
-    """Say whether the file holds this run to its end; raise RecordingError if it is of another run."""
-    if not Path(path).exists():
+def _is_trained(path: Path, run: Run, objective: Objective) -> bool:
+    """Say whether the file holds this run to its end; raise RecordingError if it is of another run or length."""
+    if not path.exists():
         return False
     ds = store.open_trajectory(path)
     wanted = {name: value for name, value in run.config().items() if name != "command"}
-    refuse_other_settings(provenance.config_of(ds) | ds.attrs, wanted | objective_attrs(objective), Path(path))
+    refuse_other_settings(provenance.config_of(ds) | ds.attrs, wanted | objective_attrs(objective), path)
+    refuse_other_length(path, ds, run)
     return "loss" in ds

@@ -13,11 +13,13 @@ import xarray as xr
 
 from lcakit import __version__
 from lcakit.errors import LcakitError, RecordingError, unknown
+from lcakit.studies.data import load
 from lcakit.studies.experiments import hyperparameters, layerwise, report, reviewers
 from lcakit.studies.experiments.declared import Claim, Experiment, Scale, seeded
 from lcakit.studies.experiments.directory import Task, refuse_other_settings
 from lcakit.studies.experiments.execute import run_missing
 from lcakit.studies.experiments.results import Results
+from lcakit.studies.names import split_name
 
 __all__ = ["EXPERIMENTS", "Claim", "Experiment", "Outcome", "Results", "Scale", "find", "run_experiment"]
 
@@ -84,6 +86,8 @@ def run_experiment(
         If a file in the folder is of other settings, before anything is trained.
     ValueError
         For an unknown experiment or scale, or settings that cannot be.
+    DataError
+        If a data set is not there and cannot be downloaded; nothing is trained then.
     """
     chosen = find(experiment) if isinstance(experiment, str) else experiment
     declared = chosen.scale(scale)
@@ -98,9 +102,16 @@ def run_experiment(
         for arm, run in runs
     ]
     refuse_other_settings(tasks)
+    _load_data([task for task in tasks if not task.finished])
     directory.mkdir(parents=True, exist_ok=True)
     failed = run_missing(tasks, jobs, quiet)
     return _outcome(chosen, scale, Results(tasks, directory), failed)
+
+
+def _load_data(tasks: Sequence[Task]) -> None:
+    """Load what the runs that are to be recorded need, once: a download has one process, an error comes at once."""
+    for name, root in dict.fromkeys((split_name(task.run.network)[0], task.run.data_root) for task in tasks):
+        load(name, root)
 
 
 def _outcome(experiment: Experiment, scale: str, results: Results, failed: dict[str, str]) -> Outcome:

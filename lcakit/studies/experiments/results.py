@@ -68,7 +68,7 @@ class Results:
     def _kept(self, task: Task, name: str, make: Callable[[Task, xr.Dataset], xr.Dataset]) -> xr.Dataset:
         path = self.directory / f"{name}-of-{task.name}.nc"
         with _opened(task) as ds:
-            of = str(ds.attrs.get("created_at", ""))
+            of = f"{ds.attrs.get('created_at', '')} {task.path.stat().st_mtime_ns}"  # the date alone is in seconds
             if path.exists():
                 kept = xr.load_dataset(path)
                 if kept.attrs.get("made_of") == of:

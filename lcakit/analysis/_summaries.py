@@ -51,16 +51,13 @@ def map_blocks(data: Any, ids: np.ndarray, kernel: Kernel, width: int, rows: boo
         columns, compact = np.unique(ids, return_inverse=True)
         return kernel(np.asarray(data), compact), columns
     edges = np.cumsum([0, *data.chunks[-1]])
-    groups = [np.unique(ids[a:b]) for a, b in pairwise(edges)]
+    parts = [np.unique(ids[a:b], return_inverse=True) for a, b in pairwise(edges)]
+    groups, compact = [group for group, _ in parts], np.concatenate([inverse for _, inverse in parts])
     tall = data.chunks[-3] if rows else (1,) * data.numblocks[-3]
     chunks = (*data.chunks[:-3], tall, (width,), tuple(g.size for g in groups))
     options = {"chunks": chunks, "dtype": dtype, "meta": np.empty((0,) * data.ndim, dtype)}
-    local = da.from_array(ids, chunks=(data.chunks[-1],))
-    return da.map_blocks(_compact_block, data, local, kernel=kernel, **options), np.concatenate(groups)
-
-
-def _compact_block(block: np.ndarray, ids: np.ndarray, kernel: Kernel) -> np.ndarray:
-    return kernel(block, np.unique(ids, return_inverse=True)[1])
+    local = da.from_array(compact, chunks=(data.chunks[-1],))
+    return da.map_blocks(kernel, data, local, **options), np.concatenate(groups)
 
 
 def describe(ds: xr.Dataset, units: str = "1", **long_names: str) -> xr.Dataset:

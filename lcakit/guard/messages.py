@@ -23,11 +23,6 @@ class Type:
     holds: int = -1
     """Class of a sequence's members."""
 
-    @property
-    def is_text(self) -> bool:
-        """True for text, of fixed or of any length."""
-        return self.kind in (TEXT, SEQUENCE)
-
 
 @dataclass
 class Header:

@@ -19,7 +19,7 @@ import lcakit as lk
 from lcakit import guard, segments, store
 from lcakit.guard import printable
 from lcakit.guard.blocks import CorruptError
-from lcakit.guard.hdf5 import Stored, walk
+from lcakit.guard.hdf5 import MOST_TEXTS, Stored, walk
 from lcakit.guard.text import clean_attributes, clean_names
 from lcakit.labels import TensorSpec
 from lcakit.testing import tiny_trajectory
@@ -76,6 +76,12 @@ def test_the_walk_finds_what_netcdf_shows(tmp_path_factory, data):
             variable.units = "m" * data.draw(st.integers(0, 300))
         for k in range(data.draw(st.sampled_from([0, 1, 40]))):
             file.setncattr(f"a{k}", data.draw(st.sampled_from(["text", 1.5, np.arange(9), "x" * 70_000])))
+    with netCDF4.Dataset(path) as file:
+        most_texts = max((v.size for v in file.variables.values() if v.dtype is str), default=0)
+    if most_texts > MOST_TEXTS:  # more names than any network has
+        with pytest.raises(CorruptError, match="at most 100,000 are read"):
+            walked(path)
+        return
     found = walked(path)
     with netCDF4.Dataset(path) as file:
         for name, variable in file.variables.items():

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import xarray as xr
+from scipy import sparse
 
 from lcakit.analysis._check import require
 from lcakit.analysis._groups import reduce_groups
@@ -116,17 +117,19 @@ def _count_block(block: np.ndarray, ids: np.ndarray, shift: int) -> np.ndarray:
 def _count(part: np.ndarray, shift: int, counts: np.ndarray) -> None:
     """Add the counts of an array, slab by slab.
 
-    ``np.add.at`` is half as fast again as ``np.bincount``. Both hold the interpreter, so what another thread can do at
-    the same time decides: no large temporaries here, which the system would give and take for each slab.
+    A sparse matrix of one column, with ones in the rows that the codes name, times 1: SciPy adds the ones up row by
+    row. That is twice as fast as ``np.bincount`` and ``np.add.at``, and unlike these lets other threads run.
     """
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted as that
         bits = np.ascontiguousarray(part, np.float32).reshape(-1).view(np.uint32)
-    codes = counts.size - 1
-    places, equal = np.empty(min(SLAB, bits.size), np.intp), np.empty(min(SLAB, bits.size), bool)
+    codes, size = counts.size - 1, min(SLAB, bits.size)
+    places, ones, equal = np.empty(size, np.uint32), np.ones(size, np.int32), np.empty(size, bool)
     for a in range(0, bits.size, SLAB):
         slab = bits[a : a + SLAB]
         n = slab.size
-        np.add.at(counts, np.right_shift(slab, np.uint32(shift), out=places[:n]), np.int64(1))
+        rows = np.right_shift(slab, np.uint32(shift), out=places[:n]).view(np.int32)
+        column = sparse.csc_array((ones[:n], rows, np.array([0, n], np.int32)), shape=(codes, 1))
+        counts[:-1] += column @ ones[:1]
         for code in (0, codes // 2):  # of 0 and -0
             zeros = np.count_nonzero(np.equal(slab, np.uint32(code << shift), out=equal[:n]))
             counts[code] -= zeros

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lcakit.errors import ObjectiveError, unknown
+from lcakit.record import chunks
 from lcakit.record.data import EvaluationSet, as_tensors, class_labels
 from lcakit.record.describe import (
     couples_batch,
@@ -28,12 +29,8 @@ from lcakit.record.isolation import PRECISIONS, ThreadTeam, arithmetic, generato
 from lcakit.record.losses import Loss, resolve_loss
 from lcakit.record.probe import check_lonely, check_losses, depends_on_batch, probe, usable_device
 from lcakit.record.sweep import Evaluation, Replica, Sweep
+from lcakit.record.tuning import suited, through_onednn
 
-# Chunk sizes: a CPU is fastest while a chunk's activations fit its caches; a GPU needs many examples to be busy.
-# With BatchNorm the size is part of the objective, so it must not depend on the machine.
-_CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 2 * 2**30}
-_CHUNK_LIMIT = {"cpu": 3_000, "cuda": 10_000}
-COUPLED_BATCH_SIZE = 500
 MOST_WORKERS = 8
 WORTH_A_THREAD = 256  # examples
 
@@ -88,6 +85,10 @@ class Objective:
     ObjectiveError
         For data, labels, losses or models that make no objective; the message says which and what to do.
     """
+
+    batch_size: int
+    _sweep: Sweep
+    _flat: torch.Tensor
 
     def __init__(
         self,
@@ -179,11 +180,19 @@ class Objective:
         began = time.perf_counter()
         how = {"gradient": gradient, "classes": classes, "accuracy": accuracy}
         with self._isolated():
-            result = self._sweep.run(self._flat, self.batch_size, **how)
+            result = self._swept(how)
         if gradient:
             self.evaluations += 1
             self.seconds += time.perf_counter() - began
         return result
+
+    def _swept(self, how: dict[str, bool]) -> Evaluation:
+        """Evaluate; with smaller chunks from now on, if the device has no memory for these."""
+        while True:
+            try:
+                return self._sweep.run(self._flat, self.batch_size, **how)
+            except torch.OutOfMemoryError as error:
+                self.batch_size = chunks.halved(self.batch_size, self.device, self.batch_coupling, error)
 
     def refresh(self) -> None:
         """Take over the model's present frozen parameters and buffers, which are otherwise those it was made with."""
@@ -231,7 +240,9 @@ class Objective:
             check_losses(losses_of, some)
             self.batch_coupling = couples_batch(first.model) or depends_on_batch(losses_of, some)
         self.data = EvaluationSet(x, target, labels, len(self.class_names or ()), self.device, self.batch_coupling)
-        self.batch_size = self._choose_batch_size(batch_size, seen.activation_bytes)
+        self.batch_size = chunks.batch_size(
+            batch_size, self.n_examples, seen.activation_bytes, self.device, self.batch_coupling
+        )
         if self.batch_coupling and 1 in (self.batch_size, self.n_examples % self.batch_size):
             with self._isolated():
                 check_lonely(losses_of, self.n_examples, self.batch_size)
@@ -244,6 +255,14 @@ class Objective:
             # glibc hands large blocks back to the system at once, and their pages are faulted in again for every chunk,
             # until a still larger one was freed: 31 MB is just under the most that it learns from (measured: 3 %).
             torch.empty(31 * 2**20, dtype=torch.uint8)
+        with self._isolated(), torch.no_grad():
+            self.data.x = suited(
+                self.data.x,
+                first.model,
+                self.precision,
+                lambda examples: self._per_example(first.model(examples), self.data.y[: len(examples)]),
+                some,
+            )
         self._flat = torch.empty(self.n_parameters, dtype=self._dtype, device=self.device)
         for replica in replicas:
             replica.bind_theta(self._flat)
@@ -270,6 +289,8 @@ class Objective:
             module._backward_hooks.clear()
             module._backward_pre_hooks.clear()
         model = make_deterministic(model).to(self.device, self._dtype)
+        if self.device.type == "cpu" and self.precision == "float32":
+            through_onednn(model)
         return Replica(model, [found[name] for name, _ in trainable_parameters(self.model)])
 
     def _load(self, theta: Any) -> None:
@@ -283,16 +304,6 @@ class Objective:
                 f"got shape {tuple(vector.shape)}"
             )
         self._flat.copy_(vector.detach())
-
-    def _choose_batch_size(self, wanted: int | str, activation_bytes: float) -> int:
-        if wanted == "auto":
-            if self.batch_coupling:
-                return min(COUPLED_BATCH_SIZE, self.n_examples)
-            kind = self.device.type if self.device.type in _CHUNK_BYTES else "cuda"
-            return int(min(max(_CHUNK_BYTES[kind] // activation_bytes, 16), _CHUNK_LIMIT[kind], self.n_examples))
-        if not isinstance(wanted, int) or wanted < 1:
-            raise ObjectiveError(f'batch_size must be "auto" or a positive integer, got {wanted!r}')
-        return min(wanted, self.n_examples)
 
     def _choose_workers(self, wanted: int | str) -> int:
         if self.device.type != "cpu":

@@ -57,7 +57,7 @@ def through_onednn(model: nn.Module) -> nn.Module:
     PyTorch takes the BLAS it was built with, MKL, which reaches half of oneDNN's speed on an AMD processor (measured:
     78 against 160 GFLOP/s on one core). Where PyTorch has no oneDNN, or it is switched off, nothing changes.
     """
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled and _product() is not None):
+    if not has_onednn():
         return model
     for module in model.modules():
         if type(module) is nn.Linear:  # a subclass may compute something else
@@ -65,8 +65,16 @@ def through_onednn(model: nn.Module) -> nn.Module:
     return model
 
 
-def _product() -> Any:
-    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+def has_onednn() -> bool:
+    """Say whether PyTorch has oneDNN's products, and may use them."""
+    usable = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    return bool(usable) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Return ``a @ b.T + bias`` by oneDNN."""
+    result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
+    return result
 
 
 class _Linear(nn.Linear):
@@ -79,12 +87,12 @@ class _Linear(nn.Linear):
 
 
 class _Dense(torch.autograd.Function):
-    """``x @ kernel.T + bias`` and its gradients, each one product of oneDNN: ``_times(a, b)`` is ``a @ b.T``."""
+    """``x @ kernel.T + bias`` and its gradients, each one product of oneDNN: :func:`product`."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(x, kernel)
-        return _times(x, kernel, bias)
+        return product(x, kernel, bias)
 
     @staticmethod
     def backward(ctx: Any, *errors: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -92,11 +100,7 @@ class _Dense(torch.autograd.Function):
         flat, inputs = errors[0].reshape(-1, len(kernel)), x.reshape(-1, kernel.shape[1])
         wants_x, wants_kernel, wants_bias = ctx.needs_input_grad
         return (
-            _times(errors[0], kernel.T) if wants_x else None,
-            _times(flat.T, inputs.T) if wants_kernel else None,
+            product(errors[0], kernel.T) if wants_x else None,
+            product(flat.T, inputs.T) if wants_kernel else None,
             flat.sum(0) if wants_bias else None,
         )
-
-
-def _times(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    return _product()(a, b, bias, "none", [], "")

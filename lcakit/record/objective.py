@@ -29,7 +29,7 @@ from lcakit.record.isolation import PRECISIONS, ThreadTeam, arithmetic, generato
 from lcakit.record.losses import Loss, resolve_loss
 from lcakit.record.probe import check_lonely, check_losses, depends_on_batch, probe, usable_device
 from lcakit.record.sweep import Evaluation, Replica, Sweep
-from lcakit.record.tuning import suited, through_onednn
+from lcakit.record.tuning import keep_freed_memory, suited, through_onednn
 
 MOST_WORKERS = 8
 WORTH_A_THREAD = 256  # examples
@@ -252,9 +252,7 @@ class Objective:
         team = ThreadTeam(self._choose_workers(workers))
         replicas = [first, *(self._make_replica() for _ in range(team.workers - 1))]
         if self.device.type == "cpu":
-            # glibc hands large blocks back to the system at once, and their pages are faulted in again for every chunk,
-            # until a still larger one was freed: 31 MB is just under the most that it learns from (measured: 3 %).
-            torch.empty(31 * 2**20, dtype=torch.uint8)
+            keep_freed_memory()
         with self._isolated(), torch.no_grad():
             self.data.x = suited(
                 self.data.x,

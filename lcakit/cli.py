@@ -55,6 +55,8 @@ def _bench(args: argparse.Namespace) -> None:
     from lcakit import bench
 
     options = {"scale": args.scale, "directory": args.dir, "file": args.file}
+    options |= {"parameters": args.parameters, "classes": args.classes or None}
+    options |= {"network": args.network, "examples": args.examples, "device": args.device}
     result, text = bench.run(args.what, **{name: value for name, value in options.items() if value is not None})
     print(json.dumps(result, indent=2) if args.json else text)
 
@@ -79,9 +81,14 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = command("bench", _bench, "measure speed, as ratios in one run")
     bench.add_argument("what", choices=BENCHMARKS)
-    bench.add_argument("--scale", type=float, help="analysis, share: size against that of a full measurement")
-    bench.add_argument("--dir", metavar="DIR", help="folder for what is written (analysis: 10.9 GB × scale)")
+    bench.add_argument("--scale", type=float, help="size against that of a full measurement, where it can differ")
+    bench.add_argument("--dir", metavar="DIR", help="folder for what is written (analysis: 10.9 GB × scale; open: 3)")
     bench.add_argument("--file", metavar="FILE", help="share: a recorded trajectory (default: a synthetic one)")
+    bench.add_argument("--parameters", type=int, metavar="N", help="memory: size of the network (default: 100 million)")
+    bench.add_argument("--classes", action="store_true", help="memory: split by class, too")
+    bench.add_argument("--network", metavar="NAME", help="convolutions: one of lcakit networks (default: resnet20)")
+    bench.add_argument("--examples", type=int, metavar="N", help="gradient, convolutions, precision, record, cluster")
+    bench.add_argument("--device", help="precision: cpu (default) or a GPU such as cuda")
     bench.add_argument("--json", action="store_true", help="as JSON")
     return parser
 

@@ -8,7 +8,19 @@ from typing import Any
 
 from lcakit.errors import unknown
 
-BENCHMARKS = ("gradient", "record", "analysis", "share", "explore")
+BENCHMARKS = (
+    "gradient",
+    "convolutions",
+    "precision",
+    "growth",
+    "record",
+    "memory",
+    "cluster",
+    "open",
+    "analysis",
+    "share",
+    "explore",
+)
 
 
 def run(what: str, **options: Any) -> tuple[dict[str, Any], str]:

@@ -63,7 +63,7 @@ def run(examples: int = 55_000, repeats: int = 7) -> dict[str, Any]:
     contenders = _contenders(model, x, y)
 
     times: Timings = {}
-    as_found = dict(_floors("as found", _Products(model, x), ThreadTeam(1)))
+    as_found = dict(floors("as found", Products(model, x), ThreadTeam(1)))
     _measure(as_found, repeats, times)
     _measure(contenders, repeats, times)
     return _result(times, examples, repeats, _disagreement(model, x, y))
@@ -116,7 +116,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
 # ---- what is timed -----------------------------------------------------------------------------------------
 
 
-class _Products:
+class Products:
     """The eight matrix products of a forward and backward pass, into buffers that are there already."""
 
     def __init__(self, model: nn.Module, x: torch.Tensor, times: Times = torch.mm) -> None:
@@ -147,7 +147,7 @@ def _by_onednn(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
     product(a, b.T)  # which has no way to be told where to write
 
 
-def _floors(way: str, products: _Products, team: ThreadTeam) -> Iterator[tuple[str, Callable[[], object]]]:
+def floors(way: str, products: Products, team: ThreadTeam) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield the bare products for every chunk size, the examples cut into one contiguous share per worker."""
     n = len(products.x)
     edges = [n * k // team.workers for k in range(team.workers + 1)]
@@ -163,20 +163,20 @@ def _floors(way: str, products: _Products, team: ThreadTeam) -> Iterator[tuple[s
 def _contenders(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, Callable[[], object]]:
     """Return what is timed in turns: ours, the floor in its two lasting ways, and the DataLoader."""
     objective, rounded = Objective(model, (x, y)), Objective(model, (x, y), precision="bfloat16")
-    products, team = _Products(model, x), ThreadTeam(max(1, torch.get_num_threads()))
-    onednn = dict(_floors("oneDNN", _Products(model, x, _by_onednn), team)) if has_onednn() else {}
+    products, team = Products(model, x), ThreadTeam(max(1, torch.get_num_threads()))
+    onednn = dict(floors("oneDNN", Products(model, x, _by_onednn), team)) if has_onednn() else {}
     return {
         "classes": lambda: objective.gradient(classes=True),
         "plain": lambda: objective.gradient(),
         "bfloat16": lambda: rounded.gradient(classes=True),
-        **dict(_floors("all threads", products, ThreadTeam(1))),
-        **dict(_floors("team", products, team)),
+        **dict(floors("all threads", products, ThreadTeam(1))),
+        **dict(floors("team", products, team)),
         **onednn,
-        "loader": lambda: _loader_gradient(model, x, y),
+        "loader": lambda: loader_gradient(model, x, y),
     }
 
 
-def _loader_gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def loader_gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Add up the gradient as most notebooks do: a DataLoader, autograd, one batch after the other."""
     model.zero_grad()
     for xs, ys in DataLoader(TensorDataset(x, y), batch_size=LOADER_BATCH):
@@ -186,7 +186,7 @@ def _loader_gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torc
 
 def _disagreement(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
     """Return how far our gradient, summed over classes, is from the DataLoader's, by precision."""
-    theirs = _loader_gradient(model, x, y)
+    theirs = loader_gradient(model, x, y)
     found = {}
     for precision in ("float32", "bfloat16"):
         ours = torch.from_numpy(Objective(model, (x, y), precision=precision).gradient(classes=True)).sum(0)
@@ -215,10 +215,10 @@ def _measure(contenders: dict[str, Callable[[], object]], repeats: int, times: T
 
 def _result(times: Timings, examples: int, repeats: int, disagreement: dict[str, float]) -> dict[str, Any]:
     medians = {name: statistics.median(values) for name, values in times.items()}
-    floors: dict[str, dict[str, float]] = {}
+    table: dict[str, dict[str, float]] = {}
     for name in (name for name in medians if "/" in name):
         way, chunk = name.split("/")
-        floors.setdefault(way, {})[chunk] = medians[name]
+        table.setdefault(way, {})[chunk] = medians[name]
     best = min((name for name in medians if name.split("/")[0] in _TORCH_WAYS), key=medians.__getitem__)
     floor, classes, plain, loader = (medians[name] for name in (best, "classes", "plain", "loader"))
     return {
@@ -226,14 +226,14 @@ def _result(times: Timings, examples: int, repeats: int, disagreement: dict[str,
         "examples": examples,
         "repeats": repeats,
         "seconds": {
-            "floor": floors,
+            "floor": table,
             "best_floor": floor,
             **{name: value for name, value in medians.items() if "/" not in name},
         },
         "floor": dict(zip(("way", "chunk"), best.split("/"), strict=True)),
         "ratios": {
             "classes_to_floor": classes / floor,
-            "classes_to_onednn": classes / min(floors["oneDNN"].values()) if "oneDNN" in floors else float("nan"),
+            "classes_to_onednn": classes / min(table["oneDNN"].values()) if "oneDNN" in table else float("nan"),
             "plain_to_floor": plain / floor,
             "bfloat16_to_floor": medians["bfloat16"] / floor,
             "loader_to_classes": loader / classes,

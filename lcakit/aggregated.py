@@ -19,7 +19,7 @@ from lcakit.schema import split_name, with_suffix
 
 RESOLUTIONS = ("parameter", "unit", "layer")
 ALL = "all"
-SUMMED = ("lca_unit_class", "lca_class", "lca")  # the first that is there is summed
+SUMMED = ("lca_unit_class", "lca_class", "lca", "unit_lca")  # the first that is there is summed
 
 
 def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
@@ -94,7 +94,7 @@ def _target(name: str) -> str:
 
 def _summed(ds: xr.Dataset, name: str, resolution: str) -> xr.DataArray:
     """Return LCA (iteration, unit[, class]) in float32, the dimension of layers being ``unit``, too."""
-    if resolution == "unit" and split_name(name)[0] == "lca_unit_class":
+    if resolution == "unit" and split_name(name)[0] in ("lca_unit_class", "unit_lca"):
         return ds[name]
     out = sum_by(ds, resolution, name)
     out = out.assign_coords(unit=(resolution, _rows(ds, out, resolution))) if resolution == "layer" else out

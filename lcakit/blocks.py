@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import xarray as xr
 from lcakit import schema
 
 BLOCK_BYTES = 64 * 2**20
+WINDOW_BYTES = 64 * 2**20
 
 
 def dask_chunks(ds: xr.Dataset) -> dict[str, int]:
@@ -57,3 +59,20 @@ class _Reordered:
         part = self._variable[tuple(place[axis] for axis in range(self.ndim))]
         dims = [dim for dim in self.dims if dim in part.dims]
         return xr.Variable(dims, np.asarray(part.values.transpose([part.dims.index(d) for d in dims]), order="C"))
+
+
+def windows(array: xr.DataArray) -> Iterator[tuple[slice, ...]]:
+    """Cut a variable into windows of whole file chunks, at most WINDOW_BYTES each: long rows first, then many rows."""
+    window = window_shape(tuple(map(str, array.dims)), array.shape, array.dtype.itemsize)
+    for index in np.ndindex(*(-(-n // w) for n, w in zip(array.shape, window, strict=True))):
+        yield tuple(slice(i * w, min((i + 1) * w, n)) for i, w, n in zip(index, window, array.shape, strict=True))
+
+
+def window_shape(dims: tuple[str, ...], shape: tuple[int, ...], itemsize: int) -> list[int]:
+    """Return the shape of a window of a variable: whole chunks of the file, at most WINDOW_BYTES."""
+    window = list(schema.chunk_sizes(dims, dict(zip(dims, shape, strict=True))))
+    for axis in reversed(range(len(window))):
+        room = WINDOW_BYTES // (itemsize * int(np.prod(window)))
+        if room > 1:
+            window[axis] = min(shape[axis], window[axis] * room)
+    return window

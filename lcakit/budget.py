@@ -9,9 +9,12 @@ from typing import Any
 
 from lcakit.errors import BudgetError, unknown
 from lcakit.labels import Labels
+from lcakit.schema import STATISTICS, VARIABLES
 
 KEEP = ("theta", "gradient", "lca")
-LARGE_ITERATION = ("lca", "lca_unit_class", "lca_class")
+LABEL_BYTES = 20
+"""Of the five labels of a parameter: little beside its series, but not beside its statistics."""
+
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _NODES_INSIDE = {"first_order": 0, "trapezoid": 0, "midpoint": 1, "rk4": 1, "boole": 3}
 
@@ -77,6 +80,7 @@ def estimate(
     n_classes: int | None = None,
     seconds_per_gradient: float | None = None,
     allocate: bool = True,
+    statistics: bool | None = None,
 ) -> Estimate:
     """Estimate size and cost of recording ``n_iterations`` optimizer steps of a model.
 
@@ -85,7 +89,7 @@ def estimate(
     model
         An :class:`lcakit.Objective` (its classes and timing are used), an ``nn.Module``, or
         :class:`lcakit.labels.Labels`.
-    classes, keep, every, rule
+    classes, keep, every, rule, statistics
         As for :class:`lcakit.Recorder`.
     n_classes
         C, needed with an ``nn.Module`` or labels for the per-class variables (0 by default).
@@ -119,6 +123,11 @@ def estimate(
         found["lca_unit_class"] = 4 * steps * u * n_classes
     if allocate and classes == "parameter" and n_classes:
         found["lca_class"] = 4 * steps * k * n_classes
+    if allocate and not (classes is not None and n_classes) and "lca" not in keep:
+        found["unit_lca"] = 4 * steps * u
+    if allocate and (names := statistics_of(keep, statistics)):
+        found["statistics"] = k * sum(int(VARIABLES[name].dtype[1:]) for name in names)
+        found["labels"] = LABEL_BYTES * k
     count = (steps * (1 + _NODES_INSIDE[rule]) + 1) if allocate else 0
     seconds = None if seconds_per_gradient is None else count * seconds_per_gradient
     return Estimate(steps, k, found, count, seconds, every)
@@ -140,6 +149,16 @@ def check_keep(keep: Sequence[str]) -> None:
             raise unknown("variable to keep", name, KEEP)
     if isinstance(keep, str):
         raise ValueError(f"keep must be a sequence of names such as ({keep!r},), got the text {keep!r}")
+
+
+def statistics_of(keep: Sequence[str], statistics: bool | None) -> tuple[str, ...]:
+    """Return the running statistics that a recording stores.
+
+    All with ``True``; none with ``False``. With None: where ``lca`` is not kept, those whose series is not.
+    """
+    if statistics is None:
+        return tuple(n for n, series in STATISTICS.items() if series not in keep) if "lca" not in keep else ()
+    return tuple(STATISTICS) if statistics else ()
 
 
 def parse_bytes(text: str | int) -> int:

@@ -78,9 +78,33 @@ def rule_options(parser: argparse.ArgumentParser) -> None:
 
 def recording_options(parser: argparse.ArgumentParser) -> None:
     """Add what is stored."""
-    parser.add_argument("--keep", nargs="*", default=["theta", "gradient", "lca"], help="what to store per parameter")
+    keeping_options(parser)
     parser.add_argument("--every", type=int, default=1, help="take a snapshot every n-th step")
     parser.add_argument("--budget", help='refuse a larger file, such as "20 GB"')
+
+
+def keeping_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is stored per parameter."""
+    parser.add_argument(
+        "--keep",
+        nargs="*",
+        action=_Keep,
+        default=["theta", "gradient", "lca"],
+        metavar="NAME",
+        help="what to store per parameter and iteration: of theta, gradient, lca; or none",
+    )
+    parser.add_argument(
+        "--statistics",
+        action=argparse.BooleanOptionalAction,
+        help="running statistics per parameter (default: where lca is not kept)",
+    )
+
+
+class _Keep(argparse.Action):
+    """Read names of variables; ``none`` is no name."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, [] if values == ["none"] else values)
 
 
 def writing_options(parser: argparse.ArgumentParser) -> None:

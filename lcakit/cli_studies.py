@@ -11,6 +11,7 @@ from typing import Any
 
 from lcakit.cli_options import (
     device_options,
+    keeping_options,
     recording_options,
     rule_options,
     seeds,
@@ -46,6 +47,7 @@ def add(command: Command) -> None:
     shared.add_argument("--gpus", type=seeds, default=[], metavar="0,1", help="share the work between GPUs here")
     device_options(allocate)
     rule_options(allocate)
+    keeping_options(allocate)
     allocate.add_argument("--overwrite", action="store_true", help="replace allocations that are there")
 
     estimate = command("estimate", _estimate, "say size and time of a recording before it runs")
@@ -89,6 +91,7 @@ def _record(args: argparse.Namespace) -> None:
             validation=args.validation,
             **_rule_of(args),
             keep=tuple(args.keep),
+            statistics=args.statistics,
             every=args.every,
             allocate=args.allocate,
             budget=args.budget,
@@ -149,6 +152,8 @@ def _allocate(args: argparse.Namespace) -> None:
             **_rule_of(args),
             out=args.out,
             name=args.name or ("val" if args.set == "test" else None),
+            keep=tuple(args.keep),
+            statistics=args.statistics,
             overwrite=args.overwrite,
             cluster=client,
         )
@@ -187,7 +192,8 @@ def _timed_estimate(args: argparse.Namespace, objective: Any, iterations: int, p
     objective.evaluations, objective.seconds = 0, 0.0
     objective.evaluate(classes=classes is not None)
     keep = tuple(name for name in args.keep if part == "train" or name != "theta")
-    return estimate(objective, iterations, classes=classes, keep=keep, every=args.every, rule=args.rule)
+    options = {"every": args.every, "rule": args.rule, "statistics": args.statistics}
+    return estimate(objective, iterations, classes=classes, keep=keep, **options)
 
 
 def _finish(args: argparse.Namespace) -> None:

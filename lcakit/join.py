@@ -10,6 +10,7 @@ import xarray as xr
 
 from lcakit.errors import TrajectoryError
 from lcakit.labels import tensor_shapes
+from lcakit.schema import STATISTICS, split_name
 
 ALIGNMENTS = ("exact", "shortest")
 
@@ -47,6 +48,11 @@ def join(runs: Mapping[str, xr.Dataset], align: str = "exact") -> xr.Dataset:
                 'other steps. Pass align="shortest" to keep those that all runs have.'
             )
     how: Any = "inner" if align == "shortest" else "exact"
+    if len({ds.sizes.get("iteration") for ds in runs.values()}) > 1:  # running statistics are of whole recordings
+        runs = {
+            name: ds.drop_vars([n for n in ds.data_vars if split_name(str(n))[0] in STATISTICS])
+            for name, ds in runs.items()
+        }
     shared = [name for name in first.data_vars if all(name in ds for ds in runs.values())]
     return xr.concat(
         [ds.drop_vars([n for n in ds.data_vars if n not in shared]) for ds in runs.values()],  # ds[shared] drops tables

@@ -111,16 +111,18 @@ class Labels:
 
     def parameter_labels(self) -> dict[str, np.ndarray]:
         """Return ``tensor_index, layer_index, unit_index, input_index, tap_index``, each int32 of length K."""
-        columns: dict[str, list[np.ndarray]] = {f"{n}_index": [] for n in ("tensor", "layer", "unit", "input", "tap")}
+        names = ("tensor", "layer", "unit", "input", "tap")
+        columns = {f"{name}_index": np.empty(self.n_parameters, np.int32) for name in names}
         layer_row = {layer: i for i, layer in enumerate(self.layers)}
-        for row, spec in enumerate(self.tensors):
+        for row, (spec, offset) in enumerate(zip(self.tensors, self.offsets, strict=True)):
+            place = slice(offset, offset + spec.size)
             unit, inputs, tap = _positions(spec)
-            columns["tensor_index"].append(np.full(spec.size, row))
-            columns["layer_index"].append(np.full(spec.size, layer_row[spec.layer]))
-            columns["unit_index"].append(unit + self.first_unit[spec.layer])
-            columns["input_index"].append(inputs)
-            columns["tap_index"].append(tap)
-        return {name: np.concatenate([*parts, []]).astype(np.int32) for name, parts in columns.items()}
+            columns["tensor_index"][place] = row
+            columns["layer_index"][place] = layer_row[spec.layer]
+            columns["unit_index"][place] = unit + self.first_unit[spec.layer]
+            columns["input_index"][place] = inputs
+            columns["tap_index"][place] = tap
+        return columns
 
     def coords(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         """Return all label coordinates and tables as ``name -> (dims, values)``, for ``schema.build_dataset``."""
@@ -157,14 +159,15 @@ class Labels:
 def _positions(spec: TensorSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return unit, input and tap index of each entry of a tensor, flat in C order."""
     groups, before, units, after = spec.unit_view
-    group, row, unit, rest = np.indices((groups, before, units, after)).reshape(4, -1)
-    none = np.full(spec.size, -1)
-    if len(spec.shape) < 2:
-        return group * units + unit, none, none
+    group, row, unit, rest = np.indices((groups, before, units, after), np.int32, sparse=True)
+    none = np.full(1, -1, np.int32)
     taps = math.prod(spec.shape[2:])
     tap = rest % taps if len(spec.shape) > 2 else none
     inputs = group * before + row if spec.transposed else rest // taps
-    return group * units + unit, inputs, tap
+    inputs = inputs if len(spec.shape) >= 2 else none
+    whole = (groups, before, units, after)  # laid out only here, and narrow: there are networks of 10⁸ parameters
+    unit, inputs, tap = (np.broadcast_to(part, whole).ravel() for part in (group * units + unit, inputs, tap))
+    return unit, inputs, tap
 
 
 def group_ids(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:

@@ -8,12 +8,15 @@ A trajectory file is one netCDF-4 file. Parameters are one flat ``parameter`` di
                  lca_unit_class (iteration, unit, class)    lca_class (iteration, class, parameter)
                  loss, accuracy (snapshot)                  loss_class (snapshot, class)
                  first_order, residual, splits, batch_loss, learning_rate (iteration)
+    in place of  unit_lca (iteration, unit)                 layer_helped, layer_hurt (iteration, layer)
+    a series     total_lca, total_square_lca, helped_count, hurt_count, turn_count, crossing_count (parameter)
     labels       tensor_index, layer_index, unit_index, input_index, tap_index (parameter)
     tables       tensor, tensor_layer, tensor_role, tensor_offset, tensor_size (tensor), tensor_shape (tensor, axis)
                  layer, layer_kind, kernel_layer (layer)    unit_layer, unit_channel (unit)
 
 Iteration ``t`` is the move from snapshot ``t`` to snapshot ``t+1``. Any data variable may exist a second time with a
-suffix (``lca_val``): the same quantity of another objective along the same trajectory.
+suffix (``lca_val``): the same quantity of another objective along the same trajectory. What stands in place of a series
+is of the whole recording; it came with version 1.1, under names that no suffix makes of those before.
 
 Chunks are about 64 iterations × 16 384 parameters, because both directions are read: sums over parameters for
 each iteration, and the series of one parameter. A file may hold a variable with its dimensions in another order, since
@@ -32,7 +35,7 @@ import xarray as xr
 
 from lcakit.errors import TrajectoryError
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 CONVENTIONS = f"lcakit-{SCHEMA_VERSION}"
 CHUNK_ITERATIONS = 64
 CHUNK_PARAMETERS = 16_384
@@ -63,6 +66,8 @@ def _table(*variables: Variable) -> dict[str, Variable]:
 
 
 _SP, _IP = ("snapshot", "parameter"), ("iteration", "parameter")
+_P, _IL = ("parameter",), ("iteration", "layer")
+_STATISTICS_OPTION = "statistics=True"
 VARIABLES: dict[str, Variable] = _table(
     Variable("theta", _SP, "f4", "1", "parameters", 'keep=("theta", …)'),
     Variable("gradient", _SP, "f4", "{loss}", "gradient of the loss, full set", 'keep=("gradient", …)'),
@@ -83,6 +88,17 @@ VARIABLES: dict[str, Variable] = _table(
         "loss change allocation by class",
         'classes="parameter"',
     ),
+    Variable(
+        "unit_lca", ("iteration", "unit"), "f4", "{loss}", "loss change allocation of units", "keep=(), classes=None"
+    ),
+    Variable("layer_helped", _IL, "i8", "1", "parameters of the layer that help", _STATISTICS_OPTION),
+    Variable("layer_hurt", _IL, "i8", "1", "parameters of the layer that hurt", _STATISTICS_OPTION),
+    Variable("total_lca", _P, "f8", "{loss}", "sum of LCA over the recording", _STATISTICS_OPTION),
+    Variable("total_square_lca", _P, "f8", "{loss}^2", "sum of squares of LCA over the recording", _STATISTICS_OPTION),
+    Variable("helped_count", _P, "i4", "1", "iterations helped", _STATISTICS_OPTION),
+    Variable("hurt_count", _P, "i4", "1", "iterations hurt", _STATISTICS_OPTION),
+    Variable("turn_count", _P, "i4", "1", "turns of the weight", _STATISTICS_OPTION),
+    Variable("crossing_count", _P, "i4", "1", "sign changes of the gradient", _STATISTICS_OPTION),
     Variable("loss", ("snapshot",), "f8", "{loss}", "loss, full set"),
     Variable("loss_class", ("snapshot", "class"), "f8", "{loss}", "part of the loss from each class"),
     Variable("accuracy", ("snapshot",), "f4", "1", "fraction classified correctly, full set"),
@@ -92,6 +108,22 @@ VARIABLES: dict[str, Variable] = _table(
     Variable("batch_loss", ("iteration",), "f4", "{loss}", "loss of the training batch, as reported"),
     Variable("learning_rate", ("iteration",), "f4", "1", "learning rate of the optimizer"),
 )
+
+STATISTICS = {
+    "total_lca": "lca",
+    "total_square_lca": "lca",
+    "helped_count": "lca",
+    "hurt_count": "lca",
+    "turn_count": "theta",
+    "crossing_count": "gradient",
+}
+"""Running statistics of each parameter over the whole recording, and the series that each is of."""
+
+LAYER_COUNTS = ("layer_helped", "layer_hurt")
+"""Stored with the statistics of ``lca``."""
+
+SIGNS = {"turn_count": ("first_step", "last_step"), "crossing_count": ("first_gradient", "last_gradient")}
+"""What a count of sign changes needs beside it while it is made: the first and the last sign that is not 0, int8."""
 
 COORDINATES: dict[str, Variable] = _table(
     Variable("snapshot", ("snapshot",), "i8", "1", "optimizer steps taken before the snapshot"),
@@ -263,7 +295,9 @@ def chunk_sizes(dims: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[int, .
         if dim in chunk:
             chunk[dim] = min(shape[dim], CHUNK_ITERATIONS)
     if "parameter" in chunk:
-        chunk["parameter"] = min(shape["parameter"], CHUNK_PARAMETERS)
+        # as even as can be: the last chunk is stored whole, and a fifth of MNIST-FC's file would be empty
+        count = -(-shape["parameter"] // CHUNK_PARAMETERS)
+        chunk["parameter"] = -(-shape["parameter"] // max(count, 1))
         if "class" in chunk:
             chunk["class"] = 1
     elif "unit" in chunk:

@@ -6,6 +6,7 @@ While a run is recorded, its folder ``run.nc.partial/`` holds::
     000000.npz         block 0: the rows of some iterations, each variable as one uncompressed .npy member
     000001.npz         …   (a member carries its CRC-32, so a damaged segment is noticed)
     000001.state       state of the training loop after block 1 (the last two are kept)
+    000001.running     running statistics of all up to block 1 (the last two are kept), as one more such archive
     lock               held by the process that writes
 
 Each file is written under a temporary name, flushed to the disk and renamed, so a file that has its name is whole.
@@ -22,7 +23,6 @@ import queue
 import shutil
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lcakit.archives import ITERATIONS, Arrays, StoredArray, open_segment, write_arrays
 from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.schema import COORDINATES, VARIABLES, split_name
 
@@ -43,6 +44,7 @@ BLOCK_BYTES = 64 * 2**20
 BLOCK_ROWS = 64
 BLOCK_SECONDS = 60.0
 HEADER, LOCK = "header.nc", "lock"
+STATE, RUNNING = ".state", ".running"
 BLOCK = "block_iterations"
 """Attribute of a folder whose blocks are written in any order (:mod:`lcakit.record.cluster`)."""
 
@@ -136,6 +138,9 @@ class SegmentWriter:
         Go on after the segments that are there; otherwise the folder must be new.
     state
         Called on the caller's thread whenever a block is closed; the bytes it returns are kept beside the segment.
+    running
+        Gives the running statistics, which are written on the caller's thread when a block is closed: they can be as
+        large as the network, and a copy for the background thread would be another one.
     block_rows, block_bytes, block_seconds
         A block is closed when it has that many iterations or bytes, or is that old.
 
@@ -153,12 +158,13 @@ class SegmentWriter:
         *,
         resume: bool = False,
         state: Callable[[], bytes] | None = None,
+        running: Callable[[], Arrays] | None = None,
         block_rows: int = BLOCK_ROWS,
         block_bytes: int = BLOCK_BYTES,
         block_seconds: float = BLOCK_SECONDS,
     ) -> None:
         self.directory = directory
-        self._state = state
+        self._state, self._running = state, running
         self._rows, self._bytes, self._seconds = max(1, block_rows), block_bytes, block_seconds
         self._error: BaseException | None = None
         self._closed = False
@@ -193,8 +199,10 @@ class SegmentWriter:
         """Close the block in memory and hand it to the background thread."""
         self._raise_error()
         if self._block.arrays:
+            path = self.directory / f"{self._next:06d}.npz"
+            self._write_running(path)
             state = self._state() if self._state is not None and with_state else None
-            self._queue.put((self.directory / f"{self._next:06d}.npz", self._block.filled(), state))
+            self._queue.put((path, self._block.filled(), state))
             self._next += 1
             self._new_block()
 
@@ -214,7 +222,17 @@ class SegmentWriter:
             self._queue.put(None)
             self._thread.join()
             self._lock.release()
+            self._running = None  # it holds numbers as large as the network
         self._raise_error()
+
+    def _write_running(self, segment: Path) -> None:
+        if self._running is None:
+            return
+        try:
+            _write(segment.with_suffix(RUNNING), self._running())
+        except OSError as error:
+            self._error = error
+            self._raise_error()
 
     def _new_block(self) -> None:
         self._block = _Block(self._rows)
@@ -235,30 +253,40 @@ class SegmentWriter:
             path, arrays, state = item
             try:
                 if state is not None:
-                    with written_whole(path.with_suffix(".state")) as temporary:
+                    with written_whole(path.with_suffix(STATE)) as temporary:
                         temporary.write_bytes(state)
-                _write(path, arrays)
-                _keep_last_states(path)
+                _write(path, arrays.items())
+                _keep_last(path)
             except Exception as error:  # noqa: BLE001  the caller's thread raises it; dying here would block that
                 self._error = error
 
 
-def write_rows(path: Path, rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], count: int) -> None:
-    """Write at most ``count`` iterations as one segment, at once (:class:`SegmentWriter` writes a recording)."""
+def write_rows(
+    path: Path,
+    rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    count: int,
+    running: Callable[[], Arrays] | None = None,
+) -> None:
+    """Write at most ``count`` iterations as one segment, at once (:class:`SegmentWriter` writes a recording).
+
+    ``running`` gives the running statistics of these iterations, once the rows are there.
+    """
     block = _Block(count)
     for snapshot, iteration in rows:
         block.put(snapshot)
         block.put(iteration)
-    _write(path, block.filled())
+    if running is not None:
+        _write(path.with_suffix(RUNNING), running())
+    _write(path, block.filled().items())
 
 
-def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with written_whole(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+def _write(path: Path, arrays: Arrays) -> None:
+    with written_whole(path) as temporary:
+        write_arrays(temporary, arrays)
 
 
-def _keep_last_states(segment: Path) -> None:
-    for old in sorted(segment.parent.glob("*.state")):
+def _keep_last(segment: Path) -> None:
+    for old in (*segment.parent.glob(f"*{STATE}"), *segment.parent.glob(f"*{RUNNING}")):
         if int(old.stem) < int(segment.stem) - 1:
             old.unlink(missing_ok=True)
 
@@ -308,57 +336,47 @@ def go_back_to_state(directory: Path) -> bytes | None:
     None, and no segment left, where no state was kept.
     """
     paths = segment_paths(directory)
-    while paths and not paths[-1].with_suffix(".state").exists():
+    while paths and not paths[-1].with_suffix(STATE).exists():
         paths.pop().unlink()
-    return paths[-1].with_suffix(".state").read_bytes() if paths else None
+    return paths[-1].with_suffix(STATE).read_bytes() if paths else None
+
+
+def go_back_to_running(directory: Path) -> None:
+    """Remove the segments behind the last running statistics: they will be computed again, the same."""
+    paths = segment_paths(directory)
+    while paths and running_statistics(directory) is None:
+        paths.pop().unlink()
+
+
+def running_statistics(directory: Path) -> dict[str, StoredArray] | None:
+    """Return the running statistics of the iterations in a folder; None where there are none of just these."""
+    paths = segment_paths(directory)
+    running = paths[-1].with_suffix(RUNNING) if paths else None
+    if running is None or not running.exists():
+        return None
+    stored = open_segment(running)
+    lengths = (open_segment(path).get("iteration") for path in paths)
+    count = sum(length.shape[0] for length in lengths if length is not None)
+    return stored if ITERATIONS in stored and int(stored[ITERATIONS][0]) == count else None
+
+
+def merge_running(directory: Path, merge: Callable[[list[Any]], Mapping[str, np.ndarray]]) -> None:
+    """Let blocks that were written in any order, with running statistics of their own, end with those of all of them.
+
+    ``merge`` joins those of blocks, the earliest first.
+    """
+    if running_statistics(directory) is None:
+        files = [path.with_suffix(RUNNING) for path in segment_paths(directory)]
+        _write(files[-1], merge([open_segment(path) for path in files]).items())
 
 
 def remove_stale(target: Path) -> None:
     """Remove what a killed process left half written of ``target``."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.tmp-*"):
-        path.unlink(missing_ok=True)
-
-
-class StoredArray:
-    """A variable of a segment on disk: an array-like that reads what it is asked for, and holds nothing.
-
-    It is mapped for the time of one read only, so that neither memory nor the number of maps grows with a recording.
-    """
-
-    def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> None:
-        self.path, self.dtype, self.shape, self.offset = path, dtype, shape, offset
-        self.ndim = len(shape)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        if 0 in self.shape:
-            return np.zeros(self.shape, self.dtype)[key]
-        return np.array(np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[key])
-
-
-def open_segment(path: Path) -> dict[str, StoredArray]:
-    """Return the variables of a segment; nothing but their headers is read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        return {member.filename.removesuffix(".npy"): _member(path, member) for member in members}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise TrajectoryError(f"{path}: the segment cannot be read ({error})") from error
-
-
-def _member(path: Path, member: zipfile.ZipInfo) -> StoredArray:
-    """Locate one stored .npy member of an .npz: it begins behind its local header (30 bytes, name, extra field)."""
-    if member.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"member {member.filename} is compressed")
-    with path.open("rb") as file:
-        file.seek(member.header_offset)
-        local = file.read(30)
-        file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), os.SEEK_CUR)
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-        if dtype.hasobject or fortran:
-            raise ValueError(f"member {member.filename} is no plain array")
-        return StoredArray(path, dtype, shape, file.tell())
+        if path.is_dir():  # of a Zarr store
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def remove(directory: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lcakit import schema
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.labels import parameter_coord
 
@@ -127,6 +128,8 @@ def select_iterations(ds: xr.Dataset, iteration: slice | int) -> xr.Dataset:
     place = ds["iteration"].to_index().slice_indexer(wanted.start, wanted.stop)
     if place.stop <= place.start:
         raise ValueError(f"no iteration in {iteration!r}; {has}")
+    if place.stop - place.start < labels.size:  # running statistics are of the whole recording
+        ds = ds.drop_vars([name for name in ds.data_vars if schema.split_name(str(name))[0] in schema.STATISTICS])
     moves = {"iteration": slice(place.start, place.stop), "snapshot": slice(place.start, place.stop + 1)}
     return ds.isel({dim: part for dim, part in moves.items() if dim in ds.dims})
 

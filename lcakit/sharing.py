@@ -38,7 +38,7 @@ from lcakit.store import open_trajectory, writable_parent
 KEEPBITS = 9
 """Bits of the mantissa that stay: half a unit of the last one is 2**-10 of the number, so below 1e-3."""
 
-ROUNDED = ("gradient", "lca", "lca_unit_class", "lca_class")
+ROUNDED = ("gradient", "lca", "unit_lca", "lca_unit_class", "lca_class")
 TIMES = ("snapshot", "iteration")
 CHUNK_ROWS, CHUNK_ENTRIES = 256, 2**18  # 1 MB: whole series save 2 % more, and make one iteration slow to read
 WINDOW_ENTRIES = 2**22

@@ -6,25 +6,22 @@ import contextlib
 import glob
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
-import netCDF4
 import numpy as np
 import xarray as xr
-from xarray.backends.locks import HDF5_LOCK
 
 from lcakit import accessor as _accessor  # noqa: F401  (registers ds.lk)
-from lcakit import guard, remote, schema, segments
-from lcakit.blocks import dask_chunks, in_order
+from lcakit import guard, netcdfstore, remote, schema, segments
+from lcakit.blocks import WINDOW_BYTES, dask_chunks, in_order, window_shape, windows
 from lcakit.errors import LcakitWarning, RecordingError, TrajectoryError
 from lcakit.join import join
 from lcakit.packages import package
-from lcakit.progress import progress
 
-WINDOW_BYTES = 64 * 2**20
 COMPRESSIONS = (None, "zlib")
 STATES = ("partial", "all_chunks_written")  # attributes that say how something is stored, not what
 Pathlike = str | os.PathLike[str]
@@ -197,6 +194,7 @@ def open_partial(directory: Path, *, check: bool = True) -> xr.Dataset:
     TrajectoryError
         If no segment is finished yet, or one is missing or damaged.
     """
+    directory = directory.absolute()  # also for workers that stand elsewhere
     header = _checked(_read_header(directory), str(directory))
     with guard.reading(directory):
         paths = segments.segment_paths(directory)
@@ -206,9 +204,12 @@ def open_partial(directory: Path, *, check: bool = True) -> xr.Dataset:
         )
     for path in paths:
         guard.check_segment(path, header.sizes)
+    running = paths[-1].with_suffix(segments.RUNNING)
+    if running.exists():
+        guard.check_running(running, header.sizes)
     parts = [segments.open_segment(path) for path in paths]
     with guard.reading(directory):
-        ds = _from_segments(header, parts)
+        ds = _from_segments(header, parts).assign(_statistics(directory, header))
     if check:
         guard.check_tables(ds, str(directory))
     return ds
@@ -225,7 +226,7 @@ def _read_header(directory: Path) -> xr.Dataset:
 
 def _from_segments(header: xr.Dataset, parts: list[dict[str, segments.StoredArray]]) -> xr.Dataset:
     names = list(dict.fromkeys(name for part in parts for name in part))
-    arrays = {name: _joined([part[name] for part in parts if name in part]) for name in names}
+    arrays = {name: _joined(name, [part[name] for part in parts if name in part]) for name in names}
     coords: dict[str, Any] = {str(name): header[name].variable for name in header.coords}
     coords |= {name: ((name,), np.asarray(arrays.pop(name))) for name in ("snapshot", "iteration") if name in arrays}
     long = {name: values for name, values in arrays.items() if values.shape[0]}
@@ -234,14 +235,44 @@ def _from_segments(header: xr.Dataset, parts: list[dict[str, segments.StoredArra
     return ds.assign(extra)
 
 
-def _joined(blocks: list[segments.StoredArray]) -> Any:
-    """Join the blocks of a variable: lazily where it is large."""
+def _statistics(directory: Path, header: xr.Dataset) -> dict[str, Any]:
+    """Return the running statistics of a recording as variables; small ones in memory, since their file is replaced."""
+    wanted = [name for name in str(header.attrs.get("statistics", "")).split() if name in schema.STATISTICS]
+    if not wanted:
+        return {}
+    found = segments.running_statistics(directory)
+    if found is None:
+        told = "the recording was interrupted while its running statistics were counted, so it opens without them"
+        warnings.warn(f"{directory}: {told}. resume=True brings them back.", LcakitWarning, stacklevel=4)
+        return {}
+    arrays = {name: found[name] for name in wanted if name in found}
+    small = sum(array.dtype.itemsize * array.shape[0] for array in arrays.values()) <= WINDOW_BYTES
+    unit, out = str(header.attrs.get("loss_unit", "")), {}
+    for name, array in arrays.items():
+        data = array[:] if small else da.from_array(array, chunks=WINDOW_BYTES // 8, name=False)
+        out[name] = (("parameter",), data, schema.variable_attrs(name, unit))
+    return out
+
+
+def _joined(name: str, blocks: list[segments.StoredArray]) -> Any:
+    """Join the blocks of a variable: lazily where it is large, and wide rows in parts, since Dask reads these whole."""
     if blocks[0].ndim == 1:
         return np.concatenate([block[:] for block in blocks])
-    return da.concatenate([da.from_array(block, chunks=-1, name=False) for block in blocks])
+    dims, tallest = schema.VARIABLES[schema.split_name(name)[0]].dims, max(block.shape for block in blocks)
+    chunks = (-1, *window_shape(dims, tallest, blocks[0].dtype.itemsize)[1:])
+    return da.concatenate([da.from_array(block, chunks=chunks, name=False) for block in blocks])
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------
+
+
+def writable_path(path: Pathlike) -> Path:
+    """Return the path of a file to write; raise RecordingError for a URL, which is read only."""
+    if remote.is_url(os.fspath(path)):
+        raise RecordingError(
+            f"{os.fspath(path)}: files behind a URL are read, not written. Write to a folder, and copy that."
+        )
+    return Path(path)
 
 
 def writable_parent(path: Path) -> None:
@@ -262,6 +293,7 @@ def save(
     overwrite: bool = False,
     compression: str | None = None,
     quiet: bool = True,
+    cluster: Any = None,
 ) -> Path:
     """Write a trajectory as one netCDF-4 file, in windows of at most about 64 MB, whole or not at all.
 
@@ -271,39 +303,38 @@ def save(
         A name that ends in ``.zarr`` makes a Zarr store of the same layout (needs ``lcakit[share]``).
     compression
         None (fast to read and write), or ``"zlib"``: about 1.2-1.7 times smaller, several times slower.
+    cluster
+        A ``dask.distributed.Client``, for a Zarr store: its workers write it together, each some windows at a time
+        (:mod:`lcakit.zarrcluster`). They must see the store, and the file that ``ds`` was opened from, under the same
+        paths; what ``ds`` has in memory is written by this process.
 
     Raises
     ------
     RecordingError
-        If the file exists (and not ``overwrite``) or cannot be written; an older file is then as it was.
+        If the file exists (and not ``overwrite``) or cannot be written, also by a worker; an older file is then as it
+        was.
     TrajectoryError
         If the dataset is no trajectory of this format.
     """
-    path = Path(path)
+    path = writable_path(path)
+    if cluster is not None and path.suffix != ".zarr":
+        raise ValueError(f"a cluster writes Zarr stores, a netCDF file has one writer; got {path}. Name it ….zarr")
     if compression not in COMPRESSIONS:
         raise ValueError(f"compression must be one of {COMPRESSIONS}, got {compression!r}")
     if path.exists() and not overwrite:
         raise RecordingError(f"{path} exists already. Choose another name, or pass overwrite=True to replace it.")
     schema.check_version(ds.attrs, "the dataset to save")
-    large = [str(name) for name in ds.data_vars if ds[name].ndim > 1]
+    large = [str(name) for name in ds.data_vars if ds[name].ndim > 1 or "parameter" in ds[name].dims]
     small = ds.drop_vars(large).load()
     small.attrs = {k: v for k, v in ds.attrs.items() if k not in STATES}
-    total = sum(ds[name].nbytes for name in large)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".zarr":
-            _save_zarr(ds, small, path, compression, quiet)
+            _save_zarr(ds, small, path, compression, quiet, cluster)
             return path
-        with segments.written_whole(path) as temporary:
-            encoding = {name: {"_FillValue": None} for name in small.variables}
-            small.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
-            with progress(total, f"writing {path.name}", unit="B", quiet=quiet) as bar:
-                _create(temporary, ds, large, compression)
-                for name in large:
-                    for window in _windows(ds[name]):
-                        block = np.asarray(ds[name][window].values)
-                        _write(temporary, name, window, block)
-                        bar.update(block.nbytes)
+        netcdfstore.write(ds, small, path, compression, quiet)
+    except RecordingError:
+        raise
     except (OSError, RuntimeError) as error:  # the netCDF library's own errors are RuntimeErrors
         raise RecordingError(
             f"cannot write {path}: {error}. Nothing was changed; free some space and try again."
@@ -311,67 +342,45 @@ def save(
     return path
 
 
-def _save_zarr(ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None, quiet: bool) -> None:
+def _save_zarr(
+    ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None, quiet: bool, cluster: Any
+) -> None:
     package("zarr", "writing a Zarr store")
     from lcakit import zarrstore
 
     if path.exists() and not is_zarr(path):
         raise RecordingError(f"{path} is there and no Zarr store, so it is not replaced. Choose another name.")
-    zarrstore.write(ds, small, path, _windows, compression, quiet)
+    writer = zarrstore.write_here
+    if cluster is not None:
+        from lcakit import zarrcluster
+
+        zarrcluster.check_workers(cluster)
+        writer = partial(zarrcluster.write_pieces, cluster)
+    zarrstore.write(ds, small, path, windows, compression, quiet, writer)
 
 
-def _create(path: Path, ds: xr.Dataset, names: list[str], compression: str | None) -> None:
-    with HDF5_LOCK, netCDF4.Dataset(path, "a") as file:
-        file.set_fill_off()
-        for dim, size in ds.sizes.items():
-            if dim not in file.dimensions:
-                file.createDimension(str(dim), size)
-        for name in names:
-            array = ds[name]
-            options: dict[str, Any] = {"compression": "zlib", "complevel": 1, "shuffle": True} if compression else {}
-            dims = tuple(map(str, array.dims))
-            chunk = schema.chunk_sizes(dims, {str(k): v for k, v in ds.sizes.items()})
-            variable = file.createVariable(
-                name, array.dtype.newbyteorder("="), dims, chunksizes=chunk, fill_value=False, **options
-            )
-            coords = " ".join(str(c) for c in array.coords if c not in array.dims)
-            variable.setncatts(array.attrs | ({"coordinates": coords} if coords else {}))
-
-
-def _write(path: Path, name: str, window: tuple[slice, ...], block: np.ndarray) -> None:
-    with HDF5_LOCK, netCDF4.Dataset(path, "a") as file:
-        file.set_fill_off()
-        variable = file[name]
-        variable.set_auto_maskandscale(False)
-        variable[window] = block
-
-
-def _windows(array: xr.DataArray) -> Iterator[tuple[slice, ...]]:
-    """Cut a variable into windows of whole file chunks, at most WINDOW_BYTES each: long rows first, then many rows."""
-    sizes = {str(k): v for k, v in array.sizes.items()}
-    dims = tuple(map(str, array.dims))
-    window = list(schema.chunk_sizes(dims, sizes))
-    for axis in reversed(range(len(window))):
-        room = WINDOW_BYTES // (array.dtype.itemsize * int(np.prod(window)))
-        if room > 1:
-            window[axis] = min(array.shape[axis], window[axis] * room)
-    for index in np.ndindex(*(-(-n // w) for n, w in zip(array.shape, window, strict=True))):
-        yield tuple(slice(i * w, min((i + 1) * w, n)) for i, w, n in zip(index, window, array.shape, strict=True))
-
-
-def finish(path: Pathlike, *, overwrite: bool = False, compression: str | None = None, quiet: bool = True) -> Path:
+def finish(
+    path: Pathlike,
+    *,
+    overwrite: bool = False,
+    compression: str | None = None,
+    quiet: bool = True,
+    cluster: Any = None,
+) -> Path:
     """Merge an unfinished recording into its file: the segments go only after the file has its name.
 
     Parameters
     ----------
     path
         ``run.nc`` or ``run.nc.partial``.
+    overwrite, compression, quiet, cluster
+        As in :func:`save`.
     """
-    partial = partial_path(path)
-    target = partial.with_name(partial.name.removesuffix(".partial"))
-    ds = open_partial(partial)
-    with segments.Lock(partial):
+    folder = partial_path(path)
+    target = folder.with_name(folder.name.removesuffix(".partial"))
+    ds = open_partial(folder)
+    with segments.Lock(folder):
         segments.remove_stale(target)
-        save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet)
-        segments.remove(partial)
+        save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet, cluster=cluster)
+        segments.remove(folder)
     return target

@@ -8,13 +8,15 @@ known codecs of numbers and text are accepted; there are others, and one that un
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -36,6 +38,7 @@ NUMBERS = ("bytes", "crc32c", "delta", "fixedscaleoffset", "fletcher32", "shardi
 PACKED = ("blosc", "gzip", "lz4", "numcodecs.blosc", "numcodecs.shuffle", "numcodecs.zlib", "zlib", "zstd")
 CODECS = (*NUMBERS, *PACKED, "vlen-utf8")
 MOST_LABEL_BYTES, MOST_CHUNK_BYTES = 2**30, 2**29
+SYNCS = 16  # files flushed at a time: a disk takes many together in little more than the time of one
 
 Windows = Callable[[xr.DataArray], Iterable[tuple[slice, ...]]]
 
@@ -68,7 +71,7 @@ def open_raw(source: str, timeout: float = TIMEOUT) -> xr.Dataset:
         If there is no store, or it holds what cannot be read safely.
     """
     with _quiet(), telling(source) if is_url(source) else contextlib.nullcontext():
-        store: Any = LocalStore(source, read_only=True)
+        store: Any = LocalStore(Path(source).absolute(), read_only=True)  # also for workers that stand elsewhere
         if is_url(source):
             store = FsspecStore.from_url(source, read_only=True, storage_options=storage_options(source, timeout))
         group = zarr.open_group(store, mode="r")
@@ -132,6 +135,37 @@ def _quiet() -> Iterator[None]:
 # ---- writing ---------------------------------------------------------------------------------------------------
 
 
+class Piece(NamedTuple):
+    """A part of an array that is made of whole chunks: where it goes, and what is to be there."""
+
+    stored: zarr.Array[Any]
+    window: tuple[slice, ...]
+    block: xr.Variable
+
+
+Writer = Callable[[Path, Iterable[Piece], Callable[[int], object]], None]
+
+
+def write_here(folder: Path, pieces: Iterable[Piece], done: Callable[[int], object]) -> None:
+    """Write pieces one after the other; ``done`` gets the bytes of each."""
+    for piece in pieces:
+        done(write_piece(piece))
+
+
+def write_piece(piece: Piece, scheduler: str | None = None) -> int:
+    """Compute a piece and write it; return its bytes."""
+    values = np.asarray(piece.block.compute(scheduler=scheduler).values)
+    piece.stored[piece.window] = values
+    return values.nbytes
+
+
+def chunk_files(piece: Piece) -> Iterator[str]:
+    """Yield the files of a piece's chunks, inside the store."""
+    chunks = zip(piece.window, piece.stored.chunks, strict=True)
+    for index in itertools.product(*(range(s.start // n, -(-s.stop // n)) for s, n in chunks)):
+        yield f"{piece.stored.path}/{piece.stored.metadata.encode_chunk_key(index)}"
+
+
 def write(
     ds: xr.Dataset,
     small: xr.Dataset,
@@ -139,6 +173,7 @@ def write(
     windows: Windows,
     compression: str | None = None,
     quiet: bool = True,
+    writer: Writer = write_here,
 ) -> None:
     """Write a trajectory as a Zarr store, window by window, whole or not at all.
 
@@ -148,16 +183,19 @@ def write(
         Everything of ``ds`` but its large variables, in memory.
     windows
         Cuts a large variable into pieces of whole chunks.
+    writer
+        Writes the pieces of the large variables.
     """
     codecs = [BloscCodec(cname="zlib", clevel=1, shuffle="shuffle")] if compression else None
     large = [ds[name] for name in ds.data_vars if name not in small]
-    total = sum(array.nbytes for array in large)
+    sizes = {str(k): v for k, v in ds.sizes.items()}
     with _quiet(), whole_folder(path) as folder:
         _write_small(small, folder)
-        root = zarr.open_group(folder, mode="r+")
-        with progress(total, f"writing {path.name}", unit="B", quiet=quiet) as bar:
-            for array in large:
-                _write_array(root, array, {str(k): v for k, v in ds.sizes.items()}, codecs, windows, bar)
+        root = zarr.open_group(folder.absolute(), mode="r+")
+        stored = {array.name: _create_array(root, array, sizes, codecs) for array in large}
+        pieces = (Piece(stored[a.name], window, a.variable[window]) for a in large for window in windows(a))
+        with progress(sum(a.nbytes for a in large), f"writing {path.name}", unit="B", quiet=quiet) as bar:
+            writer(folder, pieces, bar.update)
         zarr.consolidate_metadata(LocalStore(folder))
 
 
@@ -169,12 +207,10 @@ def _write_small(small: xr.Dataset, folder: Path) -> None:
     out.to_zarr(folder, mode="w-", zarr_format=3, consolidated=False, write_empty_chunks=True)
 
 
-def _write_array(
-    root: zarr.Group, array: xr.DataArray, sizes: dict[str, int], codecs: Any, windows: Windows, bar: Any
-) -> None:
+def _create_array(root: zarr.Group, array: xr.DataArray, sizes: dict[str, int], codecs: Any) -> zarr.Array[Any]:
     dims = tuple(map(str, array.dims))
     coords = " ".join(str(c) for c in array.coords if c not in array.dims)
-    stored = root.create_array(
+    return root.create_array(
         str(array.name),
         shape=array.shape,
         chunks=schema.chunk_sizes(dims, sizes),
@@ -185,10 +221,6 @@ def _write_array(
         attributes={**array.attrs, **({"coordinates": coords} if coords else {})},
         config={"write_empty_chunks": True},
     )
-    for window in windows(array):
-        block = np.asarray(array[window].values)
-        stored[window] = block
-        bar.update(block.nbytes)
 
 
 @contextlib.contextmanager
@@ -200,8 +232,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary, old = (path.with_name(f".{path.name}.{kind}-{os.getpid()}") for kind in ("tmp", "old"))
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            _sync(file)
+        with ThreadPoolExecutor(SYNCS) as pool:
+            list(pool.map(_sync, temporary.rglob("*")))
         if path.exists():
             path.rename(old)
         try:

@@ -172,6 +172,23 @@ def test_an_interrupted_call_goes_on(client, run, tmp_path, monkeypatch):
     assert same(tmp_path / "alone.nc", out)
 
 
+def test_running_statistics_of_blocks_are_joined(client, run, tmp_path, monkeypatch):
+    alone = lk.allocate(run, SPEC, out=tmp_path / "alone.nc", quiet=True, keep=())
+    out = tmp_path / "shared.nc"
+    monkeypatch.setattr(store, "save", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        lk.allocate(run, SPEC, out=out, quiet=True, cluster=client, block=9, keep=())
+    monkeypatch.undo()
+    for lost in ("000001", "000004"):  # one in the middle, and the last, which held those of all
+        (store.allocation_partial(out) / f"{lost}.npz").unlink()
+    shared = lk.allocate(run, SPEC, out=out, quiet=True, cluster=client, keep=())
+    for name in ("helped_count", "hurt_count", "crossing_count", "layer_helped", "residual", "lca_unit_class"):
+        assert shared[name].equals(alone[name]), name
+    for name in ("total_lca", "total_square_lca"):  # other sums of the same numbers
+        np.testing.assert_allclose(shared[name], alone[name], rtol=1e-12, atol=1e-15)
+    assert lk.validate(shared, quiet=True).ok
+
+
 @pytest.mark.parametrize(
     ("factory", "told"),
     [

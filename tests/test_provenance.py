@@ -140,7 +140,7 @@ def test_a_citation_with_everything(ds):
     first, second = cite(ds.assign_attrs(OWNER)).split("\n\n")
     mark = fingerprint(ds)
     assert first == (
-        f"A. Student (2024). A run [Data set: trajectory, lcakit format 1.0, written by lcakit {lk.__version__}]. "
+        f"A. Student (2024). A run [Data set: trajectory, lcakit format 1.1, written by lcakit {lk.__version__}]. "
         f"https://doi.org/10.5281/zenodo.1. Fingerprint sha256:{mark[:16]}."
     )
     assert second.startswith(

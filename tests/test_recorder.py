@@ -12,7 +12,7 @@ import xarray as xr
 from torch import nn
 
 import lcakit as lk
-from lcakit import segments, store
+from lcakit import netcdfstore, segments, store
 from lcakit.studies.batches import Batches
 from tests.networks import dense, dropout_net, examples, flat, norm_net, train
 
@@ -433,7 +433,7 @@ def test_divergence_names_the_iteration_and_keeps_what_was_before(tmp_path):
 
 def test_full_disk_is_an_error_and_finished_segments_stay(tmp_path, monkeypatch):
     path = tmp_path / "run.nc"
-    real, written = np.savez, []
+    real, written = segments.write_arrays, []
 
     def full(*args, **kwargs):
         if len(written) == 2:
@@ -441,7 +441,7 @@ def test_full_disk_is_an_error_and_finished_segments_stay(tmp_path, monkeypatch)
         written.append(1)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(segments.np, "savez", full)
+    monkeypatch.setattr(segments, "write_arrays", full)
     with pytest.raises(lk.RecordingError, match="No space left"):
         record(path, block_rows=3)
     monkeypatch.undo()
@@ -453,7 +453,9 @@ def test_full_disk_is_an_error_and_finished_segments_stay(tmp_path, monkeypatch)
 
 def test_full_disk_while_merging_keeps_the_segments(tmp_path, monkeypatch):
     path = tmp_path / "run.nc"
-    monkeypatch.setattr(store, "_write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        netcdfstore, "write_window", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(lk.RecordingError, match="No space left"):
         record(path)
     monkeypatch.undo()
@@ -507,7 +509,7 @@ def test_any_failure_of_the_writer_reaches_the_loop(tmp_path, monkeypatch):
     def no_memory(*_, **__):
         raise MemoryError("no memory")
 
-    monkeypatch.setattr(segments.np, "savez", no_memory)
+    monkeypatch.setattr(segments, "write_arrays", no_memory)
     with pytest.raises(lk.RecordingError, match="no memory"):
         record(tmp_path / "run.nc", block_rows=1)
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lcakit as lk
-from lcakit import segments, store
+from lcakit import blocks, netcdfstore, segments, store
 from lcakit.errors import LcakitWarning
 from lcakit.labels import TensorSpec
 from lcakit.schema import VARIABLES
@@ -68,12 +68,12 @@ def test_round_trip_of_any_network(tmp_path_factory, iterations, shapes, classes
 
 
 def test_windows_cover_every_entry_once(ds, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "WINDOW_BYTES", 100)
+    monkeypatch.setattr(blocks, "WINDOW_BYTES", 100)
     monkeypatch.setattr(store.schema, "CHUNK_ITERATIONS", 5)
     monkeypatch.setattr(store.schema, "CHUNK_PARAMETERS", 16)
     for name in ("theta", "lca_class", "lca_unit_class"):
         seen = np.zeros(ds[name].shape, int)
-        for window in store._windows(ds[name]):
+        for window in blocks.windows(ds[name]):
             seen[window] += 1
         assert (seen == 1).all()
     path = lk.save(ds, tmp_path / "run.nc")
@@ -95,7 +95,7 @@ def test_stock_readers_understand_the_file(ds, tmp_path):
     path = lk.save(ds, tmp_path / "run.nc")
     with netCDF4.Dataset(path) as file:
         assert file.data_model == "NETCDF4"
-        assert file.Conventions == "lcakit-1.0"
+        assert file.Conventions == "lcakit-1.1"
         assert np.array_equal(file["theta"][:], ds["theta"])
         assert list(file["layer"][:]) == ["conv1", "norm1", "fc"]
         for name in ds.data_vars:
@@ -136,7 +136,7 @@ def test_save_refuses_what_is_no_trajectory(ds, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("step", ["_create", "_write"])
+@pytest.mark.parametrize("step", ["_create", "write_window"])
 def test_full_disk_leaves_the_older_file(ds, tmp_path, monkeypatch, step):
     path = lk.save(ds, tmp_path / "run.nc")
     before = path.read_bytes()
@@ -144,7 +144,7 @@ def test_full_disk_leaves_the_older_file(ds, tmp_path, monkeypatch, step):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store, step, full)
+    monkeypatch.setattr(netcdfstore, step, full)
     with pytest.raises(lk.RecordingError, match="No space left"):
         lk.save(ds, path, overwrite=True)
     assert path.read_bytes() == before
@@ -175,13 +175,15 @@ def set_version(path: Path, version: str) -> None:
 
 def test_versions(ds, tmp_path):
     path = lk.save(ds, tmp_path / "run.nc")
+    set_version(path, "1.0")
+    lk.open_trajectory(path).close()  # without a word: warnings are errors
     set_version(path, "1.9")
-    with pytest.warns(LcakitWarning, match=r"1\.9.*1\.0"):
+    with pytest.warns(LcakitWarning, match=r"1\.9.*1\.1"):
         got = lk.open_trajectory(path)
     assert np.array_equal(got["lca"], ds["lca"])
     got.close()
     set_version(path, "2.0")
-    with pytest.raises(lk.TrajectoryError, match=r"2\.0.*1\.0"):
+    with pytest.raises(lk.TrajectoryError, match=r"2\.0.*1\.1"):
         lk.open_trajectory(path)
 
 
@@ -305,7 +307,7 @@ def test_finish_keeps_the_segments_when_the_disk_is_full(written, tmp_path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_write", full)
+        patch.setattr(netcdfstore, "write_window", full)
         with pytest.raises(lk.RecordingError, match="No space left"):
             lk.finish(path)
     assert not path.exists()
@@ -313,14 +315,14 @@ def test_finish_keeps_the_segments_when_the_disk_is_full(written, tmp_path, monk
 
 
 def test_full_disk_while_recording_keeps_finished_segments(written, tmp_path, monkeypatch):
-    path, real = tmp_path / "run.nc", np.savez
+    path, real = tmp_path / "run.nc", segments.write_arrays
 
-    def full_after_two(file, **arrays):
+    def full_after_two(file, arrays):
         if "000002" in file.name:
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(file, **arrays)
+        real(file, arrays)
 
-    monkeypatch.setattr(segments.np, "savez", full_after_two)
+    monkeypatch.setattr(segments, "write_arrays", full_after_two)
     with pytest.raises(lk.RecordingError, match="last finished segment"):
         record(written, path, block_rows=3).close()
     got = lk.open_trajectory(path)

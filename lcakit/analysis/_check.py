@@ -39,12 +39,30 @@ def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
 def source(ds: xr.Dataset, lca: str, classes: bool = False) -> str:
     """Return the variable that answers a question about sums of LCA; the first choice if the file has none.
 
-    ``lca`` itself comes first, then the variables by class that sum to it; with ``classes`` only the latter.
+    ``lca`` itself comes first, then the variables by class that sum to it, and sums of units; with ``classes`` only
+    those by class.
     """
     _, suffix = split_name(lca)
     by_class = [with_suffix(name, suffix) for name in ("lca_unit_class", "lca_class")]
-    choices = by_class if classes else [lca, *by_class]
+    choices = by_class if classes else [lca, *by_class, with_suffix("unit_lca", suffix)]
     return next((name for name in choices if name in ds), choices[0])
+
+
+def in_place_of(ds: xr.Dataset, series: str, *statistics: str) -> list[xr.DataArray]:
+    """Return running statistics of a series that the trajectory does not hold; nothing where it does, or has none.
+
+    They are of the whole recording: a study of the whole run asks for them, any other needs the series.
+
+    Parameters
+    ----------
+    series
+        Name of the variable, such as ``"lca"`` or ``"lca_val"``.
+    statistics
+        Names of the schema, such as ``"total_lca"``, without a suffix.
+    """
+    names = [with_suffix(name, split_name(series)[1]) for name in statistics]
+    stored = series not in ds and all(name in ds for name in names)
+    return [ds[name] for name in names] if stored else []
 
 
 def require_tables(ds: xr.Dataset) -> None:

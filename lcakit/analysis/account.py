@@ -10,11 +10,12 @@ import dask
 import numpy as np
 import xarray as xr
 
+from lcakit.analysis._check import in_place_of, source
 from lcakit.analysis.layers import layer_lca
 from lcakit.analysis.noise import fraction_helping, help_hurt_zero
 from lcakit.errors import TrajectoryError
 from lcakit.guard import printable
-from lcakit.schema import with_suffix
+from lcakit.schema import LAYER_COUNTS, with_suffix
 
 
 def _number(label: str, form: str, meaning: str) -> Any:
@@ -159,11 +160,11 @@ def account(ds: xr.Dataset, suffix: str | None = None) -> Account:
 def _compute(ds: xr.Dataset, suffix: str | None) -> dict[str, Any]:
     """Return everything that needs the data, from one ``dask.compute``."""
     small = ("loss", "accuracy", "residual", "splits", "first_order")
-    names = {base: with_suffix(base, suffix) for base in (*small, "lca", "lca_unit_class", "lca_class")}
+    names = {base: with_suffix(base, suffix) for base in (*small, "lca")}
     lazy: dict[str, Any] = {base: ds[names[base]].data for base in small if names[base] in ds}
-    if any(names[base] in ds for base in ("lca", "lca_unit_class", "lca_class")):
+    if source(ds, names["lca"]) in ds:
         lazy["layers"] = layer_lca(ds, lca=names["lca"]).sum("iteration")
-    if names["lca"] in ds:
+    if names["lca"] in ds or in_place_of(ds, names["lca"], *LAYER_COUNTS):
         lazy["outcomes"] = help_hurt_zero(ds, names["lca"]).mean("iteration")
         lazy["helping"] = fraction_helping(ds, lca=names["lca"])
     (values,) = dask.compute(lazy)

@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from lcakit import labels
-from lcakit.analysis._check import require, require_tables, source
+from lcakit.analysis._check import in_place_of, require, require_tables, source
 from lcakit.analysis._groups import RunKernel, reduce_groups, sum_runs, sum_squares
 from lcakit.analysis._windows import sum_windows
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.schema import split_name, with_suffix
+from lcakit.schema import split_name, variable_attrs, with_suffix
 
 UNIT_GROUPINGS = ("unit", "layer", "kernel_layer")
 
@@ -234,8 +234,14 @@ def rms_lca(ds: xr.Dataset, by: str | None = "kernel_layer", lca: str = "lca") -
     Returns
     -------
     DataArray
-        (iteration[, by]) or (parameter), float64, in the unit of the loss. Lazy.
+        (iteration[, by]) or (parameter), float64, in the unit of the loss. Lazy. Per parameter, running sums of squares
+        will do where ``lca`` is not stored.
     """
+    found = in_place_of(ds, lca, "total_square_lca") if by == "parameter" else []
+    if found:
+        mean: xr.DataArray = np.sqrt(found[0] / ds.sizes["iteration"])  # type: ignore[assignment]
+        attrs = variable_attrs(lca, str(ds.attrs.get("loss_unit", "")))
+        return mean.rename("rms_lca").assign_attrs(attrs | {"long_name": "root mean square of LCA"})
     array = require(ds, lca)
     attrs = array.attrs | {"long_name": "root mean square of LCA"}
     if by == "parameter":

@@ -8,9 +8,10 @@ import numpy as np
 import xarray as xr
 
 from lcakit import labels
-from lcakit.analysis._check import require, require_tables
+from lcakit.analysis._check import in_place_of, require, require_tables
 from lcakit.analysis._fold import fold
 from lcakit.analysis._groups import count_signs
+from lcakit.analysis._layer_counts import outcomes_by_layer
 from lcakit.analysis.aggregate import grouped, unit_group_ids, windowed
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.schema import split_name, with_suffix
@@ -42,7 +43,7 @@ def help_hurt_zero(ds: xr.Dataset, lca: str = "lca", by: str | None = None) -> x
     Parameters
     ----------
     ds
-        Trajectory with ``lca`` (iteration, parameter).
+        Trajectory with ``lca`` (iteration, parameter), or with counts by layer in its place.
     lca
         Name of the variable; ``"lca_val"`` asks for another objective, ``"lca_class"`` counts each class for itself.
     by
@@ -59,7 +60,8 @@ def help_hurt_zero(ds: xr.Dataset, lca: str = "lca", by: str | None = None) -> x
     >>> help_hurt_zero(tiny_trajectory()).sum("outcome").values[:2]
     array([1., 1.])
     """
-    counts = _counts(ds, require(ds, lca), by)
+    counts = outcomes_by_layer(ds, lca, by, OUTCOMES)
+    counts = _counts(ds, require(ds, lca), by) if counts is None else counts
     out = counts / counts.sum("outcome")
     return out.rename("fraction").assign_attrs(long_name="fraction of parameters", units="1")
 
@@ -74,7 +76,7 @@ def fraction_helping(ds: xr.Dataset, by: str | None = None, lca: str = "lca") ->
     Parameters
     ----------
     ds
-        Trajectory with ``lca`` (iteration, parameter).
+        Trajectory with ``lca`` (iteration, parameter), or with counts by layer in its place.
     by
         None for the whole network; a grouping of :func:`lcakit.aggregate.sum_by`; or ``"class"``: LCA of each class,
         from ``lca_class`` (parameters), or ``lca="lca_unit_class"`` (sums over units, which cancel inside a unit).
@@ -93,10 +95,15 @@ def fraction_helping(ds: xr.Dataset, by: str | None = None, lca: str = "lca") ->
     """
     if by == "class" and split_name(lca)[0] == "lca":
         lca = with_suffix("lca_class", split_name(lca)[1])
-    array = require(ds, lca)
-    if by == "class" and "class" not in array.dims:
-        raise TrajectoryError(f"{lca!r} has dimensions {array.dims}, so no classes; lca_class and lca_unit_class have")
-    out = _share_helping(_counts(ds, array, by)).mean("iteration")
+    counts = outcomes_by_layer(ds, lca, by, OUTCOMES)
+    if counts is None:
+        array = require(ds, lca)
+        if by == "class" and "class" not in array.dims:
+            raise TrajectoryError(
+                f"{lca!r} has dimensions {array.dims}, so no classes; lca_class and lca_unit_class have"
+            )
+        counts = _counts(ds, array, by)
+    out = _share_helping(counts).mean("iteration")
     return out.rename("fraction_helping").assign_attrs(long_name="fraction helping (zeros ignored)", units="1")
 
 
@@ -141,13 +148,19 @@ def iterations_helped(ds: xr.Dataset, lca: str = "lca") -> xr.DataArray:
     Returns
     -------
     DataArray
-        (outcome, parameter), int64; over outcomes they sum to T. Lazy.
+        (outcome, parameter), int64; over outcomes they sum to T. Lazy. From the running counts of the recording where
+        these stand in place of ``lca``.
     """
+    attrs = {"long_name": "iterations by outcome", "units": "1"}
+    if found := in_place_of(ds, lca, "helped_count", "hurt_count"):
+        helped, hurt = (counts.astype(np.int64) for counts in found)
+        parts = [helped, hurt, ds.sizes["iteration"] - helped - hurt]
+        out = xr.concat(parts, dim=xr.DataArray(OUTCOMES, dims="outcome", name="outcome"))
+        return out.transpose(..., "outcome", "parameter").rename("iterations").assign_attrs(attrs)
     array = require(ds, lca).transpose(..., "iteration", "parameter")
     counts = fold(array.data, _count_outcomes, np.add, lambda n: n, np.int64, width=len(OUTCOMES))
     dims = [*array.dims[:-2], "outcome", "parameter"]
     coords: dict[Hashable, object] = {name: c for name, c in array.coords.items() if "iteration" not in c.dims}
-    attrs = {"long_name": "iterations by outcome", "units": "1"}
     return xr.DataArray(counts, dims=dims, coords=coords | {"outcome": OUTCOMES}, name="iterations", attrs=attrs)
 
 

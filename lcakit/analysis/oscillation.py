@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit import labels
-from lcakit.analysis._check import require, require_tables
+from lcakit.analysis._check import in_place_of, require, require_tables
 from lcakit.analysis._fold import fold
 from lcakit.analysis.aggregate import grouped
 from lcakit.analysis.phase import phase_lag
@@ -52,7 +52,7 @@ def weight_turns(ds: xr.Dataset) -> xr.DataArray:
     Parameters
     ----------
     ds
-        Trajectory with ``theta`` (snapshot, parameter).
+        Trajectory with ``theta`` (snapshot, parameter), or with the running count in its place.
 
     Returns
     -------
@@ -65,7 +65,10 @@ def weight_turns(ds: xr.Dataset) -> xr.DataArray:
     >>> int(weight_turns(tiny_trajectory())[0]) >= 0
     True
     """
-    return _count(require(ds, "theta"), _movement_signs, "weight_turns", "turns of the weight")
+    name, long_name = "weight_turns", "turns of the weight"
+    if found := in_place_of(ds, "theta", "turn_count"):
+        return _counted(found[0], name, long_name)
+    return _count(require(ds, "theta"), _movement_signs, name, long_name)
 
 
 def gradient_crossings(ds: xr.Dataset) -> xr.DataArray:
@@ -76,14 +79,17 @@ def gradient_crossings(ds: xr.Dataset) -> xr.DataArray:
     Parameters
     ----------
     ds
-        Trajectory with ``gradient`` (snapshot, parameter).
+        Trajectory with ``gradient`` (snapshot, parameter), or with the running count in its place.
 
     Returns
     -------
     DataArray
         (parameter), int64. Lazy. A gradient of exactly zero is no crossing, nor does it hide one.
     """
-    return _count(require(ds, "gradient"), _value_signs, "gradient_crossings", "sign changes of the gradient")
+    name, long_name = "gradient_crossings", "sign changes of the gradient"
+    if found := in_place_of(ds, "gradient", "crossing_count"):
+        return _counted(found[0], name, long_name)
+    return _count(require(ds, "gradient"), _value_signs, name, long_name)
 
 
 def iterations_per_turn(ds: xr.Dataset, by: str | None = None) -> xr.DataArray:
@@ -158,6 +164,10 @@ def oscillation_detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca") -
         out["cumulative_lca"] = total.assign_attrs(out["lca"].attrs | {"long_name": "cumulative LCA"})
     scalars = [c for c in out.coords if out[c].ndim == 0]
     return out.drop_vars(scalars).assign_attrs(parameter=name)
+
+
+def _counted(count: xr.DataArray, name: str, long_name: str) -> xr.DataArray:
+    return count.transpose(..., "parameter").astype(np.int64).rename(name).assign_attrs(long_name=long_name, units="1")
 
 
 def _count(array: xr.DataArray, summarize: Summarize, name: str, long_name: str) -> xr.DataArray:

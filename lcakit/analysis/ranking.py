@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit import labels
-from lcakit.analysis._check import require, require_tables
+from lcakit.analysis._check import in_place_of, require, require_tables
 from lcakit.analysis._groups import count_signs
 from lcakit.analysis.aggregate import grouped, sum_by
 from lcakit.errors import unknown
@@ -33,7 +33,7 @@ def extremes(
     k
         How many on each side, at most the number of members.
     iterations
-        Label slice, both ends included; the whole run by default.
+        Label slice, both ends included; the whole run by default, for which running sums will do.
 
     Returns
     -------
@@ -53,10 +53,12 @@ def extremes(
     >>> extremes(tiny_trajectory(), "layer", k=2)["label"].sel(outcome="helping", rank=0).item()
     'conv1'
     """
-    require(ds, lca)
+    found = in_place_of(ds, lca, "total_lca") if iterations is None else []
+    if not found:
+        require(ds, lca)
     require_tables(ds)
     part = ds if iterations is None else select_iterations(ds, iterations)
-    totals = _totals(part, by, lca)
+    totals = _sums_of(ds, by, found[0]) if found else _totals(part, by, lca)
     dim = str(totals.dims[-1])
     if not 1 <= k <= totals.sizes[dim]:
         raise ValueError(f"k must be 1 to {totals.sizes[dim]}, the number of members ({by}), got {k}")
@@ -87,11 +89,21 @@ def extremes(
     return out.assign_coords(outcome=SIDES, rank=np.arange(k))
 
 
+def _sums_of(ds: xr.Dataset, by: str, total: xr.DataArray) -> xr.DataArray:
+    """Return running sums of parameters by member."""
+    _check_member_kind(by)
+    return total if by == "parameter" else sum_by(ds, by, str(total.name))
+
+
+def _check_member_kind(by: str) -> None:
+    if by != "parameter" and by not in labels.GROUPINGS:
+        raise unknown("grouping", by, ("parameter", *labels.GROUPINGS))
+
+
 def _totals(ds: xr.Dataset, by: str, lca: str) -> xr.DataArray:
     if by == "parameter":
         return ds[lca].sum("iteration", dtype=np.float64, keep_attrs=True).transpose(..., "parameter")
-    if by not in labels.GROUPINGS:
-        raise unknown("grouping", by, ("parameter", *labels.GROUPINGS))
+    _check_member_kind(by)
     return sum_by(ds, by, lca).sum("iteration", keep_attrs=True).transpose(..., by)
 
 

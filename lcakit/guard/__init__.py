@@ -25,6 +25,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit import schema
+from lcakit.archives import ITERATIONS
 from lcakit.errors import TrajectoryError
 from lcakit.guard.blocks import CorruptError
 from lcakit.guard.hdf5 import Stored, walk
@@ -35,6 +36,7 @@ from lcakit.guard.text import clean_attributes, clean_names, printable
 __all__ = [
     "check_declared",
     "check_file",
+    "check_running",
     "check_segment",
     "check_tables",
     "clean_tables",
@@ -182,19 +184,43 @@ def check_segment(path: Path, sizes: Mapping[Any, int]) -> None:
                 _check_member(archive, member, end, sizes)
 
 
+def check_running(path: Path, sizes: Mapping[Any, int]) -> None:
+    """Check a file of running statistics before it is read, as :func:`check_segment` does a segment."""
+    with reading(path, "Remove it: the recording opens without it, and a resume goes back to the one before."):
+        kinds = {name: schema.VARIABLES[name].dtype for name in schema.STATISTICS}
+        kinds |= {sign: "i1" for signs in schema.SIGNS.values() for sign in signs}
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                name, shape, dtype = _declared(archive, member, path.stat().st_size)
+                length = 1 if name == ITERATIONS else sizes.get("parameter", shape[0] if shape else 0)
+                if shape != (length,) or dtype != np.dtype("i8" if name == ITERATIONS else kinds.get(name, "V")):
+                    raise CorruptError(f"{printable(name, 80)!r} has shape {shape} and type {dtype}")
+
+
 def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, end: int, sizes: Mapping[Any, int]) -> None:
-    name = member.filename.removesuffix(".npy")
+    name, shape, dtype = _declared(archive, member, end)
     base, _ = schema.split_name(name)
     spec = schema.VARIABLES.get(base) or schema.COORDINATES.get(name)
-    inside = member.header_offset + member.file_size <= end and member.compress_type == zipfile.ZIP_STORED
-    if spec is None or not inside:
+    if spec is None:
+        raise CorruptError(f"it holds {printable(name, 80)!r}, which is no plain variable of a recording")
+    expected = tuple(sizes.get(dim, n) for dim, n in zip(spec.dims[1:], shape[1:], strict=False))
+    if dtype != np.dtype(spec.dtype) or len(shape) != len(spec.dims) or shape[1:] != expected:
+        raise CorruptError(f"{name!r} has shape {shape} and type {dtype}, not {spec.dims} and {spec.dtype}")
+
+
+def _declared(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, end: int
+) -> tuple[str, tuple[int, ...], np.dtype[Any]]:
+    """Return name, shape and type of a member that is plain and whole."""
+    name = member.filename.removesuffix(".npy")
+    if member.header_offset + member.file_size > end or member.compress_type != zipfile.ZIP_STORED:
         raise CorruptError(f"it holds {printable(name, 80)!r}, which is no plain variable of a recording")
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file, max_header_size=MOST_HEADER)
-        expected = tuple(sizes.get(dim, n) for dim, n in zip(spec.dims[1:], shape[1:], strict=False))
-        if fortran or dtype != np.dtype(spec.dtype) or len(shape) != len(spec.dims) or shape[1:] != expected:
-            raise CorruptError(f"{name!r} has shape {shape} and type {dtype}, not {spec.dims} and {spec.dtype}")
+        if fortran:
+            raise CorruptError(f"{name!r} has shape {shape} and type {dtype}, in Fortran order")
         if file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object)) != member.file_size:
             raise CorruptError(f"{name!r} declares shape {shape}, but {member.file_size:,} bytes are stored")
+    return name, shape, dtype

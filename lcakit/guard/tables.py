@@ -218,13 +218,14 @@ def _axis_problems(ds: xr.Dataset) -> Iterator[str]:
 
 def _place_problems(ds: xr.Dataset) -> Iterator[str]:
     """Look for two parameters with one place: tensor, unit, input and tap together name each entry once."""
-    columns = [ds[f"{name}_index"].values.astype(np.int64) for name in ("tensor", "unit", "input", "tap")]
-    spans = [int(np.ptp(column)) + 1 if column.size else 1 for column in columns]
+    columns = [ds[f"{name}_index"].values for name in ("tensor", "unit", "input", "tap")]
+    spans = [int(c.max()) - int(c.min()) + 1 if c.size else 1 for c in columns]
     if np.prod(spans, dtype=np.float64) > 2**62:
         return  # no disk holds such a network
     key = np.zeros(columns[0].size, np.int64)
     for column, span in zip(columns, spans, strict=True):
-        key = key * span + (column - column.min(initial=0))
+        key *= span  # one column at a time is widened: they are as long as the network is large
+        key += column.astype(np.int64) - int(column.min(initial=0))
     # in C order, the usual one, the key grows from entry to entry: no need to sort it
     if (np.diff(key) <= 0).any() and np.unique(key).size < key.size:
         yield "two parameters have the same tensor, unit, input and tap"
@@ -237,7 +238,8 @@ def _span_problems(ds: xr.Dataset, columns: list[np.ndarray]) -> Iterator[str]:
     size = ds["tensor_size"].values
     held = size > 0
     starts = ds["tensor_offset"].values[held]
-    spans = [np.maximum.reduceat(c, starts) - np.minimum.reduceat(c, starts) + 1 for c in columns]
+    highs = [np.maximum.reduceat(c, starts).astype(np.int64) for c in columns]
+    spans = [high - np.minimum.reduceat(c, starts) + 1 for c, high in zip(columns, highs, strict=True)]
     kinds = ds["layer_kind"].values[ds["tensor_layer"].values[held]]
     usual = np.array(["transpose" not in str(kind) for kind in kinds])
     if (np.prod(spans, axis=0)[usual] != size[held][usual]).any():

@@ -38,6 +38,7 @@ TEXTS = (
     "classes",
     "optimizers",
     "keep",
+    "statistics",
     "allocate",
     "resolution",
 )

@@ -17,7 +17,7 @@ from lcakit.budget import KEEP, check_keep
 from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.labels import tensor_shapes
 from lcakit.progress import progress
-from lcakit.record.allocator import Allocator, Facts, Row, Rule, facts_of, refuse_other_settings, rows_along
+from lcakit.record.allocator import Allocator, Facts, Row, Rule, Stored, facts_of, refuse_other_settings, rows_along
 from lcakit.record.describe import tensors_fingerprint
 from lcakit.record.objective import Objective
 from lcakit.record.spec import ObjectiveSpec
@@ -40,6 +40,7 @@ def allocate(
     name: str | None = None,
     *,
     keep: Sequence[str] = KEEP,
+    statistics: bool | None = None,
     compression: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
@@ -68,7 +69,9 @@ def allocate(
     name
         Suffix of a further objective: ``"val"`` adds ``lca_val``, ``loss_val``, … beside the others.
     keep
-        Which of ``gradient, lca`` to store per parameter (``theta`` stays as it is).
+        Which of ``gradient, lca`` to store per parameter and iteration (``theta`` stays as it is).
+    statistics
+        Store running statistics of each parameter, as :class:`lcakit.Recorder` does. None: where ``lca`` is not kept.
     compression
         Of the file: None or ``"zlib"``.
     overwrite
@@ -77,7 +80,7 @@ def allocate(
         No progress bar.
     cluster
         A ``dask.distributed.Client``: its workers share blocks of iterations (:mod:`lcakit.record.cluster`). They must
-        see ``trajectory`` and ``out`` under the same paths.
+        see ``trajectory`` and ``out`` under the same paths. If that is a Zarr store, they also write it.
     block
         Iterations that a worker of the cluster computes at a time; None: about eight blocks a worker, at most 64.
 
@@ -95,21 +98,23 @@ def allocate(
     check_keep(keep)
     work = Alone(objective) if cluster is None else _on_cluster(cluster, objective, trajectory, block)
     source, path = _as_dataset(trajectory, work.facts, in_place=out is None)
-    target = Path(out) if out is not None else path
+    target = path if out is None else store.writable_path(out)
     _check_source(source, work.facts, name, overwrite)
     if target is not None and target != path and target.exists() and not overwrite:
         raise RecordingError(f"{target} exists already. Choose another name, or pass overwrite=True to replace it.")
-    dropped = set(KEEP) - set(keep)
-    attrs = work.facts.attrs | settings.attrs()
+    writers = _writers(cluster, target)
+    stored = Stored.of(keep, statistics, path=False)
+    attrs = work.facts.attrs | settings.attrs() | stored.attrs()
     if target is None:  # so there is no path, and no cluster
         alone = work if isinstance(work, Alone) else Alone(objective)
-        return _join(source, alone.in_memory(source, settings, dropped, attrs, quiet), work.facts, name)
+        return _join(source, alone.in_memory(source, settings, stored, attrs, quiet), work.facts, name)
     partial = store.allocation_partial(target, name)
     ends = torch.as_tensor(source["theta"][[0, -1]].values)
-    attrs |= {"path_fingerprint": tensors_fingerprint(ends), "dropped": " ".join(sorted(dropped))}
-    work.allocate(source, settings, dropped, partial, attrs, quiet)
+    attrs |= {"path_fingerprint": tensors_fingerprint(ends), "dropped": " ".join(sorted({*KEEP} - stored.keep))}
+    work.allocate(source, settings, stored, partial, attrs, quiet)
     computed = store.open_partial(partial)
-    store.save(_join(source, computed, work.facts, name), target, overwrite=True, compression=compression)
+    joined = _join(source, computed, work.facts, name)
+    store.save(joined, target, overwrite=True, compression=compression, cluster=writers)
     segments.remove(partial)
     return store.open_trajectory(target)
 
@@ -124,7 +129,17 @@ def _on_cluster(client: Any, objective: Any, trajectory: Any, block: int | None)
         )
     if not isinstance(trajectory, str | os.PathLike):
         raise RecordingError("the workers of a cluster read the trajectory themselves: pass the path of its file")
-    return SharedWork(client, objective, Path(trajectory), block)
+    return SharedWork(client, objective, os.fspath(trajectory), block)
+
+
+def _writers(cluster: Any, target: Path | None) -> Any:
+    """Return the cluster if its workers write the file too: a Zarr store; a netCDF file has one writer."""
+    if cluster is None or target is None or target.suffix != ".zarr":
+        return None
+    from lcakit.zarrcluster import check_workers
+
+    check_workers(cluster)  # before the work, not after it
+    return cluster
 
 
 class Alone:
@@ -134,20 +149,22 @@ class Alone:
         self.objective = objective.build() if isinstance(objective, ObjectiveSpec) else objective
         self.facts = facts_of(self.objective)
 
-    def in_memory(self, source: xr.Dataset, settings: Rule, dropped: set[str], attrs: Row, quiet: bool) -> xr.Dataset:
+    def in_memory(self, source: xr.Dataset, settings: Rule, stored: Stored, attrs: Row, quiet: bool) -> xr.Dataset:
         """Return what was computed, with ``attrs``."""
+        allocator = Allocator(self.objective, settings, stored)
         with _bar(source, 0, quiet) as bar:
-            rows = list(rows_along(source, Allocator(self.objective, settings), dropped, done=bar.update))
+            rows = list(rows_along(source, allocator, done=bar.update))
         parts = [snapshot for snapshot, _ in rows], [iteration for _, iteration in rows if iteration]
         new = {key: np.stack([row[key] for row in part]) for part in parts for key in (part[0] if part else {})}
         new.pop("iteration", None)
+        new |= {} if allocator.statistics is None else allocator.statistics.variables()
         return schema.build_dataset({}, new, attrs)
 
     def allocate(
         self,
         source: xr.Dataset,
         settings: Rule,
-        dropped: set[str],
+        stored: Stored,
         partial: Path,
         attrs: Row,
         quiet: bool,
@@ -158,18 +175,28 @@ class Alone:
         if partial.is_dir() and not segments.has_rows(partial):
             segments.Lock(partial).release()  # raises if another allocation has just begun there
             segments.remove(partial)
-        done = 0
+        done, allocator = 0, Allocator(self.objective, settings, stored)
         if partial.is_dir():
             refuse_other_settings(read_header(partial).attrs, attrs, partial)
-            done = store.open_partial(partial).sizes.get("iteration", 0)
-        allocator = Allocator(self.objective, settings)
-        writer = SegmentWriter(partial, schema.stamp(xr.Dataset(), attrs), resume=partial.is_dir())
+            done = _continued(partial, allocator)
+        header = schema.stamp(xr.Dataset(), attrs)
+        writer = SegmentWriter(partial, header, resume=partial.is_dir(), running=allocator.running)
         try:
             with _bar(source, done, quiet) as bar:
-                for snapshot, iteration in rows_along(source, allocator, dropped, done, done=bar.update):
+                for snapshot, iteration in rows_along(source, allocator, done, done=bar.update):
                     writer.append(snapshot, iteration)
         finally:
             writer.close()
+
+
+def _continued(partial: Path, allocator: Allocator) -> int:
+    """Go on where an interrupted call ended; return the number of iterations that it finished."""
+    if allocator.statistics is not None:
+        segments.go_back_to_running(partial)
+    if not segments.segment_paths(partial):
+        return 0
+    allocator.resume(partial)
+    return store.open_partial(partial).sizes.get("iteration", 0)
 
 
 def _bar(source: xr.Dataset, done: int, quiet: bool) -> Any:
@@ -187,6 +214,7 @@ def _join(source: xr.Dataset, computed: xr.Dataset, facts: Facts, name: str | No
         joined = joined.assign_coords({"class": list(facts.class_names)})
     own = {*schema.stamp(xr.Dataset()).attrs, "path_fingerprint", "dropped", "partial", BLOCK}
     told = {schema.with_suffix(k, name): v for k, v in computed.attrs.items() if k not in own}
+    told |= {"Conventions": schema.CONVENTIONS, "schema_version": schema.SCHEMA_VERSION}
     options = {k: computed.attrs[k] for k in ("rule", "tolerance", "max_splits", "classes")}
     made = provenance.made_by("lk.allocate", **options, name=name)
     told[schema.with_suffix("allocated_by", name)] = "; ".join(made.values())
@@ -203,7 +231,7 @@ def _as_dataset(trajectory: Any, facts: Facts, in_place: bool) -> tuple[xr.Datas
                 f"{trajectory} is an unfinished recording, and cannot be extended. Make it a file with lk.finish, or "
                 "pass out=…"
             )
-        return source, Path(trajectory)
+        return source, store.writable_path(trajectory) if in_place else Path(trajectory)
     theta = np.asarray(trajectory, np.float32)
     n_parameters = facts.labels.n_parameters
     if theta.ndim != 2 or theta.shape[1] != n_parameters or len(theta) < 2:

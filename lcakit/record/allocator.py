@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,20 @@ import numpy as np
 import torch
 import xarray as xr
 
+from lcakit import segments
+from lcakit.archives import Arrays
+from lcakit.budget import KEEP, statistics_of
 from lcakit.errors import DivergedError, RecordingError, unknown
 from lcakit.labels import Labels
+from lcakit.record.integral import Integral, Integrator, Needed
 from lcakit.record.objective import Evaluation, Objective
+from lcakit.record.pieces import pieces_of
 from lcakit.record.quadrature import Segment, check_settings, refine
+from lcakit.record.statistics import wanted
+from lcakit.schema import LAYER_COUNTS, STATISTICS
+
+UNSAID = {"statistics": "none"}
+"""Attributes that are left out where they have this value."""
 
 CLASS_RESOLUTIONS = ("unit", "parameter", None)
 Row = dict[str, Any]
@@ -44,28 +54,65 @@ class Rule:
         }
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What of an allocation is stored per parameter: series (``keep``), and running statistics by their names."""
+
+    keep: frozenset[str] = frozenset(KEEP)
+    statistics: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, keep: Sequence[str], statistics: bool | None, path: bool = True) -> Stored:
+        """Return what these options of :class:`lcakit.Recorder` ask for.
+
+        Without ``path``: along a path that is stored, so that its turns can be counted from there.
+        """
+        names = statistics_of(keep, statistics)
+        return cls(frozenset(keep), tuple(n for n in names if path or STATISTICS[n] != "theta"))
+
+    def attrs(self) -> dict[str, Any]:
+        """Return the attributes by which a recording to continue is recognized."""
+        return {"statistics": " ".join(self.statistics)} if self.statistics else {}
+
+
 class Allocator:
     """Walks along snapshots and allocates the loss change of each move.
 
     ``start(θ_0)`` then ``advance(θ_1)``, ``advance(θ_2)``, … Each returns rows for the file; the gradient at the end of
     one move is the beginning of the next, so rk4 costs two gradients a move. Sums are formed in float64 on the
-    objective's device, and only the finished rows come to the host.
+    objective's device, piece by piece, and only what is stored comes to the host.
     """
 
-    def __init__(self, objective: Objective, rule: Rule) -> None:
+    def __init__(self, objective: Objective, rule: Rule, stored: Stored | None = None) -> None:
         self.objective = objective
         self.rule = rule
+        self.stored = stored or Stored()
         self._by_class = rule.classes is not None and objective.class_names is not None
+        height = objective.n_classes if self._by_class else None
+        pieces = pieces_of(objective.labels, height or 1)
+        self.statistics = wanted(self.stored.statistics, pieces, objective.device)
+        lca = "lca" in self.stored.keep
+        needed = Needed(
+            lca=lca or self.statistics is not None,
+            by_class=self._by_class and rule.classes == "parameter",
+            units=self._by_class or not lca,
+        )
+        self._integrator = Integrator(objective.labels, pieces, height, needed)
         self._theta: torch.Tensor | None = None
         self._end: Evaluation | None = None
+        self._total = torch.empty(0)
 
-    def start(self, theta: Any) -> Row:
-        """Begin at a snapshot; return its row (loss, loss_class, accuracy, gradient)."""
+    def start(self, theta: Any, first: bool = True) -> Row:
+        """Begin at a snapshot; return its row (loss, loss_class, accuracy, gradient).
+
+        ``first`` says that it is the first of the path, whose gradient the statistics count.
+        """
         self._theta = self._vector(theta)
         self._end = self._evaluate(self._theta)
-        row = self._snapshot_row(self._end)
-        self._total = self._next_total
-        self._parts = torch.empty_like(_gradient(self._end), dtype=torch.float64)
+        self._total = self._integrator.over_classes(_gradient(self._end))
+        row = self._snapshot_row(self._end, self._total)
+        if self.statistics is not None and first:
+            self.statistics.begin(_single(self._total))
         return row
 
     def advance(self, theta: Any) -> tuple[Row, Row]:
@@ -80,73 +127,100 @@ class Allocator:
             raise RecordingError("advance() needs a first snapshot: call start(theta) before it")
         here, there = self._theta, self._vector(theta)
         begin, end = self._end, self._evaluate(there)
-        row_there = self._snapshot_row(end)
-        delta = there - here
-        first_order = float(self._total @ delta)
+        total = self._integrator.over_classes(_gradient(end))
+        row_there = self._snapshot_row(end, total)
         segment = Segment(
             left=_gradient(begin),
             right=_gradient(end),
-            gradient_at=lambda s: _gradient(self._evaluate(here + s * delta, accuracy=False)),
+            gradient_at=lambda s: self._gradient_between(here, there, s),
             add=lambda a, b: a.to(torch.float64).add_(b),
         )
         change = end.loss - begin.loss
 
-        def allocation(splits: int) -> tuple[float, torch.Tensor]:
-            self._integrate(segment.terms(self.rule.rule, splits), delta)
-            total = self._parts.sum(0) if self._by_class else self._parts
-            return float(total.sum()) - change, total
+        def allocation(splits: int) -> tuple[float, Integral]:
+            found = self._integrator.integrate(segment.terms(self.rule.rule, splits), here, there)
+            return found.sum - change, found
 
-        total, residual, splits = refine(allocation, self.rule.rule, self.rule.tolerance, self.rule.max_splits)
+        found, residual, splits = refine(allocation, self.rule.rule, self.rule.tolerance, self.rule.max_splits)
         if not np.isfinite(residual):
             raise DivergedError("the gradient is not finite between two snapshots")
-        row: Row = {"residual": residual, "splits": splits, "first_order": first_order, "lca": _host(total)}
-        if self._by_class:
-            row |= self._class_row(self._parts)
-        self._theta, self._end, self._total = there, end, self._next_total
+        row: Row = {"residual": residual, "splits": splits}
+        row["first_order"] = self._integrator.first_order(self._total, here, there)
+        row |= self._integral_row(found)
+        if self.statistics is not None and found.lca is not None:
+            self.statistics.update(found.lca, here, there, _single(total))
+        self._theta, self._end, self._total = there, end, total
         return row_there, row
 
-    def _integrate(self, terms: list[tuple[float, torch.Tensor]], delta: torch.Tensor) -> None:
-        """Write Σ weight · gradient · Δθ to the buffer of the parts, float64, in as few passes as there are terms."""
-        (first, value), *rest = terms
-        self._parts.copy_(value)
-        for weight, value in rest:
-            self._parts.add_(value, alpha=weight / first)
-        self._parts.mul_(delta * first)
+    @property
+    def running(self) -> Callable[[], Arrays] | None:
+        """What gives the running statistics to a file, or None where there are none."""
+        return None if self.statistics is None else self.statistics.arrays
 
-    def _class_row(self, parts: torch.Tensor) -> Row:
-        if self.rule.classes == "parameter":
-            return {"lca_class": _host(parts), "lca_unit_class": _host(self._unit_sums(parts).T)}
-        return {"lca_unit_class": _host(self._unit_sums(parts).T)}
+    def resume(self, partial: Path) -> None:
+        """Go on with the running statistics of an unfinished recording.
 
-    def _unit_sums(self, parts: torch.Tensor) -> torch.Tensor:
-        """Sum (C, K) over the parameters of each unit: (C, U). Fixed order, no scatter: the same on every device."""
-        labels = self.objective.labels
-        out = parts.new_zeros((len(parts), labels.n_units))
-        for spec, offset in zip(labels.tensors, labels.offsets, strict=True):
-            view = parts[:, offset : offset + spec.size].reshape(len(parts), *spec.unit_view)
-            first = labels.first_unit[spec.layer]
-            out[:, first : first + spec.n_units] += view.sum((2, 4)).flatten(1)
-        return out
+        Raises
+        ------
+        RecordingError
+            If it has none, or others.
+        """
+        if self.statistics is None:
+            return
+        stored = segments.running_statistics(partial)
+        if stored is None:
+            raise RecordingError(
+                f"{partial} has no running statistics of its iterations, so these cannot go on. Continue it with "
+                "statistics=False, or remove it to start anew."
+            )
+        self.statistics.load(stored, partial)
+
+    def release(self) -> None:
+        """Let go of everything of the size of the network."""
+        self._theta = self._end = self.statistics = None
+        self._total = torch.empty(0)
+
+    # ---- rows ----------------------------------------------------------------------------------------------------
+
+    def _integral_row(self, found: Integral) -> Row:
+        row: Row = {}
+        if found.lca is not None and "lca" in self.stored.keep:
+            row["lca"] = _host(found.lca)
+        if found.by_class is not None:
+            row["lca_class"] = _host(found.by_class)
+        if found.units is not None:
+            row |= {"lca_unit_class": _host(found.units.T)} if self._by_class else {"unit_lca": _host(found.units[0])}
+        if found.lca is not None and "helped_count" in self.stored.statistics:
+            row |= dict(zip(LAYER_COUNTS, self._integrator.layer_counts(found.lca), strict=True))
+        return row
 
     def _vector(self, theta: Any) -> torch.Tensor:
-        """Return θ in float64 on the device. Snapshots are float32 in the file, so they are here."""
+        """Return θ on the device, a copy: float32, as snapshots are in the file."""
         tensor = theta if isinstance(theta, torch.Tensor) else torch.as_tensor(np.asarray(theta))
-        return tensor.to(self.objective.device).to(torch.float32).to(torch.float64)
+        return tensor.to(self.objective.device, torch.float32, copy=True)
 
     def _evaluate(self, theta: torch.Tensor, accuracy: bool = True) -> Evaluation:
         return self.objective.evaluate(theta, classes=self._by_class, accuracy=accuracy)
 
-    def _snapshot_row(self, at: Evaluation) -> Row:
-        gradient = _gradient(at)
-        self._next_total = gradient.sum(0, dtype=torch.float64) if self._by_class else gradient.to(torch.float64)
-        row: Row = {"loss": at.loss, "accuracy": at.accuracy, "gradient": _host(self._next_total)}
+    def _gradient_between(self, here: torch.Tensor, there: torch.Tensor, s: float) -> torch.Tensor:
+        kind = torch.float64 if self.objective.precision == "float64" else torch.float32
+        return _gradient(self._evaluate(self._integrator.between(here, there, s, kind), accuracy=False))
+
+    def _snapshot_row(self, at: Evaluation, total: torch.Tensor) -> Row:
+        row: Row = {"loss": at.loss, "accuracy": at.accuracy}
         if at.class_losses is not None:
             row["loss_class"] = at.class_losses
         if not np.isfinite(at.loss):
             raise DivergedError(f"the loss is {at.loss}")
-        if not np.isfinite(row["gradient"]).all():
+        single = _single(total)
+        if not self._integrator.is_finite(single):
             raise DivergedError(f"the gradient has entries that are not finite (the loss is {at.loss})")
-        return row
+        return row | ({"gradient": _host(single)} if "gradient" in self.stored.keep else {})
+
+
+def _single(tensor: torch.Tensor) -> torch.Tensor:
+    """Return numbers as they are stored."""
+    return tensor.to(torch.float32)
 
 
 def _gradient(evaluation: Evaluation) -> torch.Tensor:
@@ -193,7 +267,6 @@ def objective_attrs(objective: Objective) -> dict[str, Any]:
 def rows_along(
     source: xr.Dataset,
     allocator: Allocator,
-    dropped: Set[str],
     start: int = 0,
     stop: int | None = None,
     done: Callable[[], object] = lambda: None,
@@ -203,9 +276,9 @@ def rows_along(
     Before iteration 0 the row of the first snapshot comes, without an iteration. ``done`` is called after each move.
     """
     theta, steps = source["theta"], source["iteration"].values
-    first = allocator.start(theta[start].values)
+    first = allocator.start(theta[start].values, first=start == 0)
     if start == 0:
-        yield _without(first, dropped), {}
+        yield first, {}
     stop = len(steps) if stop is None else stop
     block = max(1, int(2**25 // (4 * theta.sizes["parameter"])))
     for begin in range(start, stop, block):
@@ -215,12 +288,8 @@ def rows_along(
             except DivergedError as error:
                 raise DivergedError(f"iteration {steps[index]}: {error}") from error
             iteration["iteration"] = steps[index]  # counts the finished moves of an interrupted call
-            yield _without(snapshot, dropped), _without(iteration, dropped)
+            yield snapshot, iteration
             done()
-
-
-def _without(row: Row, dropped: Set[str]) -> Row:
-    return {name: value for name, value in row.items() if name not in dropped}
 
 
 def refuse_other_settings(stored: Any, wanted: Row, where: Path) -> None:
@@ -228,10 +297,10 @@ def refuse_other_settings(stored: Any, wanted: Row, where: Path) -> None:
     ignored = {"device", "torch_version"}
     if stored.get("norm_mode") == wanted.get("norm_mode") == "none":
         ignored.add("evaluation_batch_size")  # which a GPU chooses larger: only the rounding depends on it
-    found = {key: v.item() if isinstance(v, np.generic) else v for key, v in stored.items() if key not in ignored}
+    found = UNSAID | {k: v.item() if isinstance(v, np.generic) else v for k, v in stored.items() if k not in ignored}
     differing = [
         f"{key}: stored {found[key]!r}, now {value!r}"
-        for key, value in wanted.items()
+        for key, value in (UNSAID | wanted).items()
         if key in found and found[key] != value
     ]
     if differing:

@@ -3,6 +3,7 @@
 The segments of :mod:`lcakit.segments` are what makes this simple: a block that has its name is whole, so a worker that
 dies loses its block only, a block that is computed twice is the same twice, and a call that was stopped goes on with
 the blocks that are missing. Every block begins with a gradient that the block before it computed too: one in 2 · block.
+Running statistics are those of each block, joined in order at the end.
 
 Workers need lcakit, the module of the factory, the data, and the trajectory's folder under the same path. One thread
 each is best: an objective uses the cores that torch was given.
@@ -11,7 +12,7 @@ each is best: an objective uses the cores that torch was given.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from lcakit.record.allocator import (
     Facts,
     Row,
     Rule,
+    Stored,
     facts_of,
     objective_attrs,
     refuse_other_settings,
@@ -36,11 +38,12 @@ from lcakit.record.allocator import (
 )
 from lcakit.record.objective import Objective
 from lcakit.record.spec import ObjectiveSpec
+from lcakit.record.statistics import merge_files
+from lcakit.remote import is_url
 from lcakit.segments import BLOCK
+from lcakit.workers import PATIENCE, RETRIES, wait_for_worker
 
 BLOCKS_A_WORKER = 8
-RETRIES = 3  # of a block whose worker failed
-PATIENCE = 30.0  # seconds until a cluster has a worker
 CONNECTING = 10.0  # seconds until a scheduler answers
 BUILDING = 1800.0  # seconds until a worker has built the objective: its data may have to be downloaded
 PLACES = ("device", "torch_version")  # in which workers may differ
@@ -90,17 +93,18 @@ class SharedWork:
         says which worker and what.
     """
 
-    def __init__(self, client: Client, spec: ObjectiveSpec, trajectory: Path, block: int | None = None) -> None:
+    def __init__(self, client: Client, spec: ObjectiveSpec, trajectory: str, block: int | None = None) -> None:
         if block is not None and block < 1:
             raise ValueError(f"block must be a positive number of iterations, got {block}")
-        self.client, self.spec, self.trajectory, self._block = client, spec, trajectory.absolute(), block
+        self.client, self.spec, self._block = client, spec, block
+        self.trajectory = trajectory if is_url(trajectory) else str(Path(trajectory).absolute())
         self.facts, self._identity = _common_facts(client, spec)
 
     def allocate(
         self,
         source: xr.Dataset,
         rule: Rule,
-        dropped: Set[str],
+        stored: Stored,
         partial: Path,
         attrs: Row,
         quiet: bool,
@@ -116,9 +120,11 @@ class SharedWork:
                 if segment.exists():
                     bar.update(stop - start)
                 else:
-                    what = (self.spec, self._identity, str(self.trajectory), rule, frozenset(dropped))
+                    what = (self.spec, self._identity, self.trajectory, rule, stored)
                     waiting.append(self._submit((*what, start, stop, str(segment)), start, stop))
             self._wait(waiting, bar)
+            if stored.statistics:
+                segments.merge_running(partial, merge_files)
 
     def _prepare(self, source: xr.Dataset, partial: Path, attrs: Row) -> int:
         """Write the header, or find one with the same settings; return the block size."""
@@ -143,7 +149,7 @@ class SharedWork:
 
     def _wait(self, futures: list[Any], bar: Any) -> None:
         try:
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=self.client.loop):
                 bar.update(future.result())
         except KilledWorker as error:
             raise RecordingError(
@@ -178,7 +184,7 @@ def _compute_block(
     identity: Row,
     trajectory: str,
     rule: Rule,
-    dropped: Set[str],
+    stored: Stored,
     start: int,
     stop: int,
     path: str,
@@ -194,8 +200,8 @@ def _compute_block(
                     f"a worker that came later has another objective: {differing}. Give every worker the same versions "
                     "and data."
                 )
-            rows = rows_along(ds, Allocator(objective, rule), dropped, start, stop)
-            segments.write_rows(Path(path), rows, stop - start)
+            allocator = Allocator(objective, rule, stored)
+            segments.write_rows(Path(path), rows_along(ds, allocator, start, stop), stop - start, allocator.running)
     return stop - start
 
 
@@ -220,12 +226,7 @@ def _identity(objective: Objective) -> Row:
 
 def _common_facts(client: Client, spec: ObjectiveSpec) -> tuple[Facts, Row]:
     """Build the objective everywhere; return its facts and identity if that is the same everywhere."""
-    try:
-        client.wait_for_workers(1, timeout=PATIENCE)
-    except TimeoutError as error:
-        raise RecordingError(
-            f"the cluster at {client.scheduler.address} has no worker after {PATIENCE:.0f} s. Start some."
-        ) from error
+    wait_for_worker(client, PATIENCE)
     workers = list(client.scheduler_info(n_workers=-1)["workers"])
     asked = {worker: client.submit(_ready, spec, workers=[worker], pure=False) for worker in workers}
     answers = {worker: _answer(spec, worker, future) for worker, future in asked.items()}

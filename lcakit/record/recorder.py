@@ -21,7 +21,7 @@ from lcakit import provenance, schema, segments, store
 from lcakit.errors import DivergedError, RecordingError, unknown
 from lcakit.record import loopstate
 from lcakit.record.allocate import allocate
-from lcakit.record.allocator import Allocator, Rule, objective_attrs, refuse_other_settings
+from lcakit.record.allocator import Allocator, Rule, Stored, objective_attrs, refuse_other_settings
 from lcakit.record.describe import unwrap
 from lcakit.record.loop import checked_optimizers, checked_state, is_inner_step
 from lcakit.record.objective import Objective
@@ -57,7 +57,12 @@ class Recorder:
     rule, tolerance, max_splits, classes
         The allocation, as for :func:`lcakit.allocate`.
     keep
-        Which of ``theta, gradient, lca`` to store per parameter.
+        Which of ``theta, gradient, lca`` to store per parameter and iteration.
+    statistics
+        Store running statistics of each parameter over the whole recording: its sum of LCA and of its squares, the
+        iterations it helped and hurt, the turns of the weight and the sign changes of the gradient; and how many
+        parameters of each layer help and hurt in each iteration. None: where ``lca`` is not kept, those whose series
+        is not; ``keep=()`` records networks of any size. They take 36 bytes of memory for each parameter.
     every
         Take a snapshot after every n-th optimizer step.
     allocate
@@ -107,6 +112,7 @@ class Recorder:
         max_splits: int = 32,
         classes: str | None = "unit",
         keep: Sequence[str] = budgets.KEEP,
+        statistics: bool | None = None,
         every: int = 1,
         allocate: str = "online",
         n_iterations: int | None = None,
@@ -138,6 +144,7 @@ class Recorder:
         self.seconds = 0.0
         self._rule = Rule(rule, tolerance, max_splits, classes)
         self._keep, self._every, self._later = tuple(keep), every, allocate == "later"
+        self._statistics = statistics
         self._n_iterations, self._budget = n_iterations, budget
         self._resume, self._overwrite = resume, overwrite
         self._compression, self._quiet = compression, quiet
@@ -151,7 +158,8 @@ class Recorder:
         self._parts: dict[str, Any] = {"model": unwrap(objective.model)}
         self._parts |= {f"optimizer{k}": opt for k, opt in enumerate(self._optimizers)}
         self._parts |= checked_state(state or {}, self._parts, self._optimizers)
-        self._allocator = Allocator(objective, self._rule)
+        nothing = Stored(frozenset())  # what is stored of an allocation that comes later
+        self._allocator = Allocator(objective, self._rule, nothing if self._later else Stored.of(keep, statistics))
         self._writer: segments.SegmentWriter | None = None
         self._state: bytes | None = None
         self._recorded = 0
@@ -173,7 +181,9 @@ class Recorder:
             per = "" if self._n_iterations else "for every 1,000 steps (n_iterations is not given): "
             print(f"lcakit: {per}{self._estimate().to_text()}", file=sys.stderr)
         header = self._header()
-        self._writer = segments.SegmentWriter(partial, header, resume=resuming, state=self._pack, **self._blocks)
+        self._writer = segments.SegmentWriter(
+            partial, header, resume=resuming, state=self._pack, running=self._allocator.running, **self._blocks
+        )
         if not resuming:
             self._writer.append(first, {})
         self._register_hooks()
@@ -195,11 +205,12 @@ class Recorder:
         finally:
             self._writer.close()
         began = time.perf_counter()
+        self._allocator.release()
         store.finish(self.path, compression=self._compression)
         self.seconds += time.perf_counter() - began
         if self._later and self.steps:
             how: dict[str, Any] = {"keep": self._keep, "compression": self._compression, "quiet": self._quiet}
-            allocate(self.path, self.objective, **vars(self._rule), **how)
+            allocate(self.path, self.objective, **vars(self._rule), **how, statistics=self._statistics)
 
     def step(self, batch_loss: float | torch.Tensor | None = None) -> None:
         """Say that one optimizer step is done, in a loop whose optimizer the recorder does not watch."""
@@ -265,15 +276,11 @@ class Recorder:
         if not bool(torch.isfinite(theta).all()):
             raise DivergedError("a parameter is not finite")
         snapshot, iteration = ({}, {}) if self._later else self._allocator.advance(theta)
-        return self._snapshot(snapshot, theta), self._kept(iteration)
+        return self._snapshot(snapshot, theta), iteration
 
     def _snapshot(self, row: dict[str, Any], theta: torch.Tensor) -> dict[str, Any]:
-        row["theta"] = theta.to(torch.float32).cpu().numpy()
         row["snapshot"] = self.steps
-        return self._kept(row)
-
-    def _kept(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in row.items() if name not in budgets.KEEP or name in self._keep}
+        return row | ({"theta": theta.to(torch.float32).cpu().numpy()} if "theta" in self._keep else {})
 
     # ---- beginning and end -------------------------------------------------------------------------------------
 
@@ -322,7 +329,7 @@ class Recorder:
         theta = self.objective.parameters_tensor()
         if not self._later and not self.objective.evaluations:
             self.objective.loss()  # the first pass is slow, and the estimate below is told from a gradient's time
-        row = {} if self._later else self._allocator.start(theta)
+        row = {} if self._later else self._allocator.start(theta, first=not resuming)
         return {} if resuming else self._snapshot(row, theta)
 
     def _restore(self, partial: Path, state: bytes) -> None:
@@ -334,6 +341,7 @@ class Recorder:
             raise RecordingError(
                 f"{partial}: the restored weights differ from the last snapshot; it cannot be resumed exactly"
             )
+        self._allocator.resume(partial)
 
     def _attrs(self) -> dict[str, Any]:
         attrs = objective_attrs(self.objective) | self._rule.attrs()
@@ -343,6 +351,7 @@ class Recorder:
             "keep": " ".join(self._keep),
             "allocate": "later" if self._later else "online",
         }
+        attrs |= self._allocator.stored.attrs()
         return attrs | ({} if self._seed is None else {"seed": self._seed})
 
     def _header(self) -> xr.Dataset:
@@ -354,7 +363,12 @@ class Recorder:
 
     def _made_by(self) -> dict[str, str]:
         """Return the command or call that began the recording, and the versions it began with."""
-        told = {"every": self._every, "keep": self._keep, "allocate": "later" if self._later else "online"}
+        told = {
+            "every": self._every,
+            "keep": self._keep,
+            "statistics": self._statistics,
+            "allocate": "later" if self._later else "online",
+        }
         return provenance.made_by("lk.Recorder", **vars(self._rule), **told, seed=self._seed)
 
     def _estimate(self) -> budgets.Estimate:
@@ -365,6 +379,7 @@ class Recorder:
             keep=self._keep,
             every=self._every,
             rule=self._rule.rule,
+            statistics=self._statistics,
         )
 
     def _pack(self) -> bytes:

@@ -19,7 +19,7 @@ from lcakit.computing import compute
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.guard import printable
 from lcakit.store import open_trajectory, partial_path
-from lcakit.validation import conservation, content, stretches, structure
+from lcakit.validation import conservation, content, running, stretches, structure
 from lcakit.validation.checks import Check
 
 GROUPS = ("structure", "content", "conservation")
@@ -147,8 +147,9 @@ def _report(ds: xr.Dataset, name: str, groups: Sequence[str], quiet: bool) -> Re
 def _numbers(ds: xr.Dataset, quiet: bool) -> Iterator[Check]:
     """Yield the checks of content and conservation, from one pass over the data."""
     lazy = {suffix: conservation.sums(ds, suffix) for suffix in conservation.objectives(ds)}
+    running_lazy = {suffix: running.sums(ds, suffix) for suffix in running.objectives(ds)}
     try:
-        sums, moves = compute(lazy, stretches.moves(ds), quiet=quiet)
+        sums, moves, counted = compute(lazy, stretches.moves(ds), running_lazy, quiet=quiet)
     except TrajectoryError as error:
         meaning = "Some of the data cannot be read, so none of it can be judged."
         yield Check("reading", "content", "fail", printable(error, 400), meaning, content.DAMAGED)
@@ -158,3 +159,5 @@ def _numbers(ds: xr.Dataset, quiet: bool) -> Iterator[Check]:
         yield rounding
     for suffix, values in sums.items():
         yield from conservation.checks(ds, suffix, values, moves)
+    for suffix, values in counted.items():
+        yield from running.checks(ds, suffix, values)

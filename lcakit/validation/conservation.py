@@ -41,7 +41,7 @@ def objectives(ds: xr.Dataset) -> list[str]:
 
 def sums(ds: xr.Dataset, suffix: str) -> dict[str, Any]:
     """Return, lazy: short variables, Σ A and Σ|A| of each iteration, how far classes miss them."""
-    names = {base: with_suffix(base, suffix) for base in ("loss", "residual", "lca", "lca_unit_class", "lca_class")}
+    names = {base: with_suffix(base, suffix) for base in ("lca", "unit_lca", "lca_unit_class", "lca_class")}
     short = {base: with_suffix(base, suffix) for base in ("loss", "residual", "first_order")}
     lazy: dict[str, Any] = {base: ds[name] for base, name in short.items() if name in ds}
     loss_class = with_suffix("loss_class", suffix)
@@ -121,11 +121,12 @@ def _sums(ds: xr.Dataset, name: str) -> xr.DataArray | None:
 
 def _unit_sums(ds: xr.Dataset, names: dict[str, str]) -> dict[str, xr.DataArray]:
     """Return Σ over units and classes of each iteration, and the largest miss of a single unit."""
-    if names["lca_unit_class"] not in ds or "class" not in ds.dims:
+    by_class = names["lca_unit_class"] in ds and "class" in ds.dims
+    if not by_class and names["unit_lca"] not in ds:
         return {}
-    held = ds[names["lca_unit_class"]]
-    units = held.astype(np.float64).sum("class", skipna=False)
-    magnitude = abs(held).astype(np.float64).sum(("unit", "class"), skipna=False)
+    held = ds[names["lca_unit_class" if by_class else "unit_lca"]].astype(np.float64)
+    units = held.sum("class", skipna=False) if by_class else held
+    magnitude = abs(held).sum(("unit", "class") if by_class else "unit", skipna=False)
     out = {"unit_total": units.sum("unit", skipna=False), "unit_magnitude": magnitude}
     if names["lca"] in ds:
         out["unit_miss"] = abs(units - sum_by(ds, "unit", names["lca"])).max("unit", skipna=False)
@@ -208,7 +209,7 @@ def _classes(values: Mapping[str, Any], rounding: float) -> Iterator[Check]:
     if reference is None:
         return
     total, allowed = reference
-    meaning = "LCA by class, summed over classes and units, is the LCA; so it is for each unit."
+    meaning = "LCA of units (by class), summed over all, is the LCA; so it is for each unit."
     if "unit_total" in values:
         miss = np.abs(values["unit_total"].values - total)
         miss = np.maximum(miss, values["unit_miss"].values) if "unit_miss" in values else miss

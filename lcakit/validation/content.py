@@ -78,7 +78,8 @@ def _finite_values(ds: xr.Dataset, moves: Mapping[Any, Any], sums: Mapping[str, 
     spoilt = {_of(key): numbers["unfinite"] > 0 for key, numbers in moves.items() if _of(key) in ds}
     for suffix, values in sums.items():
         totals = {name: values[name].sel(part="magnitude") for name in ("lca", "lca_class") if name in values}
-        totals |= {"lca_unit_class": values["unit_magnitude"]} if "unit_magnitude" in values else {}
+        units = "lca_unit_class" if with_suffix("lca_unit_class", suffix) in ds else "unit_lca"
+        totals |= {units: values["unit_magnitude"]} if "unit_magnitude" in values else {}
         spoilt |= {with_suffix(name, suffix): ~np.isfinite(total.values) for name, total in totals.items()}
     problems = [_where(name, rows) for name, rows in spoilt.items() if rows.any()]
     fine = f"{', '.join(spoilt) or 'nothing to check'}: all finite"

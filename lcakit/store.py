@@ -19,6 +19,7 @@ from lcakit import accessor as _accessor  # noqa: F401  (registers ds.lk)
 from lcakit import guard, netcdfstore, remote, schema, segments
 from lcakit.blocks import WINDOW_BYTES, dask_chunks, in_order, window_shape, windows
 from lcakit.errors import LcakitWarning, RecordingError, TrajectoryError
+from lcakit.handles import open_netcdf
 from lcakit.join import join
 from lcakit.packages import package
 
@@ -119,7 +120,7 @@ def _open_file(path: Path, check: bool = True, source: str = "") -> xr.Dataset:
     with path.open("rb") as handle:
         stored = guard.check_file(source, handle)
     with guard.reading(source):
-        ds = xr.open_dataset(path, engine="netcdf4", decode_cf=False)
+        ds = open_netcdf(path)
     return _trajectory(ds, source, check, stored)
 
 

@@ -36,7 +36,7 @@ def test_convolutions_are_compared_with_the_best_bare_loop(network, design):
 
 
 def test_precisions_are_compared_with_float64():
-    result, text = bench.run("precision", examples=300, repeats=1)
+    result, text = bench.run("precision", examples=300, repeats=1, iterations=6)
     found = result["precisions"]
     assert found["float64"]["gradient_error"] == 0
     assert found["float32"]["gradient_error"] < 1e-4 < found["bfloat16"]["gradient_error"] < 0.1

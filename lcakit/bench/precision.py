@@ -22,7 +22,7 @@ EXACT = "float64"
 Examples = tuple[torch.Tensor, torch.Tensor]
 
 
-def run(examples: int = 55_000, repeats: int = 5, device: str = "cpu") -> dict[str, Any]:
+def run(examples: int = 55_000, repeats: int = 5, device: str = "cpu", iterations: int = MOVES) -> dict[str, Any]:
     """Time full-set gradients of MNIST-FC in each precision, and compare them, and the LCA of a path, with float64.
 
     The path is that of SGD on random images which a random network has labelled, so that there is something to learn.
@@ -36,6 +36,8 @@ def run(examples: int = 55_000, repeats: int = 5, device: str = "cpu") -> dict[s
         Measurements of each gradient, in turns; medians are reported.
     device
         ``"cpu"`` or a GPU; TF32 exists only there.
+    iterations
+        Length of the path.
 
     Returns
     -------
@@ -45,10 +47,10 @@ def run(examples: int = 55_000, repeats: int = 5, device: str = "cpu") -> dict[s
         the latter of LCA summed over the path), ``residual`` (mean and largest ``abs(residual)`` of an iteration),
         ``refined`` (iterations whose splits were doubled) and ``beyond`` (those still above the tolerance).
     """
-    if examples < 1:
-        raise DataError(f"examples must be positive, got {examples}")
+    if examples < 1 or iterations < 1:
+        raise DataError(f"examples and iterations must be positive, got {examples} and {iterations}")
     model, data = networks.build("fc", IMAGE, N_CLASSES, seed=0), learnable(examples)
-    path = trained(copy.deepcopy(model), data)
+    path = trained(copy.deepcopy(model), data, iterations)
     names = [EXACT, "float32", *(["tf32"] if torch.device(device).type == "cuda" else []), "bfloat16"]
     objectives = {name: Objective(model, data, precision=name, device=device) for name in names}
     seconds = medians({name: _gradient(objective) for name, objective in objectives.items()}, repeats)
@@ -73,7 +75,7 @@ def run(examples: int = 55_000, repeats: int = 5, device: str = "cpu") -> dict[s
         "repeats": repeats,
         "device": device,
         "tolerance": tolerance,
-        "iterations": MOVES,
+        "iterations": iterations,
         "precisions": found,
     }
 
@@ -88,7 +90,7 @@ def learnable(examples: int) -> Examples:
     return x, (scores - scores.mean(0)).argmax(1)
 
 
-def trained(model: nn.Module, data: Examples, iterations: int = MOVES) -> torch.Tensor:
+def trained(model: nn.Module, data: Examples, iterations: int) -> torch.Tensor:
     """Return the snapshots of some iterations of SGD, (T+1, K)."""
     x, y = data
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9)

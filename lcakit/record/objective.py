@@ -29,7 +29,7 @@ from lcakit.record.isolation import PRECISIONS, ThreadTeam, arithmetic, generato
 from lcakit.record.losses import Loss, resolve_loss
 from lcakit.record.probe import check_lonely, check_losses, depends_on_batch, probe, usable_device
 from lcakit.record.sweep import Evaluation, Replica, Sweep
-from lcakit.record.tuning import keep_freed_memory, suited, through_onednn
+from lcakit.record.tuning import keep_freed_memory, precise_norms, suited, through_onednn
 
 MOST_WORKERS = 8
 WORTH_A_THREAD = 256  # examples
@@ -288,7 +288,7 @@ class Objective:
             module._backward_pre_hooks.clear()
         model = make_deterministic(model).to(self.device, self._dtype)
         if self.device.type == "cpu" and self.precision == "float32":
-            through_onednn(model)
+            precise_norms(through_onednn(model))
         return Replica(model, [found[name] for name, _ in trainable_parameters(self.model)])
 
     def _load(self, theta: Any) -> None:

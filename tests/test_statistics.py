@@ -231,8 +231,7 @@ def test_allocations_have_them_too(whole, tmp_path, monkeypatch, in_memory):
 def test_pieces_do_not_change_what_is_stored(tmp_path, monkeypatch):
     kept = ("theta", "gradient", "lca")
     whole = record(tmp_path / "a.nc", kept, make=conv_net, statistics=True, classes="parameter").load()
-    monkeypatch.setattr(pieces_room, "PIECE", 90)
-    monkeypatch.setattr(pieces_of, "__defaults__", (1, 90))
+    monkeypatch.setitem(pieces_room._PIECE, "cpu", 90)
     cut = record(tmp_path / "b.nc", kept, make=conv_net, statistics=True, classes="parameter").load()
     for name in whole.data_vars:
         np.testing.assert_allclose(cut[name], whole[name], rtol=2e-7, atol=1e-15, err_msg=str(name))
@@ -277,7 +276,7 @@ def test_blocks_join_to_the_whole_wherever_they_are_cut(rows, data):
     cuts = sorted(data.draw(st.sets(st.integers(0, len(rows)))) | {0, len(rows)})
 
     def counted(start, stop):
-        out = Statistics(tuple(schema.STATISTICS), pieces_of(labels), torch.device("cpu"))
+        out = Statistics(tuple(schema.STATISTICS), pieces_of(labels, 1, 50), torch.device("cpu"))
         if start == 0:
             out.begin(theta[0])
         for t in range(start, stop):

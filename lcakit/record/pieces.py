@@ -9,8 +9,12 @@ import torch
 
 from lcakit.labels import Labels
 
-PIECE = 2**24
-"""Float64 numbers of a piece (128 MB). Every network of the paper is a single piece, also by class."""
+_PIECE = {"cpu": 2**16, "cuda": 2**24}
+
+
+def largest(device: torch.device) -> int:
+    """Return how many float64 numbers a piece has: on a CPU those that stay in its caches, on a GPU many at once."""
+    return _PIECE.get(device.type, _PIECE["cuda"])
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Piece:
             out[:, part.units] += view.sum((2, 4)).flatten(1)
 
 
-def pieces_of(labels: Labels, height: int = 1, most: int = PIECE) -> tuple[Piece, ...]:
+def pieces_of(labels: Labels, height: int, most: int) -> tuple[Piece, ...]:
     """Cut the axis between tensors, and between the rows of a tensor that is larger than a piece.
 
     Parameters
@@ -67,7 +71,7 @@ def pieces_of(labels: Labels, height: int = 1, most: int = PIECE) -> tuple[Piece
     height
         Numbers for each parameter: C of them by class.
     most
-        Numbers of a piece; a single row of a tensor is never cut.
+        Numbers of a piece (:func:`largest`); a single row of a tensor is never cut.
     """
     width = max(1, most // height)
     pieces: list[Piece] = []

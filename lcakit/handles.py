@@ -8,6 +8,7 @@ file that is open gets the same handle, and it is closed by the last who has it.
 from __future__ import annotations
 
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -27,10 +28,15 @@ class _Handle(NetCDF4DataStore):
         super().__init__(CachingFileManager(netCDF4.Dataset, str(path), mode="r", manager_id=key))
         self.users = 0
 
+    def forget(self) -> None:
+        """Count a user less; the file is closed when the handle itself is no more."""
+        with _LOCK:
+            self.users -= 1
+
     def release(self) -> None:
         """Close the file, if nobody else has it."""
         with _LOCK:
-            self.users -= 1
+            self.forget()
             if self.users <= 0:
                 _OPEN.pop(self._manager._manager_id, None)
                 self.close()
@@ -42,15 +48,16 @@ _LOCK = threading.RLock()
 
 def open_netcdf(path: Path) -> xr.Dataset:
     """Open a netCDF file as it is: variables not decoded, nothing read but what describes them."""
-    path = path.absolute()
-    state = path.stat()
-    key = (str(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+    place = path.resolve()  # links and .. lead to the same file
+    state = place.stat()
+    key = (str(place), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
     with _LOCK:
         handle = _OPEN.get(key)
         if handle is None:
-            handle = _OPEN[key] = _Handle(path, key)
+            handle = _OPEN[key] = _Handle(place, key)
         ds = xr.open_dataset(handle, engine="store", decode_cf=False)
         handle.users += 1
-    ds.set_close(handle.release)
-    ds.encoding["source"] = str(path)
+    gone = weakref.finalize(ds, handle.forget)  # a dataset that nobody closes; lazy arrays of it may live on
+    ds.set_close(lambda: handle.release() if gone.detach() else None)
+    ds.encoding["source"] = str(path.absolute())
     return ds

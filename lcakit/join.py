@@ -48,7 +48,7 @@ def join(runs: Mapping[str, xr.Dataset], align: str = "exact") -> xr.Dataset:
                 'other steps. Pass align="shortest" to keep those that all runs have.'
             )
     how: Any = "inner" if align == "shortest" else "exact"
-    if len({ds.sizes.get("iteration") for ds in runs.values()}) > 1:  # running statistics are of whole recordings
+    if any(not _same_iterations(ds, first) for ds in runs.values()):  # running statistics are of whole recordings
         runs = {
             name: ds.drop_vars([n for n in ds.data_vars if split_name(str(n))[0] in STATISTICS])
             for name, ds in runs.items()
@@ -71,3 +71,7 @@ def _refuse_other_network(name: str, ds: xr.Dataset, head: str, first: xr.Datase
     ours, theirs = ds.attrs.get("loss_unit"), first.attrs.get("loss_unit")
     if ours != theirs:
         raise TrajectoryError(f"{name} measures its loss in {ours}, {head} in {theirs}; their LCA cannot be compared")
+
+
+def _same_iterations(a: xr.Dataset, b: xr.Dataset) -> bool:
+    return "iteration" not in a.coords or np.array_equal(a["iteration"], b["iteration"])

@@ -333,18 +333,27 @@ def has_rows(directory: Path) -> bool:
 def go_back_to_state(directory: Path) -> bytes | None:
     """Return the loop's last state, and remove the segments behind it: they will be computed again, the same.
 
-    None, and no segment left, where no state was kept.
+    Where there are running statistics, those of the same iterations must be there. None, and no segment left, where no
+    state was kept.
     """
     paths = segment_paths(directory)
-    while paths and not paths[-1].with_suffix(STATE).exists():
+    counted = any(path.with_suffix(RUNNING).exists() for path in paths)
+    while paths and not (paths[-1].with_suffix(STATE).exists() and (not counted or _has_running(directory))):
         paths.pop().unlink()
     return paths[-1].with_suffix(STATE).read_bytes() if paths else None
+
+
+def _has_running(directory: Path) -> bool:
+    try:
+        return running_statistics(directory) is not None
+    except TrajectoryError:  # damaged
+        return False
 
 
 def go_back_to_running(directory: Path) -> None:
     """Remove the segments behind the last running statistics: they will be computed again, the same."""
     paths = segment_paths(directory)
-    while paths and running_statistics(directory) is None:
+    while paths and not _has_running(directory):
         paths.pop().unlink()
 
 

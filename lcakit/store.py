@@ -376,10 +376,22 @@ def finish(
         ``run.nc`` or ``run.nc.partial``.
     overwrite, compression, quiet, cluster
         As in :func:`save`.
+
+    Raises
+    ------
+    RecordingError
+        As in :func:`save`; and where running statistics would be lost.
     """
     folder = partial_path(path)
     target = folder.with_name(folder.name.removesuffix(".partial"))
     ds = open_partial(folder)
+    lost = set(str(ds.attrs.get("statistics", "")).split()) & set(schema.STATISTICS) - set(ds.data_vars)
+    if lost:
+        raise RecordingError(
+            f"{folder} was interrupted while its running statistics were counted ({', '.join(sorted(lost))}), and its "
+            "file would not have them. Continue it with resume=True, which goes back one block; or save what is there "
+            "with lk.save(lk.open_trajectory(…), …), which leaves the recording as it is."
+        )
     with segments.Lock(folder):
         segments.remove_stale(target)
         save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet, cluster=cluster)

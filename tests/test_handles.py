@@ -48,6 +48,27 @@ def test_the_last_one_closes_the_file(tmp_path):
     assert not [key for key in handles._OPEN if key[0] == str(path)]
 
 
+def test_a_file_has_one_handle_under_all_its_names(tmp_path):
+    path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
+    (tmp_path / "link.nc").symlink_to(path)
+    (tmp_path / "folder").mkdir()
+    names = [path, tmp_path / "link.nc", tmp_path / "folder" / ".." / "run.nc"]
+    opened = [lk.open_trajectory(name) for name in names]
+    assert len([key for key in handles._OPEN if key[0] == str(path.resolve())]) == 1
+    for ds in opened:
+        ds.close()
+
+
+def test_a_dataset_that_was_dropped_does_not_keep_the_file_open(tmp_path):
+    path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
+    lk.open_trajectory(path)
+    gc.collect()
+    with lk.open_trajectory(path):
+        lk.open_trajectory(path)
+        gc.collect()
+    assert not [key for key in handles._OPEN if key[0] == str(path)]
+
+
 def test_a_file_that_was_replaced_is_another_file(tmp_path):
     path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
     with lk.open_trajectory(path) as older:

@@ -88,7 +88,8 @@ def server(tmp_path):
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # so that signals reach the server as from a terminal
+            start_new_session=True,  # so that signals reach the server as from a terminal,
+            preexec_fn=_hear_interrupts,  # also where the tests run in the background
         ) as process,
     ):
         try:
@@ -96,6 +97,10 @@ def server(tmp_path):
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def running(process, runtime: Path, log: Path) -> dict:

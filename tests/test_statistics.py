@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 import itertools
 import json
 
@@ -192,7 +193,27 @@ def test_an_interrupt_while_counting_costs_the_last_block_only(small, tmp_path, 
             record(path)
     with pytest.warns(LcakitWarning, match="running statistics"):
         assert "turn_count" not in lk.open_trajectory(path)
+    with warnings.catch_warnings(), pytest.raises(lk.RecordingError, match="resume=True"):
+        warnings.simplefilter("ignore")
+        lk.finish(path)  # its file would not have them, ever
     assert_equal(record(path, resume=True), small)
+
+
+def test_damaged_statistics_cost_the_last_block_only(small, tmp_path, monkeypatch):
+    path = tmp_path / "run.nc"
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "finish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            record(path)
+    running = sorted(store.partial_path(path).glob("*.running"))
+    running[-1].write_bytes(b"damaged")
+    assert_equal(record(path, resume=True), small)
+
+
+def test_statistics_answer_only_for_their_own_series(small):
+    for study in (lk.noise.iterations_helped, lk.noise.help_hurt_zero):
+        with pytest.raises(lk.TrajectoryError, match="has no 'lca_class'"):
+            study(small, lca="lca_class")
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

@@ -54,6 +54,58 @@ def test_a_dense_layer_through_onednn_equals_the_plain_one(lead, inputs, outputs
         torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
 
 
+class Penalized(nn.Module):
+    """Its output holds a derivative of itself, as networks of forces have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            energy = self.last(torch.tanh(self.first(x)))
+            (force,) = torch.autograd.grad(energy.square().sum(), x, create_graph=True)
+        return energy + force[:, :3]
+
+
+class Routed(nn.Module):
+    """Sends examples to two layers, to one of them none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.idle = nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return torch.cat([self.used(x), self.idle(x[:0])])
+
+
+@pytest.mark.parametrize("network", [Penalized, Routed])
+def test_networks_that_do_more_with_dense_layers(network):
+    torch.manual_seed(0)
+    model, (x, y) = network(), examples()
+    ours, expected = (lk.Objective(model, (x, y), precision=p).gradient() for p in ("float32", "float64"))
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
+    assert network is Routed or np.abs(expected).min() > 0
+
+
+def test_a_network_with_an_autocast_of_its_own_is_left_to_it():
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(6, 3)
+
+        def forward(self, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return self.fc(x).float()
+
+    torch.manual_seed(0)
+    model, (x, y) = Cast(), examples()
+    with torch.no_grad():
+        expected = float(F.cross_entropy(model(x), y, reduction="none").double().mean())
+    assert lk.Objective(model, (x, y)).loss() == pytest.approx(expected, rel=1e-6)
+
+
 class Doubling(nn.Linear):
     def forward(self, x):
         return 2 * super().forward(x)
@@ -118,6 +170,24 @@ def test_batchnorm_of_many_pixels_is_as_precise_as_float32_allows(layout):
     data = (x.to(memory_format=layout), y)
     ours, expected = (lk.Objective(model, data, precision=p).gradient(classes=True) for p in ("float32", "float64"))
     assert np.linalg.norm(ours - expected) < 5e-6 * np.linalg.norm(expected)
+
+
+class OwnNorm(nn.BatchNorm2d):
+    """A norm layer of somebody else."""
+
+
+@pytest.mark.parametrize("norm", [OwnNorm(16), nn.BatchNorm2d(16, affine=False), nn.GroupNorm(4, 16)])
+def test_other_norm_layers_get_contiguous_images(norm):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), norm, nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 3))
+    x, y = examples(400, inputs=(3, 32, 32))
+    objectives = [
+        lk.Objective(model, (x.to(memory_format=torch.channels_last), y), precision=precision)
+        for precision in ("float32", "float64")
+    ]
+    assert objectives[0].data.x.is_contiguous()
+    ours, expected = (objective.gradient() for objective in objectives)
+    assert np.linalg.norm(ours - expected) < 3e-5 * np.linalg.norm(expected)
 
 
 class Standardizing(nn.Module):

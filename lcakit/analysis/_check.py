@@ -5,7 +5,7 @@ from __future__ import annotations
 import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.schema import VARIABLES, split_name, with_suffix
+from lcakit.schema import STATISTICS, VARIABLES, split_name, with_suffix
 
 
 def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
@@ -60,7 +60,10 @@ def in_place_of(ds: xr.Dataset, series: str, *statistics: str) -> list[xr.DataAr
     statistics
         Names of the schema, such as ``"total_lca"``, without a suffix.
     """
-    names = [with_suffix(name, split_name(series)[1]) for name in statistics]
+    base, suffix = split_name(series)
+    if any(STATISTICS.get(name, "lca") != base for name in statistics):  # they are of another series
+        return []
+    names = [with_suffix(name, suffix) for name in statistics]
     stored = series not in ds and all(name in ds for name in names)
     return [ds[name] for name in names] if stored else []
 

@@ -26,7 +26,7 @@ from lcakit.segments import BLOCK, SegmentWriter, read_header
 if TYPE_CHECKING:
     from lcakit.record.cluster import SharedWork
 
-PATH_VARIABLES = ("theta", "batch_loss", "learning_rate")  # of the training, not of an objective
+PATH_VARIABLES = ("theta", "batch_loss", "learning_rate", "turn_count")  # of the training, not of an objective
 
 
 def allocate(

@@ -170,8 +170,8 @@ class Allocator:
         stored = segments.running_statistics(partial)
         if stored is None:
             raise RecordingError(
-                f"{partial} has no running statistics of its iterations, so these cannot go on. Continue it with "
-                "statistics=False, or remove it to start anew."
+                f"{partial} has no running statistics of its iterations, so these cannot go on. Remove it to start "
+                "anew."
             )
         self.statistics.load(stored, partial)
 

@@ -37,8 +37,11 @@ def batch_size(wanted: int | str, n_examples: int, activation_bytes: float, devi
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return what is free on a GPU. A CPU's memory is not asked for: the caches decide there."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 2**62
+    """Return what is free on a GPU, also what PyTorch holds unused. On a CPU the caches decide, not the memory."""
+    if device.type != "cuda":
+        return 2**62
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + unused)
 
 
 def halved(size: int, device: torch.device, coupled: bool, error: torch.OutOfMemoryError) -> int:

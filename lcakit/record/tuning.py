@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 _MISFITS = (RuntimeError, ValueError)
 _CLOSE = 1e-3
-_UNMEASURED = (nn.GroupNorm, nn.SyncBatchNorm)
+_NORMS = (nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 
 
 # ---- the layout of examples ------------------------------------------------------------------------------------
@@ -37,6 +38,8 @@ def suited(
         found = _try(losses_of, x[:some].to(memory_format=torch.channels_last))
         if found is not None and torch.allclose(found, usual, rtol=_CLOSE, atol=_CLOSE):
             x, usual = x.to(memory_format=torch.channels_last), found
+    elif x.dim() == 4:  # images may come channels-last, too
+        x = x.contiguous()
     if precision == "bfloat16" and x.dtype == torch.float32:
         found = _try(losses_of, x[:some].to(torch.bfloat16))
         if found is not None and torch.equal(found, usual):
@@ -45,9 +48,10 @@ def suited(
 
 
 def _gains(model: nn.Module) -> bool:
-    """Say whether a network has convolutions, and no norm layer whose channels-last precision nobody has measured."""
-    kinds = {type(module) for module in model.modules()}
-    return any(issubclass(kind, nn.Conv2d) for kind in kinds) and not any(issubclass(k, _UNMEASURED) for k in kinds)
+    """Say whether a network has convolutions, and all its norm layers are precise on channels-last images."""
+    modules = list(model.modules())
+    norms = [module for module in modules if isinstance(module, _NORMS) and not isinstance(module, nn.BatchNorm1d)]
+    return any(isinstance(module, nn.Conv2d) for module in modules) and all(map(_is_plain_norm, norms))
 
 
 def _try(losses_of: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor | None:
@@ -90,6 +94,8 @@ def product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) 
 class _Linear(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return ``input @ weight.T + bias``."""
+        if input.dtype != torch.float32 or not input.numel() or torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
         return _Dense.apply(input, self.weight, self.bias)
 
     def _get_name(self) -> str:
@@ -109,11 +115,16 @@ class _Dense(torch.autograd.Function):
         x, kernel = ctx.saved_tensors
         flat, inputs = errors[0].reshape(-1, len(kernel)), x.reshape(-1, kernel.shape[1])
         wants_x, wants_kernel, wants_bias = ctx.needs_input_grad
+        times = _differentiable if torch.is_grad_enabled() else product  # of a network that takes gradients itself
         return (
-            product(errors[0], kernel.T) if wants_x else None,
-            product(flat.T, inputs.T) if wants_kernel else None,
+            times(errors[0], kernel.T) if wants_x else None,
+            times(flat.T, inputs.T) if wants_kernel else None,
             flat.sum(0) if wants_bias else None,
         )
+
+
+def _differentiable(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return a @ b.T
 
 
 # ---- BatchNorm -------------------------------------------------------------------------------------------------
@@ -127,15 +138,20 @@ def precise_norms(model: nn.Module) -> nn.Module:
     hurting parts, and was off by a sixth.
     """
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
+        if _is_plain_norm(module):
             module.__class__ = _Norm
     return model
+
+
+def _is_plain_norm(module: nn.Module) -> bool:
+    """Say whether a layer is PyTorch's own BatchNorm with a scale and a shift."""
+    return type(module) in (nn.BatchNorm2d, _Norm) and module.weight is not None and module.bias is not None
 
 
 class _Norm(nn.BatchNorm2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return the input, normalized by the statistics of the batch."""
-        if input.dtype != torch.float32 or input.is_contiguous() or self.weight is None or self.bias is None:
+        if input.dtype != torch.float32 or input.is_contiguous():
             return super().forward(input)
         return _BatchNorm.apply(input, self.weight, self.bias, self.eps)
 
@@ -155,6 +171,7 @@ class _BatchNorm(torch.autograd.Function):
         return nn.functional.batch_norm(x, mean, var, scale, shift, False, 0.0, eps)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *errors: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, scale, mean, inverse = ctx.saved_tensors
         rows, error = _rows(x), _rows(errors[0])

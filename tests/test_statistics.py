@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import warnings
 import itertools
 import json
+import warnings
 
 import numpy as np
 import pytest

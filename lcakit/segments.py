@@ -100,7 +100,7 @@ class Lock:
 
 
 class _Block:
-    """Rows in memory, in arrays that are allocated once per variable."""
+    """Rows in memory, in arrays that are allocated once per variable, and used again once they are written."""
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
@@ -112,12 +112,12 @@ class _Block:
             value = np.asarray(value)
             if name not in self.arrays:
                 self.arrays[name] = np.empty((self.rows + 1, *value.shape), _dtype(name))
-                self.counts[name] = 0
-            self.arrays[name][self.counts[name]] = value
-            self.counts[name] += 1
+            place = self.counts.get(name, 0)
+            self.arrays[name][place] = value
+            self.counts[name] = place + 1
 
     def filled(self) -> dict[str, np.ndarray]:
-        return {name: array[: self.counts[name]] for name, array in self.arrays.items()}
+        return {name: self.arrays[name][:count] for name, count in self.counts.items()}
 
 
 def _dtype(name: str) -> str:
@@ -178,8 +178,9 @@ class SegmentWriter:
                 f"cannot write to {directory}: {error}. Choose a place that can be written."
             ) from error
         self._next = len(segment_paths(directory))
+        self._spare: list[_Block] = []
         self._new_block()
-        self._queue: queue.Queue[tuple[Path, dict[str, np.ndarray], bytes | None] | None] = queue.Queue(maxsize=1)
+        self._queue: queue.Queue[tuple[Path, _Block, bytes | None] | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._write_blocks, name="lcakit-writer", daemon=True)
         self._thread.start()
 
@@ -198,11 +199,11 @@ class SegmentWriter:
     def flush(self, with_state: bool = True) -> None:
         """Close the block in memory and hand it to the background thread."""
         self._raise_error()
-        if self._block.arrays:
+        if self._block.counts:
             path = self.directory / f"{self._next:06d}.npz"
             self._write_running(path)
             state = self._state() if self._state is not None and with_state else None
-            self._queue.put((path, self._block.filled(), state))
+            self._queue.put((path, self._block, state))
             self._next += 1
             self._new_block()
 
@@ -235,7 +236,7 @@ class SegmentWriter:
             self._raise_error()
 
     def _new_block(self) -> None:
-        self._block = _Block(self._rows)
+        self._block = self._spare.pop() if self._spare else _Block(self._rows)
         self._moves = 0
         self._began = time.monotonic()
 
@@ -250,13 +251,15 @@ class SegmentWriter:
         while (item := self._queue.get()) is not None:
             if self._error is not None:
                 continue  # keep emptying the queue, so that the caller is never stuck before it sees the error
-            path, arrays, state = item
+            path, block, state = item
             try:
                 if state is not None:
                     with written_whole(path.with_suffix(STATE)) as temporary:
                         temporary.write_bytes(state)
-                _write(path, arrays.items())
+                _write(path, block.filled().items())
                 _keep_last(path)
+                block.counts.clear()
+                self._spare.append(block)
             except Exception as error:  # noqa: BLE001  the caller's thread raises it; dying here would block that
                 self._error = error
 

@@ -252,7 +252,7 @@ def test_allocations_have_them_too(whole, tmp_path, monkeypatch, in_memory):
 def test_pieces_do_not_change_what_is_stored(tmp_path, monkeypatch):
     kept = ("theta", "gradient", "lca")
     whole = record(tmp_path / "a.nc", kept, make=conv_net, statistics=True, classes="parameter").load()
-    monkeypatch.setitem(pieces_room._PIECE, "cpu", 90)
+    monkeypatch.setattr(pieces_room, "PIECE", 90)
     cut = record(tmp_path / "b.nc", kept, make=conv_net, statistics=True, classes="parameter").load()
     for name in whole.data_vars:
         np.testing.assert_allclose(cut[name], whole[name], rtol=2e-7, atol=1e-15, err_msg=str(name))

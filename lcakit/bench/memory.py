@@ -16,7 +16,7 @@ from torch import nn
 from lcakit.bench.gradient import torch_machine
 from lcakit.bench.machine import peak_memory
 from lcakit.record.objective import Objective
-from lcakit.record.pieces import largest
+from lcakit.record.pieces import PIECE
 from lcakit.record.recorder import Recorder
 from lcakit.schema import SIGNS, STATISTICS, VARIABLES
 
@@ -94,7 +94,7 @@ def _phases(path: Path, width: int, iterations: int, examples: int, classes: boo
 def pieces(parameters: int, height: int) -> dict[str, float]:
     """Return what the bytes of a parameter are while an iteration is allocated; ``height`` is C by class, or 1."""
     statistics = sum(int(VARIABLES[name].dtype[1:]) for name in STATISTICS) + 2 * len(SIGNS)
-    work = min(largest(torch.device("cpu")), parameters * height) / parameters
+    work = min(PIECE, parameters * height) / parameters
     return {
         "the model and its gradient": 8,
         "the objective's θ": 4,

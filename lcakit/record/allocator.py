@@ -18,7 +18,7 @@ from lcakit.errors import DivergedError, RecordingError, unknown
 from lcakit.labels import Labels
 from lcakit.record.integral import Integral, Integrator, Needed
 from lcakit.record.objective import Evaluation, Objective
-from lcakit.record.pieces import largest, pieces_of
+from lcakit.record.pieces import pieces_of
 from lcakit.record.quadrature import Segment, check_settings, refine
 from lcakit.record.statistics import wanted
 from lcakit.schema import LAYER_COUNTS, STATISTICS
@@ -89,7 +89,7 @@ class Allocator:
         self.stored = stored or Stored()
         self._by_class = rule.classes is not None and objective.class_names is not None
         height = objective.n_classes if self._by_class else None
-        pieces = pieces_of(objective.labels, height or 1, largest(objective.device))
+        pieces = pieces_of(objective.labels, height or 1)
         self.statistics = wanted(self.stored.statistics, pieces, objective.device)
         lca = "lca" in self.stored.keep
         needed = Needed(

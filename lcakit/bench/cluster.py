@@ -21,6 +21,7 @@ from lcakit.studies import networks
 
 BOUND = 1.6  # two workers of one thread each, against one
 WORKERS = (1, 2)
+BLOCKS = 8  # whatever the number of workers: each begins with a gradient that the one before it has computed, too
 
 
 def objective(examples: int) -> Objective:
@@ -60,6 +61,7 @@ def run(examples: int = 55_000, iterations: int = 96, repeats: int = 3) -> dict[
     steps = {"snapshot": range(iterations + 1), "iteration": range(iterations)}
     coords = first.labels.coords() | {name: ((name,), list(values)) for name, values in steps.items()}
     spec = ObjectiveSpec(f"{__name__}:objective", {"examples": examples})
+    block = max(1, iterations // BLOCKS)
     times: dict[int, list[float]] = {workers: [] for workers in WORKERS}
     with tempfile.TemporaryDirectory() as folder:
         path = store.save(build_dataset(coords, {"theta": theta.numpy()}), Path(folder) / "path.nc", quiet=True)
@@ -70,7 +72,7 @@ def run(examples: int = 55_000, iterations: int = 96, repeats: int = 3) -> dict[
                     client.run(_imported)
                     out = Path(folder) / f"{workers}-{turn}.nc"
                     began = time.perf_counter()
-                    allocate(path, spec, out=out, cluster=client, quiet=True).close()
+                    allocate(path, spec, out=out, cluster=client, block=block, quiet=True).close()
                     times[workers].append(time.perf_counter() - began)
                 out.unlink()
     seconds = {workers: statistics.median(values) for workers, values in times.items()}

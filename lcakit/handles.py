@@ -3,12 +3,17 @@
 The netCDF library crashes where several handles of one file are open and some are closed (a segmentation fault in
 netCDF-C 4.10 with HDF5 2.2, from plain xarray too). In a notebook that is a cell that is run again. So whoever opens a
 file that is open gets the same handle, and it is closed by the last who has it. A file that was replaced is another.
+
+The library tolerates no second thread either, so files are opened and closed under its lock, too. A handle that nobody
+has any more is collected in any thread, in the midst of anything: if the library is at work then, its file stays open,
+and is there for whoever opens it next.
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -16,6 +21,7 @@ from weakref import WeakValueDictionary
 import netCDF4
 import xarray as xr
 from xarray.backends import CachingFileManager, NetCDF4DataStore
+from xarray.backends.locks import HDF5_LOCK
 
 
 class _Handle(NetCDF4DataStore):
@@ -25,19 +31,15 @@ class _Handle(NetCDF4DataStore):
 
     def __init__(self, path: Path, key: tuple[Any, ...]) -> None:
         # the id makes two managers of one file, in whatever process, look for the same open handle
-        super().__init__(CachingFileManager(netCDF4.Dataset, str(path), mode="r", manager_id=key))
-        self.users = 0
+        manager: Any = CachingFileManager
+        super().__init__(manager(netCDF4.Dataset, str(path), mode="r", lock=HDF5_LOCK, manager_id=key))
+        self.users: set[object] = set()
 
-    def forget(self) -> None:
-        """Count a user less; the file is closed when the handle itself is no more."""
-        with _LOCK:
-            self.users -= 1
-
-    def release(self) -> None:
+    def release(self, user: object) -> None:
         """Close the file, if nobody else has it."""
         with _LOCK:
-            self.forget()
-            if self.users <= 0:
+            self.users.discard(user)
+            if not self.users:
                 _OPEN.pop(self._manager._manager_id, None)
                 self.close()
 
@@ -56,8 +58,10 @@ def open_netcdf(path: Path) -> xr.Dataset:
         if handle is None:
             handle = _OPEN[key] = _Handle(place, key)
         ds = xr.open_dataset(handle, engine="store", decode_cf=False)
-        handle.users += 1
-    gone = weakref.finalize(ds, handle.forget)  # a dataset that nobody closes; lazy arrays of it may live on
-    ds.set_close(lambda: handle.release() if gone.detach() else None)
+        user = object()
+        handle.users.add(user)
+    # of a dataset that nobody closes; no lock: it is collected in any thread, which may hold the library's
+    weakref.finalize(ds, handle.users.discard, user)
+    ds.set_close(partial(handle.release, user))
     ds.encoding["source"] = str(path.absolute())
     return ds

@@ -135,7 +135,7 @@ def precise_norms(model: nn.Module) -> nn.Module:
 
     PyTorch's kernel for that layout adds up a whole batch in one float32 number: outputs are off by 8e-5 (500 images of
     32 x 32) where the one for contiguous images is off by 6e-8. LCA of a layer is a small sum of large helping and
-    hurting parts, and was off by a sixth.
+    hurting parts: that of the first layer of a ResNet-8 differed by 0.3 %.
     """
     for module in model.modules():
         if _is_plain_norm(module):

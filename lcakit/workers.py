@@ -70,7 +70,12 @@ def _result(future: Future) -> Any:
     try:
         return future.result()
     except KilledWorker as error:
-        raise RecordingError(
-            f"a task was given up: {error.allowed_failures + 1} workers died over it, the last one at "
-            f"{error.last_worker.address}. Often that is a lack of memory: give workers more of it, and try again."
-        ) from error
+        raise given_up("a task", error, "and try again.") from error
+
+
+def given_up(what: str, error: KilledWorker, remedy: str) -> RecordingError:
+    """Return the error to raise where workers died over a task."""
+    return RecordingError(
+        f"{what} was given up: {error.allowed_failures + 1} workers died over it, the last one at "
+        f"{error.last_worker.address}. Often that is a lack of memory: give workers more of it, {remedy}"
+    )

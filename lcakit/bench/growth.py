@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from lcakit.bench import by_hand
 from lcakit.bench.gradient import IMAGE, N_CLASSES, Products, floors, loader_gradient, torch_machine
-from lcakit.bench.timing import exponent, grown, medians
+from lcakit.bench.timing import Work, Works, exponent, grown, medians
 from lcakit.budget import estimate, format_bytes
 from lcakit.errors import DataError
 from lcakit.record.allocate import allocate
@@ -33,9 +33,6 @@ RECORDED = (16, 64, 256)  # iterations of the files
 FLOOR_CHUNKS = ("500", "1375", "2750")
 FLOORS = ("matrix products", "convolutions")
 COUPLED = "classes, BatchNorm"
-
-Work = Callable[[], object]
-Works = dict[str, Work]
 
 
 def run(scale: float = 1.0, repeats: int = 5, directory: str | None = None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import xarray as xr
 from lcakit import store
 from lcakit.analysis.layers import layer_lca
 from lcakit.bench.machine import machine
-from lcakit.bench.timing import exponent, grown, medians
+from lcakit.bench.timing import Work, Works, exponent, grown, medians
 from lcakit.budget import format_bytes
 from lcakit.computing import compute
 from lcakit.errors import DataError
@@ -32,9 +32,6 @@ FACTORS = (1, 10, 50)
 SERIES = (("nc", "iterations"), ("nc", "parameters"), ("zarr", "iterations"))
 LAYER = "fc2"
 PRIME = 7_919  # a step from one number read to the next, so that no repeat finds the last one's chunk
-
-Work = Callable[[], object]
-Works = dict[str, Work]
 
 
 def run(scale: float = 1.0, repeats: int = 5, directory: str | None = None) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from scipy import stats
 from lcakit.errors import DataError
 
 Key = TypeVar("Key", bound=Hashable)
+Work = Callable[[], object]
+Works = dict[str, Work]
 FEWEST = 3  # points of a line that has an error
 
 

@@ -41,7 +41,7 @@ from lcakit.record.spec import ObjectiveSpec
 from lcakit.record.statistics import merge_files
 from lcakit.remote import is_url
 from lcakit.segments import BLOCK
-from lcakit.workers import PATIENCE, RETRIES, wait_for_worker
+from lcakit.workers import PATIENCE, RETRIES, given_up, wait_for_worker
 
 BLOCKS_A_WORKER = 8
 CONNECTING = 10.0  # seconds until a scheduler answers
@@ -152,12 +152,11 @@ class SharedWork:
             for future in as_completed(futures, loop=self.client.loop):
                 bar.update(future.result())
         except KilledWorker as error:
-            raise RecordingError(
-                f"a block was given up: {error.allowed_failures + 1} workers died over it, the last one at "
-                f"{error.last_worker.address}. Often that is a lack of memory: give workers more of it, or take "
-                "smaller chunks (batch_size of the objective). Finished blocks are kept; the same call goes on with "
-                "the others."
-            ) from error
+            remedy = (
+                "or take smaller chunks (batch_size of the objective). Finished blocks are kept; the same call goes on "
+                "with the others."
+            )
+            raise given_up("a block", error, remedy) from error
         finally:
             self.client.cancel(futures)
 

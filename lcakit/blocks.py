@@ -1,10 +1,14 @@
-"""From the chunks of a file to the blocks of Dask: whole chunks, about 64 MB, dimensions in the order of the format."""
+"""From the chunks of a file to the blocks of Dask: whole chunks, dimensions in the order of the format."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import dask
+import dask.threaded
 import numpy as np
 import xarray as xr
 
@@ -12,6 +16,8 @@ from lcakit import schema
 
 BLOCK_BYTES = 64 * 2**20
 WINDOW_BYTES = 64 * 2**20
+MERGED_BYTES = 28 * 2**20
+"""What is merged at a time: glibc uses the memory of arrays below 32 MB again, and maps larger ones anew."""
 
 
 def dask_chunks(ds: xr.Dataset) -> dict[str, int]:
@@ -62,17 +68,41 @@ class _Reordered:
 
 
 def windows(array: xr.DataArray) -> Iterator[tuple[slice, ...]]:
-    """Cut a variable into windows of whole file chunks, at most WINDOW_BYTES each: long rows first, then many rows."""
-    window = window_shape(tuple(map(str, array.dims)), array.shape, array.dtype.itemsize)
+    """Cut a variable into windows of whole file chunks, at most WINDOW_BYTES each.
+
+    They are the blocks of Dask where these are so, since a block that is computed is best computed once.
+    """
+    window = _dask_blocks(array) or window_shape(tuple(map(str, array.dims)), array.shape, array.dtype.itemsize)
     for index in np.ndindex(*(-(-n // w) for n, w in zip(array.shape, window, strict=True))):
         yield tuple(slice(i * w, min((i + 1) * w, n)) for i, w, n in zip(index, window, array.shape, strict=True))
 
 
-def window_shape(dims: tuple[str, ...], shape: tuple[int, ...], itemsize: int) -> list[int]:
-    """Return the shape of a window of a variable: whole chunks of the file, at most WINDOW_BYTES."""
+def _dask_blocks(array: xr.DataArray) -> list[int] | None:
+    """Return the shape of the blocks, where they are even, whole chunks of the file, and not too large."""
+    if array.chunks is None or not array.size:
+        return None
+    chunk = schema.chunk_sizes(tuple(map(str, array.dims)), {str(dim): n for dim, n in array.sizes.items()})
+    shape = [blocks[0] for blocks in array.chunks]
+    even = all(set(blocks[:-1]) <= {blocks[0]} and blocks[-1] <= blocks[0] for blocks in array.chunks)
+    whole = all(w % c == 0 or w == n for w, c, n in zip(shape, chunk, array.shape, strict=True))
+    small = array.dtype.itemsize * int(np.prod(shape)) <= WINDOW_BYTES
+    return shape if even and whole and small else None
+
+
+def window_shape(dims: tuple[str, ...], shape: tuple[int, ...], itemsize: int, most: int | None = None) -> list[int]:
+    """Return the shape of windows of whole file chunks: long rows first, then many, at most ``most`` bytes."""
     window = list(schema.chunk_sizes(dims, dict(zip(dims, shape, strict=True))))
     for axis in reversed(range(len(window))):
-        room = WINDOW_BYTES // (itemsize * int(np.prod(window)))
+        room = (most or WINDOW_BYTES) // (itemsize * int(np.prod(window)))
         if room > 1:
             window[axis] = min(shape[axis], window[axis] * room)
     return window
+
+
+def without_asking_for_a_client() -> AbstractContextManager[Any]:
+    """Let Dask compute with threads, unless somebody chose otherwise, in a process that has no client.
+
+    Asked to choose, Dask imports ``dask.distributed`` to look for a client (0.5 s). There is none where nobody did.
+    """
+    chosen = "distributed" in sys.modules or dask.config.get("scheduler", None) is not None
+    return nullcontext() if chosen else dask.config.set(scheduler=dask.threaded.get)

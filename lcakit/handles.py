@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,15 @@ def open_netcdf(path: Path) -> xr.Dataset:
     ds.set_close(partial(handle.release, user))
     ds.encoding["source"] = str(path.absolute())
     return ds
+
+
+def write_netcdf(ds: xr.Dataset, path: Path, encoding: Mapping[Any, Any] | None = None) -> None:
+    """Write a dataset that is in memory as a new file.
+
+    As ``to_netcdf`` does, which also asks for a client of Dask and imports ``dask.distributed`` for that (0.5 s).
+    """
+    new = NetCDF4DataStore.open(str(path), mode="w", lock=HDF5_LOCK)
+    try:
+        ds.dump_to_store(new, encoding=encoding)
+    finally:
+        new.close()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,8 @@ import xarray as xr
 from xarray.backends.locks import HDF5_LOCK
 
 from lcakit import schema, segments
-from lcakit.blocks import windows
+from lcakit.blocks import windows, without_asking_for_a_client
+from lcakit.handles import write_netcdf
 from lcakit.progress import progress
 
 
@@ -28,22 +34,51 @@ def write(ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None
         None or ``"zlib"``.
     """
     large = [str(name) for name in ds.data_vars if name not in small.variables]
-    with segments.written_whole(path) as temporary:
+    with segments.written_whole(path) as temporary, without_asking_for_a_client():
         encoding = {name: {"_FillValue": None} for name in small.variables}
-        small.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+        write_netcdf(small, temporary, encoding)
         total = sum(ds[name].nbytes for name in large)
         with progress(total, f"writing {path.name}", unit="B", quiet=quiet) as bar:
             _create(temporary, ds, large, compression)
-            for name in large:
-                for window in windows(ds[name]):
-                    block = np.asarray(ds[name][window].values)
-                    write_window(temporary, name, window, block)
+            with _opened(temporary) as file:
+                for name, window, block in _read_ahead(ds, large):
+                    write_window(file[name], window, block)
                     bar.update(block.nbytes)
 
 
-def _create(path: Path, ds: xr.Dataset, names: list[str], compression: str | None) -> None:
-    with HDF5_LOCK, netCDF4.Dataset(path, "a") as file:
+def _read_ahead(ds: xr.Dataset, names: list[str]) -> Iterator[tuple[str, tuple[slice, ...], np.ndarray]]:
+    """Yield the windows of variables; the next one is read while the caller has one."""
+    places = [(name, window) for name in names for window in windows(ds[name])]
+    context = copy_context()  # holds the caller's client of Dask, where there is one
+
+    def read(place: tuple[str, tuple[slice, ...]]) -> np.ndarray:
+        name, window = place
+        return np.asarray(ds[name][window].values)
+
+    with ThreadPoolExecutor(1, "lcakit-reader") as reader:
+        coming = [reader.submit(context.run, read, place) for place in places[:1]]
+        for place, following in zip(places, [*places[1:], None], strict=True):
+            block = coming.pop().result()
+            if following is not None:
+                coming.append(reader.submit(context.run, read, following))
+            yield *place, block
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[netCDF4.Dataset]:
+    """Open a file to write to; the library's lock is held for opening and closing, not between."""
+    with HDF5_LOCK:
+        file = netCDF4.Dataset(path, "a")
         file.set_fill_off()
+    try:
+        yield file
+    finally:
+        with HDF5_LOCK:
+            file.close()
+
+
+def _create(path: Path, ds: xr.Dataset, names: list[str], compression: str | None) -> None:
+    with _opened(path) as file, HDF5_LOCK:
         for dim, size in ds.sizes.items():
             if dim not in file.dimensions:
                 file.createDimension(str(dim), size)
@@ -59,10 +94,10 @@ def _create(path: Path, ds: xr.Dataset, names: list[str], compression: str | Non
             variable.setncatts(array.attrs | ({"coordinates": coords} if coords else {}))
 
 
-def write_window(path: Path, name: str, window: tuple[slice, ...], block: np.ndarray) -> None:
-    """Write one window of a variable; the file is open for that long only, so that it is never left half open."""
-    with HDF5_LOCK, netCDF4.Dataset(path, "a") as file:
-        file.set_fill_off()
-        variable = file[name]
+def write_window(variable: netCDF4.Variable, window: tuple[slice, ...], block: np.ndarray) -> None:
+    """Write one window of a variable: whole chunks, each only once."""
+    with HDF5_LOCK:
         variable.set_auto_maskandscale(False)
+        size = variable.dtype.itemsize * math.prod(variable.chunking())
+        variable.set_var_chunk_cache(size=size, nelems=1, preemption=1.0)  # one chunk: the library would fill 64 MB
         variable[window] = block

@@ -288,19 +288,25 @@ def check_version(attrs: Mapping[str, Any], source: str) -> str | None:
 
 
 def chunk_sizes(dims: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """Return the file's chunk shape for a variable: about 64 iterations × 16 384 parameters, never over 64 MB."""
+    """Return the file's chunk shape for a variable: about 64 iterations × 16 384 parameters, never over 64 MB.
+
+    Chunks are as even as can be, since the last one is stored whole: a quarter of a file could be empty.
+    """
     shape = {dim: sizes[dim] for dim in dims}
     chunk = dict(shape)
-    for dim in ("snapshot", "iteration"):
+    for dim, further in (("snapshot", 0), ("iteration", 1)):  # one iteration less than snapshots, in the same chunks
         if dim in chunk:
-            chunk[dim] = min(shape[dim], CHUNK_ITERATIONS)
+            chunk[dim] = min(shape[dim], _even(shape[dim] + further, CHUNK_ITERATIONS))
     if "parameter" in chunk:
-        # as even as can be: the last chunk is stored whole, and a fifth of MNIST-FC's file would be empty
-        count = -(-shape["parameter"] // CHUNK_PARAMETERS)
-        chunk["parameter"] = -(-shape["parameter"] // max(count, 1))
+        chunk["parameter"] = _even(shape["parameter"], CHUNK_PARAMETERS)
         if "class" in chunk:
             chunk["class"] = 1
     elif "unit" in chunk:
         others = int(np.prod([n for dim, n in chunk.items() if dim != "unit"]))
         chunk["unit"] = max(1, min(shape["unit"], CHUNK_ITERATIONS * CHUNK_PARAMETERS // max(others, 1)))
     return tuple(max(1, chunk[dim]) for dim in dims)
+
+
+def _even(size: int, most: int) -> int:
+    """Return the length of parts, as even as can be and none above ``most``."""
+    return -(-size // max(1, -(-size // most)))

@@ -32,6 +32,7 @@ import xarray as xr
 
 from lcakit.archives import ITERATIONS, Arrays, StoredArray, open_segment, write_arrays
 from lcakit.errors import RecordingError, TrajectoryError
+from lcakit.handles import write_netcdf
 from lcakit.schema import COORDINATES, VARIABLES, split_name
 
 fcntl: Any
@@ -40,7 +41,7 @@ try:
 except ModuleNotFoundError:  # no such locks on Windows
     fcntl = None
 
-BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 32 * 2**20
 BLOCK_ROWS = 64
 BLOCK_SECONDS = 60.0
 HEADER, LOCK = "header.nc", "lock"
@@ -297,7 +298,7 @@ def _keep_last(segment: Path) -> None:
 def write_header(directory: Path, header: xr.Dataset) -> None:
     """Write labels and attributes of a recording, before its first segment."""
     with written_whole(directory / HEADER) as temporary:
-        header.to_netcdf(temporary, engine="netcdf4")
+        write_netcdf(header, temporary)
 
 
 def read_header(directory: Path) -> xr.Dataset:

@@ -17,7 +17,8 @@ import xarray as xr
 
 from lcakit import accessor as _accessor  # noqa: F401  (registers ds.lk)
 from lcakit import guard, netcdfstore, remote, schema, segments
-from lcakit.blocks import WINDOW_BYTES, dask_chunks, in_order, window_shape, windows
+from lcakit.archives import JoinedArray, StoredArray
+from lcakit.blocks import MERGED_BYTES, WINDOW_BYTES, dask_chunks, in_order, window_shape, windows
 from lcakit.errors import LcakitWarning, RecordingError, TrajectoryError
 from lcakit.handles import open_netcdf
 from lcakit.join import join
@@ -187,8 +188,8 @@ def _checked(ds: xr.Dataset, source: str) -> xr.Dataset:
         return ds.assign_coords({name: ds[name].variable.load() for name in ds.coords if name not in ds.dims})
 
 
-def open_partial(directory: Path, *, check: bool = True) -> xr.Dataset:
-    """Open the segments of an unfinished recording as one lazy dataset.
+def open_partial(directory: Path, *, check: bool = True, once: bool = False) -> xr.Dataset:
+    """Open the segments of an unfinished recording as one lazy dataset; ``once``: to read it one time, in order.
 
     Raises
     ------
@@ -210,7 +211,7 @@ def open_partial(directory: Path, *, check: bool = True) -> xr.Dataset:
         guard.check_running(running, header.sizes)
     parts = [segments.open_segment(path) for path in paths]
     with guard.reading(directory):
-        ds = _from_segments(header, parts).assign(_statistics(directory, header))
+        ds = _from_segments(header, parts, once).assign(_statistics(directory, header))
     if check:
         guard.check_tables(ds, str(directory))
     return ds
@@ -225,9 +226,9 @@ def _read_header(directory: Path) -> xr.Dataset:
     return header
 
 
-def _from_segments(header: xr.Dataset, parts: list[dict[str, segments.StoredArray]]) -> xr.Dataset:
+def _from_segments(header: xr.Dataset, parts: list[dict[str, StoredArray]], once: bool) -> xr.Dataset:
     names = list(dict.fromkeys(name for part in parts for name in part))
-    arrays = {name: _joined(name, [part[name] for part in parts if name in part]) for name in names}
+    arrays = {name: _joined(name, [part[name] for part in parts if name in part], once) for name in names}
     coords: dict[str, Any] = {str(name): header[name].variable for name in header.coords}
     coords |= {name: ((name,), np.asarray(arrays.pop(name))) for name in ("snapshot", "iteration") if name in arrays}
     long = {name: values for name, values in arrays.items() if values.shape[0]}
@@ -255,13 +256,14 @@ def _statistics(directory: Path, header: xr.Dataset) -> dict[str, Any]:
     return out
 
 
-def _joined(name: str, blocks: list[segments.StoredArray]) -> Any:
-    """Join the blocks of a variable: lazily where it is large, and wide rows in parts, since Dask reads these whole."""
-    if blocks[0].ndim == 1:
-        return np.concatenate([block[:] for block in blocks])
-    dims, tallest = schema.VARIABLES[schema.split_name(name)[0]].dims, max(block.shape for block in blocks)
-    chunks = (-1, *window_shape(dims, tallest, blocks[0].dtype.itemsize)[1:])
-    return da.concatenate([da.from_array(block, chunks=chunks, name=False) for block in blocks])
+def _joined(name: str, blocks: list[StoredArray], once: bool) -> Any:
+    """Join the blocks of a variable: lazily where it is large, in the windows that its file will be written in."""
+    whole = JoinedArray(blocks, once)
+    if whole.ndim == 1:
+        return whole[:]
+    dims = schema.VARIABLES[schema.split_name(name)[0]].dims
+    chunks = window_shape(dims, whole.shape, whole.dtype.itemsize, MERGED_BYTES)
+    return da.from_array(whole, chunks=tuple(chunks), name=False)
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------
@@ -384,7 +386,7 @@ def finish(
     """
     folder = partial_path(path)
     target = folder.with_name(folder.name.removesuffix(".partial"))
-    ds = open_partial(folder)
+    ds = open_partial(folder, once=True)
     lost = set(str(ds.attrs.get("statistics", "")).split()) & set(schema.STATISTICS) - set(ds.data_vars)
     if lost:
         raise RecordingError(

@@ -11,7 +11,7 @@ from lcakit.schema import CHUNK_ITERATIONS, CHUNK_PARAMETERS
 
 BLOCK_BYTES = 64 * 2**20
 WIDEST = 16 * CHUNK_PARAMETERS
-"""With 64 rows this is 64 MB, and the window in which lk.save writes: every block is asked for once."""
+"""With 64 rows this is 64 MB."""
 
 
 class Rows:
@@ -45,7 +45,7 @@ def _span(key: Any, size: int) -> tuple[tuple[int, int], Any]:
 
 
 def lazy(rows: Rows, whole_rows: bool = False) -> da.Array:
-    """Return a table as a Dask array in blocks of about 64 MB: of whole file chunks, or of whole rows."""
+    """Return a table as a Dask array in blocks of about 64 MB, which are read in the parts that are asked for."""
     width = max(1, rows.shape[1] if whole_rows else min(WIDEST, rows.shape[1]))
     tall = max(1, BLOCK_BYTES // (4 * width))
     tall = tall if tall < CHUNK_ITERATIONS else tall // CHUNK_ITERATIONS * CHUNK_ITERATIONS

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--classes", action="store_true", help="memory: split by class, too")
     bench.add_argument("--network", metavar="NAME", help="convolutions: one of lcakit networks (default: resnet20)")
     bench.add_argument("--examples", type=int, metavar="N", help="gradient, convolutions, precision, record, cluster")
-    bench.add_argument("--device", help="precision: cpu (default) or a GPU such as cuda")
+    bench.add_argument("--device", help="precision, together: cpu (default) or a GPU such as cuda")
     bench.add_argument("--json", action="store_true", help="as JSON")
     return parser
 

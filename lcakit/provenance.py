@@ -35,7 +35,8 @@ MOST_LINES = 40
 """Attributes and variables that a description lists; the others are counted."""
 
 # what a description says first, in this order; further attributes follow
-_MADE = ("created_by", "created_at", "creator", "versions", "torch_version", "device", "seed", "optimizers", "every")
+_MADE = ("created_by", "created_at", "creator", "versions", "torch_version", "device", "threads")
+_SET = ("seed", "optimizers", "every")
 _SHARED = ("shared_from", "resolution", "keepbits", "largest_relative_error", "allocated_by", "imported_from")
 _PRINTS = ("data_fingerprint", "model_fingerprint")
 _OWNER = ("title", "author", "year", "doi", "url", "license")
@@ -167,7 +168,7 @@ def describe(source: Source) -> Description:
 
 
 def _describe(ds: xr.Dataset, name: str) -> Description:
-    first = (*_OWNER, *_MADE, *_SHARED, *_PRINTS)
+    first = (*_OWNER, *_MADE, *_SET, *_SHARED, *_PRINTS)
     order = [*(key for key in first if key in ds.attrs), *(str(key) for key in ds.attrs if key not in first)]
     facts = {printable(key, 60): _fact(key, ds.attrs[key]) for key in order}
     facts |= {"config": printable(ds["config"].values)} if "config" in ds else {}

@@ -13,6 +13,7 @@ BENCHMARKS = (
     "convolutions",
     "precision",
     "growth",
+    "together",
     "record",
     "memory",
     "cluster",

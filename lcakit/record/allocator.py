@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from lcakit.labels import Labels
 from lcakit.record.integral import Integral, Integrator, Needed
 from lcakit.record.objective import Evaluation, Objective
 from lcakit.record.pieces import pieces_of
-from lcakit.record.quadrature import Segment, check_settings, refine
+from lcakit.record.quadrature import LEAST_SPLITS, Segment, check_settings, level_nodes, levels_of, refine
 from lcakit.record.statistics import wanted
 from lcakit.schema import LAYER_COUNTS, STATISTICS
 
@@ -101,6 +103,8 @@ class Allocator:
         self._theta: torch.Tensor | None = None
         self._end: Evaluation | None = None
         self._total = torch.empty(0)
+        self._nodes = [s for level in range(levels_of(LEAST_SPLITS[rule.rule])) for s in level_nodes(level + 1)]
+        self._known: deque[dict[float, Evaluation]] = deque()
 
     def start(self, theta: Any, first: bool = True) -> Row:
         """Begin at a snapshot; return its row (loss, loss_class, accuracy, gradient).
@@ -115,6 +119,21 @@ class Allocator:
             self.statistics.begin(_single(self._total))
         return row
 
+    @property
+    def moves_at_once(self) -> int:
+        """How many moves the objective evaluates together."""
+        return max(1, self.objective.together // (len(self._nodes) + 1))
+
+    def expect(self, thetas: Iterable[Any]) -> None:
+        """Evaluate together what the next moves need, where the objective does that; ``advance`` finds it."""
+        if self.objective.together < 2 or self._theta is None:
+            return
+        path = [self._theta, *map(self._vector, thetas)]
+        places = (*self._nodes, 1.0)
+        points = [self._between(here, there, s) for here, there in pairwise(path) for s in places]
+        found = iter(self.objective.evaluate_all(torch.stack(points), classes=self._by_class))
+        self._known = deque({s: next(found) for s in places} for _ in path[1:])
+
     def advance(self, theta: Any) -> tuple[Row, Row]:
         """Allocate the move from the last snapshot to this one; return (snapshot row, iteration row).
 
@@ -126,13 +145,14 @@ class Allocator:
         if self._theta is None or self._end is None:
             raise RecordingError("advance() needs a first snapshot: call start(theta) before it")
         here, there = self._theta, self._vector(theta)
-        begin, end = self._end, self._evaluate(there)
+        known = self._known.popleft() if self._known else {}
+        begin, end = self._end, known.get(1.0) or self._evaluate(there)
         total = self._integrator.over_classes(_gradient(end))
         row_there = self._snapshot_row(end, total)
         segment = Segment(
             left=_gradient(begin),
             right=_gradient(end),
-            gradient_at=lambda s: self._gradient_between(here, there, s),
+            gradient_at=lambda s: _gradient(known.get(s) or self._evaluate(self._between(here, there, s), False)),
             add=lambda a, b: a.to(torch.float64).add_(b),
         )
         change = end.loss - begin.loss
@@ -202,9 +222,9 @@ class Allocator:
     def _evaluate(self, theta: torch.Tensor, accuracy: bool = True) -> Evaluation:
         return self.objective.evaluate(theta, classes=self._by_class, accuracy=accuracy)
 
-    def _gradient_between(self, here: torch.Tensor, there: torch.Tensor, s: float) -> torch.Tensor:
+    def _between(self, here: torch.Tensor, there: torch.Tensor, s: float) -> torch.Tensor:
         kind = torch.float64 if self.objective.precision == "float64" else torch.float32
-        return _gradient(self._evaluate(self._integrator.between(here, there, s, kind), accuracy=False))
+        return there.to(kind) if s == 1 else self._integrator.between(here, there, s, kind)
 
     def _snapshot_row(self, at: Evaluation, total: torch.Tensor) -> Row:
         row: Row = {"loss": at.loss, "accuracy": at.accuracy}
@@ -261,6 +281,7 @@ def objective_attrs(objective: Objective) -> dict[str, Any]:
         "model_fingerprint": objective.model_fingerprint,
         "device": str(objective.device),
         "torch_version": torch.__version__,
+        "threads": torch.get_num_threads(),
     }
 
 
@@ -282,7 +303,10 @@ def rows_along(
     stop = len(steps) if stop is None else stop
     block = max(1, int(2**25 // (4 * theta.sizes["parameter"])))
     for begin in range(start, stop, block):
-        for index, vector in enumerate(theta[begin + 1 : min(begin + block, stop) + 1].values, begin):
+        vectors = theta[begin + 1 : min(begin + block, stop) + 1].values
+        for index, vector in enumerate(vectors, begin):
+            if (ahead := index - begin) % allocator.moves_at_once == 0:
+                allocator.expect(vectors[ahead : ahead + allocator.moves_at_once])
             try:
                 snapshot, iteration = allocator.advance(vector)
             except DivergedError as error:
@@ -294,7 +318,7 @@ def rows_along(
 
 def refuse_other_settings(stored: Any, wanted: Row, where: Path) -> None:
     """Raise RecordingError if a recording to continue was made with other settings, naming each difference."""
-    ignored = {"device", "torch_version"}
+    ignored = {"device", "torch_version", "threads"}
     if stored.get("norm_mode") == wanted.get("norm_mode") == "none":
         ignored.add("evaluation_batch_size")  # which a GPU chooses larger: only the rounding depends on it
     found = UNSAID | {k: v.item() if isinstance(v, np.generic) else v for k, v in stored.items() if k not in ignored}

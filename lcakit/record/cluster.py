@@ -46,7 +46,7 @@ from lcakit.workers import PATIENCE, RETRIES, given_up, wait_for_worker
 BLOCKS_A_WORKER = 8
 CONNECTING = 10.0  # seconds until a scheduler answers
 BUILDING = 1800.0  # seconds until a worker has built the objective: its data may have to be downloaded
-PLACES = ("device", "torch_version")  # in which workers may differ
+PLACES = ("device", "torch_version", "threads")  # in which workers may differ
 
 
 @contextmanager

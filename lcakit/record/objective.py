@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,10 +30,12 @@ from lcakit.record.isolation import PRECISIONS, ThreadTeam, arithmetic, generato
 from lcakit.record.losses import Loss, resolve_loss
 from lcakit.record.probe import check_lonely, check_losses, depends_on_batch, probe, usable_device
 from lcakit.record.sweep import Evaluation, Replica, Sweep
+from lcakit.record.together import Together, check_wanted
 from lcakit.record.tuning import keep_freed_memory, precise_norms, suited, through_onednn
 
 MOST_WORKERS = 8
 WORTH_A_THREAD = 256  # examples
+Result = TypeVar("Result")
 
 
 class Objective:
@@ -68,6 +71,10 @@ class Objective:
     workers
         Threads that evaluate chunks side by side on a CPU; ``"auto"`` uses torch's number of threads, at most 8.
         Sums are formed in a fixed order, so results repeat bit by bit for the same number.
+    together
+        θ that :meth:`evaluate_all` evaluates at once, as :func:`lcakit.allocate` and ``allocate="later"`` do where the
+        path is known: faster where a network is too small to keep the device busy, slower where it is not
+        (``lcakit bench together``). The results are the same up to rounding. Not with BatchNorm.
 
     Attributes
     ----------
@@ -88,6 +95,7 @@ class Objective:
 
     batch_size: int
     _sweep: Sweep
+    _several: Together | None = None
     _flat: torch.Tensor
 
     def __init__(
@@ -100,6 +108,7 @@ class Objective:
         device: str | torch.device | None = None,
         precision: str = "float32",
         workers: int | str = "auto",
+        together: int = 1,
     ) -> None:
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
@@ -116,7 +125,7 @@ class Objective:
         self.evaluations, self.seconds = 0, 0.0
 
         with generators_kept(), torch.inference_mode(False):
-            self._build(data, loss, class_names, batch_size, workers)
+            self._build(data, loss, class_names, batch_size, workers, together)
 
     # ---- what a caller asks -------------------------------------------------------------------------------------
 
@@ -180,17 +189,32 @@ class Objective:
         began = time.perf_counter()
         how = {"gradient": gradient, "classes": classes, "accuracy": accuracy}
         with self._isolated():
-            result = self._swept(how)
+            result = self._in_memory(partial(self._sweep.run, self._flat, **how))
         if gradient:
             self.evaluations += 1
             self.seconds += time.perf_counter() - began
         return result
 
-    def _swept(self, how: dict[str, bool]) -> Evaluation:
+    def evaluate_all(self, thetas: torch.Tensor, *, classes: bool = False) -> list[Evaluation]:
+        """Return loss, class losses, accuracy and gradient at each θ of (S, K), ``together`` of them at a time."""
+        several = self._several
+        if several is None:
+            return [self.evaluate(theta, classes=classes) for theta in thetas]
+        if classes and self.class_names is None:
+            raise self._no_classes()
+        began, found = time.perf_counter(), []
+        with self._isolated():
+            for some in thetas.to(self.device, self._dtype).split(self.together):
+                found += self._in_memory(partial(several.run, some, classes))
+        self.evaluations += len(thetas)
+        self.seconds += time.perf_counter() - began
+        return found
+
+    def _in_memory(self, evaluate: Callable[..., Result]) -> Result:
         """Evaluate; with smaller chunks from now on, if the device has no memory for these."""
         while True:
             try:
-                return self._sweep.run(self._flat, self.batch_size, **how)
+                return evaluate(batch_size=self.batch_size)
             except torch.OutOfMemoryError as error:
                 self.batch_size = chunks.halved(self.batch_size, self.device, self.batch_coupling, error)
 
@@ -199,7 +223,7 @@ class Objective:
         bare = unwrap(self.model)
         clean = name_cleaner(bare)
         live = {clean(name): value for name, value in (*bare.named_parameters(), *bare.named_buffers())}
-        for replica in self._sweep.replicas:
+        for replica in (*self._sweep.replicas, *(self._several.replicas if self._several else ())):
             learning = {id(p) for p in replica.parameters}
             with torch.no_grad():
                 for name, value in (*replica.model.named_parameters(), *replica.model.named_buffers()):
@@ -215,6 +239,7 @@ class Objective:
         class_names: Sequence[str] | None,
         batch_size: int | str,
         workers: int | str,
+        together: int,
     ) -> None:
         x, y = as_tensors(data)
         x = x.to(self._dtype) if x.is_floating_point() else x
@@ -239,6 +264,7 @@ class Objective:
 
             check_losses(losses_of, some)
             self.batch_coupling = couples_batch(first.model) or depends_on_batch(losses_of, some)
+        self.together = check_wanted(together, self.batch_coupling)
         self.data = EvaluationSet(x, target, labels, len(self.class_names or ()), self.device, self.batch_coupling)
         self.batch_size = chunks.batch_size(
             batch_size, self.n_examples, seen.activation_bytes, self.device, self.batch_coupling
@@ -265,13 +291,19 @@ class Objective:
         for replica in replicas:
             replica.bind_theta(self._flat)
         self._sweep = Sweep(replicas, self.data, self._per_example, team, self.precision, self.n_classes, classifies)
+        if self.together > 1:
+            names = [name for name, _ in trainable_parameters(first.model)]
+            own = [self._make_replica(tuned=False) for _ in replicas]
+            self._several = Together(self._sweep, own, names)
+            with self._isolated():
+                self._several.check(self.parameters_tensor(), some)
 
     @contextlib.contextmanager
     def _isolated(self) -> Iterator[None]:
         with generators_kept(), arithmetic(self.precision, self.device):
             yield
 
-    def _make_replica(self) -> Replica:
+    def _make_replica(self, tuned: bool = True) -> Replica:
         try:
             model = unwrap_inner(copy.deepcopy(unwrap(self.model)))
         except (RuntimeError, TypeError, NotImplementedError) as error:
@@ -287,7 +319,7 @@ class Objective:
             module._backward_hooks.clear()
             module._backward_pre_hooks.clear()
         model = make_deterministic(model).to(self.device, self._dtype)
-        if self.device.type == "cpu" and self.precision == "float32":
+        if tuned and self.device.type == "cpu" and self.precision == "float32":
             precise_norms(through_onednn(model))
         return Replica(model, [found[name] for name, _ in trainable_parameters(self.model)])
 

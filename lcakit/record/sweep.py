@@ -37,7 +37,7 @@ class Replica:
 
     def bind_theta(self, flat: torch.Tensor) -> None:
         """Let the parameters be views of ``flat`` (K,)."""
-        for parameter, part in zip(self.parameters, self._cut(flat), strict=True):
+        for parameter, part in zip(self.parameters, self.cut(flat), strict=True):
             parameter.data = part
 
     def bind_gradient(self, flat: torch.Tensor) -> None:
@@ -45,10 +45,11 @@ class Replica:
         if flat is self._bound:
             return
         self._bound = flat
-        for parameter, part in zip(self.parameters, self._cut(flat), strict=True):
+        for parameter, part in zip(self.parameters, self.cut(flat), strict=True):
             parameter.grad = part
 
-    def _cut(self, flat: torch.Tensor) -> list[torch.Tensor]:
+    def cut(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """Return ``flat`` (K,) as views with the shapes of the parameters."""
         parts = flat.split([parameter.numel() for parameter in self.parameters])
         return [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True)]
 
@@ -114,12 +115,17 @@ class Sweep:
         for _, rows in parts:
             rows.add_private()
         total /= n
-        by_class = self._by_class(losses)
+        correct = sum(int(right) for right, _ in parts)
+        return self.result(losses, (total if classes else total[0]) if gradient else None, correct if count else None)
+
+    def result(self, losses: torch.Tensor, gradient: torch.Tensor | None, correct: int | None) -> Evaluation:
+        """Return what a pass gives, from the loss of each example (n,) and the number of right answers."""
+        n, by_class = self.data.n_examples, self._by_class(losses)
         return Evaluation(
             float(losses.sum() if by_class is None else by_class.sum()) / n,
             None if by_class is None else by_class.cpu().numpy() / n,
-            sum(int(correct) for correct, _ in parts) / n if count else float("nan"),
-            (total if classes else total[0]) if gradient else None,
+            float("nan") if correct is None else correct / n,
+            gradient,
         )
 
     def _chunk(self, replica: Replica, chunk: Chunk, losses: torch.Tensor, rows: _Rows, classes: bool) -> torch.Tensor:

@@ -78,11 +78,14 @@ def objective_of(
     device: str | None = None,
     devices: Sequence[str] = (),
     precision: str = "float32",
+    together: int = 1,
 ) -> Objective:
     """Return the objective of a recorded file on its training or test set: what workers of a cluster build.
 
     Parameters
     ----------
+    together
+        Snapshots to evaluate at once (:class:`lcakit.Objective`).
     devices
         For several GPUs on this machine: each worker of :func:`lcakit.record.cluster.connected` takes its own.
 
@@ -98,7 +101,8 @@ def objective_of(
     with store.open_trajectory(path) as ds:
         run = run_of(ds, data_root)
     data = run.data()
-    return make_objective(run, make_model(run, data), data, part, device=device, precision=precision)
+    how: dict[str, Any] = {"device": device, "precision": precision, "together": together}
+    return make_objective(run, make_model(run, data), data, part, **how)
 
 
 def record_run(

@@ -27,13 +27,14 @@ def run_missing(tasks: Sequence[Task], jobs: int | None = None, quiet: bool = Fa
     Parameters
     ----------
     jobs
-        Runs side by side. 1: in this process, one after the other, with a progress bar. By default as many as there are
-        cores; on a GPU one.
+        Runs side by side, which share the threads. 1: in this process, one after the other, with a progress bar. By
+        default as many as there are cores; on a GPU one. How many are missing makes no difference: training with
+        another number of threads is rounded otherwise.
     """
     missing = [task for task in tasks if not task.finished]
     cores = torch.get_num_threads()
-    on_cpu = all((task.device or "cpu") == "cpu" for task in missing)
-    jobs = jobs or (min(cores, len(missing)) if on_cpu else 1)
+    on_cpu = all((task.device or "cpu") == "cpu" for task in tasks)
+    jobs = jobs or (max(1, min(cores, len(tasks))) if on_cpu else 1)
     failed: dict[str, str] = {}
     outcomes = _side_by_side(missing, jobs, max(1, cores // jobs)) if jobs > 1 else _one_by_one(missing, quiet)
     began = time.perf_counter()

@@ -169,7 +169,9 @@ def describe(source: Source) -> Description:
 
 def _describe(ds: xr.Dataset, name: str) -> Description:
     first = (*_OWNER, *_MADE, *_SET, *_SHARED, *_PRINTS)
-    order = [*(key for key in first if key in ds.attrs), *(str(key) for key in ds.attrs if key not in first)]
+    place = {name: row for row, name in enumerate(first)}
+    bare = {str(key): str(key).rpartition("_")[0] for key in ds.attrs}  # allocated_by_val is beside allocated_by
+    order = sorted(bare, key=lambda key: place.get(key, place.get(bare[key], len(first))))
     facts = {printable(key, 60): _fact(key, ds.attrs[key]) for key in order}
     facts |= {"config": printable(ds["config"].values)} if "config" in ds else {}
     variables = tuple((printable(n, 60), _shape(array), int(array.nbytes)) for n, array in ds.data_vars.items())

@@ -232,7 +232,8 @@ def _as_dataset(trajectory: Any, facts: Facts, in_place: bool) -> tuple[xr.Datas
                 "pass out=…"
             )
         return source, store.writable_path(trajectory) if in_place else Path(trajectory)
-    theta = np.asarray(trajectory, np.float32)
+    tensor = isinstance(trajectory, torch.Tensor)
+    theta = np.asarray(trajectory.detach().cpu() if tensor else trajectory, np.float32)
     n_parameters = facts.labels.n_parameters
     if theta.ndim != 2 or theta.shape[1] != n_parameters or len(theta) < 2:
         raise TrajectoryError(

@@ -121,6 +121,7 @@ class EvaluationSet:
         self.keep_order = keep_order
         self.class_counts = self.class_order = None
         if labels is not None:
+            labels, y = labels.to(x.device), y.to(x.device)
             order = torch.argsort(labels, stable=True)
             self.class_counts = torch.bincount(labels, minlength=n_classes).tolist()
             if keep_order:

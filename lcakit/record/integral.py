@@ -108,11 +108,12 @@ class Integrator:
 
     def layer_counts(self, lca: torch.Tensor) -> np.ndarray:
         """Return how many parameters of each layer help, and how many hurt: (2, layers)."""
-        counts = np.zeros((2, len(self._labels.layers)), np.int64)
+        counts = torch.zeros((2, len(self._labels.layers)), dtype=torch.int64, device=lca.device)
         for part in (part for piece in self._pieces for part in piece.parts):
             values = lca[part.columns]
-            counts[:, part.layer] += int((values < 0).sum()), int((values > 0).sum())
-        return counts
+            counts[0, part.layer] += (values < 0).sum()
+            counts[1, part.layer] += (values > 0).sum()
+        return counts.cpu().numpy()
 
 
 def _delta(here: torch.Tensor, there: torch.Tensor, at: slice) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
@@ -37,31 +37,52 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     """Compute in ``precision``: TF32 only where it was asked for, autocast only for bfloat16.
 
     Leaving inference mode also turns gradients on, so a caller sets the grad mode inside this context. Autocast keeps
-    no cast weights, which would be those of an earlier θ.
+    no cast weights, which would be those of an earlier θ. On a GPU convolutions use algorithms that repeat bit by bit.
     """
-    knobs = _tf32_knobs(precision == "tf32") if device.type == "cuda" else []
-    before = [getattr(where, name) for where, name, _ in knobs]
-    for where, name, value in knobs:
-        setattr(where, name, value)
-    bfloat16 = precision == "bfloat16"
+    on_gpu, bfloat16 = device.type == "cuda", precision == "bfloat16"
+    with (
+        _tf32(precision == "tf32") if on_gpu else contextlib.nullcontext(),
+        repeatable() if on_gpu else contextlib.nullcontext(),
+        torch.inference_mode(False),
+        torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16, cache_enabled=False),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    cudnn: Any = torch.backends.cudnn
     try:
-        with (
-            torch.inference_mode(False),
-            torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16, cache_enabled=False),
-        ):
+        before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+    except RuntimeError:  # the program uses the newer interface, and PyTorch refuses to mix the two
+        newer = [(where, "fp32_precision") for where in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)]
+        with _set(dict.fromkeys(newer, "tf32" if allowed else "ieee")):
             yield
+        return
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    cudnn.allow_tf32 = allowed
+    try:
+        yield
     finally:
-        for (where, name, _), value in zip(knobs, before, strict=True):
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32 = before[1]
+
+
+def repeatable() -> contextlib.AbstractContextManager[None]:
+    """Let cuDNN use algorithms that give the same bits each time, chosen without a timing."""
+    return _set({(torch.backends.cudnn, "deterministic"): True, (torch.backends.cudnn, "benchmark"): False})
+
+
+@contextlib.contextmanager
+def _set(values: Mapping[tuple[Any, str], Any]) -> Iterator[None]:
+    before = {(where, name): getattr(where, name) for where, name in values}
+    try:
+        for (where, name), value in values.items():
             setattr(where, name, value)
-
-
-def _tf32_knobs(allowed: bool) -> list[tuple[Any, str, Any]]:
-    """Return (where, attribute, value): newer torch has one interface, and raises where the older is mixed with it."""
-    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
-        cudnn: Any = torch.backends.cudnn
-        value = "tf32" if allowed else "ieee"
-        return [(where, "fp32_precision", value) for where in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)]
-    return [(where, "allow_tf32", allowed) for where in (torch.backends.cuda.matmul, torch.backends.cudnn)]
+        yield
+    finally:
+        for (where, name), value in before.items():
+            setattr(where, name, value)
 
 
 class ThreadTeam:

@@ -27,8 +27,8 @@ def generators_state() -> dict[str, Any]:
 def set_generators(state: Mapping[str, Any]) -> None:
     """Set the global generators to a state from :func:`generators_state`."""
     torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] and torch.cuda.is_available():  # a resume may see fewer devices
+        torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     version, internal, gauss = state["python"]

@@ -35,6 +35,7 @@ from lcakit.record.tuning import keep_freed_memory, precise_norms, suited, throu
 
 MOST_WORKERS = 8
 WORTH_A_THREAD = 256  # examples
+HALF = ("tf32", "bfloat16")  # too coarse to see whether a layer couples the batch
 Result = TypeVar("Result")
 
 
@@ -159,9 +160,10 @@ class Objective:
                 "the model's parameters were replaced since the objective was made (a new layer, or "
                 "load_state_dict(assign=True)). Make the objective, and the recorder, after that."
             )
-        with torch.no_grad():
-            flat = torch.cat([p.detach().reshape(-1).to(self.device, self._dtype) for p in self._live])
-        return flat
+        home = self._live[0].device
+        with torch.no_grad():  # one copy from device to device, not one for each tensor
+            flat = torch.cat([p.detach().reshape(-1).to(home, self._dtype) for p in self._live])
+        return flat.to(self.device)
 
     def loss(self, theta: Any = None) -> float:
         """Return L(θ); θ is the model's present parameters by default."""
@@ -216,7 +218,13 @@ class Objective:
             try:
                 return evaluate(batch_size=self.batch_size)
             except torch.OutOfMemoryError as error:
-                self.batch_size = chunks.halved(self.batch_size, self.device, self.batch_coupling, error)
+                shortage = error.with_traceback(None)  # which holds what fills the device
+            self.batch_size = chunks.halved(self.batch_size, self.device, self.batch_coupling, shortage)
+
+    def warm_up(self) -> None:
+        """Make the first pass, which is slow, without counting it: a GPU loads its kernels, a CPU maps memory."""
+        self.evaluate(gradient=self.device.type == "cuda")
+        self.evaluations, self.seconds = 0, 0.0
 
     def refresh(self) -> None:
         """Take over the model's present frozen parameters and buffers, which are otherwise those it was made with."""
@@ -263,7 +271,8 @@ class Objective:
                 return self._per_example(output, target[start:stop].to(self.device))
 
             check_losses(losses_of, some)
-            self.batch_coupling = couples_batch(first.model) or depends_on_batch(losses_of, some)
+            with arithmetic("float32" if self.precision in HALF else self.precision, self.device):
+                self.batch_coupling = couples_batch(first.model) or depends_on_batch(losses_of, some)
         self.together = check_wanted(together, self.batch_coupling)
         self.data = EvaluationSet(x, target, labels, len(self.class_names or ()), self.device, self.batch_coupling)
         self.batch_size = chunks.batch_size(

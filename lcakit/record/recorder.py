@@ -328,7 +328,7 @@ class Recorder:
     def _first_row(self, resuming: bool) -> dict[str, Any]:
         theta = self.objective.parameters_tensor()
         if not self._later and not self.objective.evaluations:
-            self.objective.loss()  # the first pass is slow, and the estimate below is told from a gradient's time
+            self.objective.warm_up()  # the estimate below is told from a gradient's time
         row = {} if self._later else self._allocator.start(theta, first=not resuming)
         return {} if resuming else self._snapshot(row, theta)
 

@@ -115,8 +115,8 @@ class Sweep:
         for _, rows in parts:
             rows.add_private()
         total /= n
-        correct = sum(int(right) for right, _ in parts)
-        return self.result(losses, (total if classes else total[0]) if gradient else None, correct if count else None)
+        correct = sum(int(right) for right, _ in parts) if count else None  # a GPU waits for this
+        return self.result(losses, (total if classes else total[0]) if gradient else None, correct)
 
     def result(self, losses: torch.Tensor, gradient: torch.Tensor | None, correct: int | None) -> Evaluation:
         """Return what a pass gives, from the loss of each example (n,) and the number of right answers."""

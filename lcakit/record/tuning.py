@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 _MISFITS = (RuntimeError, ValueError)
 _CLOSE = 1e-3
+_COARSE = {"tf32": 1e-2, "bfloat16": 5e-2}  # on a GPU, where another layout means another kernel
 _NORMS = (nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 
 
@@ -36,7 +37,8 @@ def suited(
     fast_here = x.device.type == "cpu" or precision in ("tf32", "bfloat16")
     if x.dim() == 4 and fast_here and _gains(model):
         found = _try(losses_of, x[:some].to(memory_format=torch.channels_last))
-        if found is not None and torch.allclose(found, usual, rtol=_CLOSE, atol=_CLOSE):
+        close = _COARSE[precision] if x.is_cuda and precision in _COARSE else _CLOSE
+        if found is not None and torch.allclose(found, usual, rtol=close, atol=close):
             x, usual = x.to(memory_format=torch.channels_last), found
     elif x.dim() == 4:  # images may come channels-last, too
         x = x.contiguous()

@@ -48,7 +48,7 @@ class Batches(Iterator[torch.Tensor]):
 
     def _start_epoch(self) -> None:
         self._epoch_state = self._generator.get_state()
-        self._order = torch.randperm(self.n_examples, generator=self._generator)
+        self._order = torch.randperm(self.n_examples, generator=self._generator, device="cpu")
         self._position = 0
 
     def state_dict(self) -> dict[str, Any]:

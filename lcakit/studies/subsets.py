@@ -55,7 +55,7 @@ def _balanced(y: torch.Tensor, wanted: int, n_classes: int, what: str) -> torch.
     generator = torch.Generator().manual_seed(SUBSET_SEED)
     rows = []
     for label, quota in enumerate(_quotas(counts, wanted)):
-        order = torch.randperm(counts[label], generator=generator)
+        order = torch.randperm(counts[label], generator=generator, device="cpu")
         rows.append(torch.nonzero(y == label).flatten()[order[:quota]])
     return torch.cat(rows).sort().values
 

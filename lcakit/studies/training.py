@@ -16,6 +16,7 @@ from lcakit.progress import progress
 from lcakit.record.allocate import allocate
 from lcakit.record.allocator import objective_attrs, refuse_other_settings
 from lcakit.record.describe import describe
+from lcakit.record.isolation import repeatable
 from lcakit.record.objective import Objective
 from lcakit.record.probe import usable_device
 from lcakit.record.recorder import Recorder
@@ -190,6 +191,7 @@ def _train(
     steps = int(run.iterations or 0)
     torch.manual_seed(run.seed)
     with (
+        repeatable(),
         recorder as rec,
         progress(steps, f"recording {recorder.path.name}", initial=rec.steps, quiet=quiet) as bar,
     ):

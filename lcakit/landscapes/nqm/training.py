@@ -165,7 +165,7 @@ def make_optimizer(problem: NoisyQuadratic, model: nn.Module, optimizer: Optimiz
         def precondition(*_: Any) -> None:
             for parameter, part in zip(parameters, scales, strict=True):
                 if parameter.grad is not None:
-                    parameter.grad.mul_(part)
+                    parameter.grad.mul_(part.to(parameter.device))
 
         sgd.register_step_pre_hook(precondition)
     return sgd

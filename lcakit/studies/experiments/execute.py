@@ -53,7 +53,7 @@ def _one_by_one(tasks: Iterable[Task], quiet: bool) -> Outcomes:
         try:
             task.record(quiet)
         except FAILURES as error:
-            yield task, error
+            yield task, error.with_traceback(None)  # which holds the model and the data
         else:
             yield task, None
 

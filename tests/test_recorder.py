@@ -13,6 +13,7 @@ from torch import nn
 
 import lcakit as lk
 from lcakit import netcdfstore, segments, store
+from lcakit.errors import LcakitWarning
 from lcakit.studies.batches import Batches
 from tests.networks import dense, dropout_net, examples, flat, norm_net, train
 
@@ -403,6 +404,31 @@ def test_resume_with_something_else_is_refused_naming_it(tmp_path, change, says)
     with pytest.raises(lk.RecordingError, match=says):
         record(path, **({"make": dropout_net, "config": {"command": "other"}} | change), resume=True)
     assert lk.open_trajectory(path).sizes["iteration"] == 14
+
+
+def test_resume_with_another_number_of_threads_is_told(tmp_path):
+    data, path = examples(60), tmp_path / "run.nc"
+
+    def stopped(**how):
+        model = dense()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        objective = lk.Objective(model, data, workers=1)
+        with (
+            pytest.raises(ZeroDivisionError),
+            lk.Recorder(path, objective, optimizer, quiet=True, block_rows=1, **how) as rec,
+        ):
+            train(model, optimizer, *data, rec.steps + 3, start=rec.steps)
+            raise ZeroDivisionError
+
+    stopped()
+    stopped(resume=True)  # silent: warnings are errors in these tests
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        with pytest.warns(LcakitWarning, match=f"threads {threads}, now {threads + 1}"):
+            stopped(resume=True)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_unfinished_recording_is_refused_without_resume(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import xarray as xr
 from lcakit import segments
 from lcakit.archives import Arrays
 from lcakit.budget import KEEP, statistics_of
-from lcakit.errors import DivergedError, RecordingError, unknown
+from lcakit.errors import DivergedError, LcakitWarning, RecordingError, unknown
 from lcakit.labels import Labels
 from lcakit.record.integral import Integral, Integrator, Needed
 from lcakit.record.objective import Evaluation, Objective
@@ -24,6 +25,9 @@ from lcakit.record.pieces import pieces_of
 from lcakit.record.quadrature import LEAST_SPLITS, Segment, check_settings, level_nodes, levels_of, refine
 from lcakit.record.statistics import wanted
 from lcakit.schema import LAYER_COUNTS, STATISTICS
+
+ROUNDING = ("device", "torch_version", "threads")
+"""Attributes that say where something was computed: elsewhere it is the same up to rounding."""
 
 UNSAID = {"statistics": "none"}
 """Attributes that are left out where they have this value."""
@@ -318,7 +322,7 @@ def rows_along(
 
 def refuse_other_settings(stored: Any, wanted: Row, where: Path) -> None:
     """Raise RecordingError if a recording to continue was made with other settings, naming each difference."""
-    ignored = {"device", "torch_version", "threads"}
+    ignored = {*ROUNDING}
     if stored.get("norm_mode") == wanted.get("norm_mode") == "none":
         ignored.add("evaluation_batch_size")  # which a GPU chooses larger: only the rounding depends on it
     found = UNSAID | {k: v.item() if isinstance(v, np.generic) else v for k, v in stored.items() if k not in ignored}
@@ -331,4 +335,19 @@ def refuse_other_settings(stored: Any, wanted: Row, where: Path) -> None:
         raise RecordingError(
             f"{where} was begun with other settings, so it cannot be continued with these: {'; '.join(differing)}. "
             "Use the same settings, or remove it to start anew."
+        )
+
+
+def check_continued(stored: Any, wanted: Row, where: Path) -> None:
+    """Refuse other settings, and warn where a recording is continued, but not bit by bit as without the break."""
+    refuse_other_settings(stored, wanted, where)
+    differing = [
+        f"{key} {stored[key]}, now {wanted[key]}" for key in ROUNDING if stored.get(key) not in (None, wanted[key])
+    ]
+    if differing:
+        warnings.warn(
+            f"{where} was begun with {'; '.join(differing)}: from here on numbers are rounded otherwise, and training "
+            "amplifies that. Continue as it was begun for the same bits.",
+            LcakitWarning,
+            stacklevel=4,
         )

@@ -21,7 +21,7 @@ from lcakit import provenance, schema, segments, store
 from lcakit.errors import DivergedError, RecordingError, unknown
 from lcakit.record import loopstate
 from lcakit.record.allocate import allocate
-from lcakit.record.allocator import Allocator, Rule, Stored, objective_attrs, refuse_other_settings
+from lcakit.record.allocator import Allocator, Rule, Stored, check_continued, objective_attrs, refuse_other_settings
 from lcakit.record.describe import unwrap
 from lcakit.record.loop import checked_optimizers, checked_state, is_inner_step
 from lcakit.record.objective import Objective
@@ -306,7 +306,7 @@ class Recorder:
             )
         if (partial / segments.HEADER).exists():
             header = segments.read_header(partial)
-            refuse_other_settings(header.attrs, self._attrs(), partial)
+            check_continued(header.attrs, self._attrs(), partial)
             stored = json.loads(str(header["config"].values)) if "config" in header else {}
             refuse_other_settings(stored, {k: v for k, v in self._config.items() if k not in _MAY_CHANGE}, partial)
         with segments.Lock(partial):

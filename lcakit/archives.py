@@ -44,7 +44,13 @@ class StoredArray:
         """Return a part as it lies in the file, which is mapped for as long as somebody holds the part."""
         if 0 in self.shape:
             return np.zeros(self.shape, self.dtype)[key]
-        return np.asarray(np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[key])
+        try:
+            stored = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        except FileNotFoundError:
+            raise TrajectoryError(
+                f"{self.path} is gone: the recording went on, or became a file, since it was opened. Open it again."
+            ) from None
+        return np.asarray(stored[key])
 
     def forget(self, start: int, stop: int) -> None:
         """Let the system use the memory in which it keeps these rows of the file.
@@ -78,7 +84,7 @@ class JoinedArray:
     def __getitem__(self, key: Any) -> np.ndarray:
         rows, *rest = key if isinstance(key, tuple) else (key,)
         if not isinstance(rows, slice) or rows.step not in (None, 1):
-            return self[:][key]
+            return self._picked(np.arange(self.shape[0])[rows], rest)
         start, stop, _ = rows.indices(self.shape[0])
         out: np.ndarray | None = None
         for block, first in zip(self._blocks, self._edges, strict=False):
@@ -88,9 +94,17 @@ class JoinedArray:
                 if out is None:
                     out = np.empty((stop - start, *part.shape[1:]), self.dtype)
                 out[first + low - start : first + high - start] = part
-                if self._once and part.size and _is_end(rest, self.shape):
+                del part  # the system keeps what is mapped
+                if self._once and _is_end(rest, self.shape):
                     block.forget(low, high)
-        return np.empty(self.shape, self.dtype)[(slice(0, 0), *rest)] if out is None else out
+        return np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *rest)] if out is None else out
+
+    def _picked(self, rows: Any, rest: Sequence[Any]) -> np.ndarray:
+        """Return single rows, or some that do not follow each other."""
+        if rows.ndim == 0:
+            return np.asarray(self[(slice(int(rows), int(rows) + 1), *rest)][0])
+        first, last = (int(rows.min()), int(rows.max())) if rows.size else (0, -1)
+        return self[first : last + 1][(rows - first, *rest)]
 
 
 def open_segment(path: Path) -> dict[str, StoredArray]:

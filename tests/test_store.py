@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lcakit as lk
-from lcakit import blocks, netcdfstore, segments, store
+from lcakit import archives, blocks, netcdfstore, segments, store
 from lcakit.errors import LcakitWarning
 from lcakit.labels import TensorSpec
 from lcakit.schema import VARIABLES
@@ -267,6 +267,41 @@ def test_partial_recordings_open_and_finish(written, tmp_path, rows):
     with lk.open_trajectory(path) as got:
         assert "partial" not in got.attrs
         assert_same(got, written)
+
+
+KEYS = st.one_of(
+    st.integers(-9, 8),
+    st.slices(9),
+    st.lists(st.integers(-9, 8), min_size=1, max_size=4),
+    st.tuples(st.slices(9), st.slices(5)),
+    st.tuples(st.integers(-9, 8), st.slices(5)),
+    st.tuples(st.lists(st.integers(-9, 8), min_size=1, max_size=4), st.slices(5)),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(KEYS, st.booleans(), st.sampled_from([(9,), (4, 5), (1, 3, 5), (0, 9)]))
+def test_blocks_are_read_as_one_array(tmp_path_factory, key, once, lengths):
+    folder, values = tmp_path_factory.getbasetemp(), np.arange(45.0).reshape(9, 5)
+    blocks, start = [], 0
+    for number, length in enumerate(lengths):
+        path = folder / f"{number}-{length}-{start}.npz"
+        if not path.exists():
+            archives.write_arrays(path, [("values", values[start : start + length])])
+        blocks.append(archives.open_segment(path)["values"])
+        start += length
+    got = archives.JoinedArray(blocks, once)[key]
+    np.testing.assert_array_equal(got, values[key])
+    assert got.flags.writeable
+
+
+def test_what_is_gone_is_said(written, tmp_path):
+    path = tmp_path / "run.nc"
+    record(written, path).close()
+    held = lk.open_trajectory(path)
+    lk.finish(path)
+    with pytest.raises(lk.TrajectoryError, match="Open it again"):
+        held["lca"].load()
 
 
 def test_segments_hold_whole_blocks_while_recording_goes_on(written, tmp_path):

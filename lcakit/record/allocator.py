@@ -19,7 +19,7 @@ from lcakit.archives import Arrays
 from lcakit.budget import KEEP, statistics_of
 from lcakit.errors import DivergedError, LcakitWarning, RecordingError, unknown
 from lcakit.labels import Labels
-from lcakit.record.integral import Integral, Integrator, Needed
+from lcakit.record.integral import Integral, Integrator, Needed, is_finite
 from lcakit.record.objective import Evaluation, Objective
 from lcakit.record.pieces import pieces_of
 from lcakit.record.quadrature import LEAST_SPLITS, Segment, check_settings, level_nodes, levels_of, refine
@@ -237,7 +237,7 @@ class Allocator:
         if not np.isfinite(at.loss):
             raise DivergedError(f"the loss is {at.loss}")
         single = _single(total)
-        if not self._integrator.is_finite(single):
+        if not is_finite(single):
             raise DivergedError(f"the gradient has entries that are not finite (the loss is {at.loss})")
         return row | ({"gradient": _host(single)} if "gradient" in self.stored.keep else {})
 

@@ -102,10 +102,6 @@ class Integrator:
         # a sum that converts by itself takes twice as long as a copy and a sum
         return torch.cat([self._room(part, part.shape[-1]).copy_(part).sum(0) for part in parts])
 
-    def is_finite(self, values: torch.Tensor) -> bool:
-        """Say whether all of (K,) is finite."""
-        return all(bool(torch.isfinite(values[piece.columns]).all()) for piece in self._pieces)
-
     def layer_counts(self, lca: torch.Tensor) -> np.ndarray:
         """Return how many parameters of each layer help, and how many hurt: (2, layers)."""
         counts = torch.zeros((2, len(self._labels.layers)), dtype=torch.int64, device=lca.device)
@@ -114,6 +110,11 @@ class Integrator:
             counts[0, part.layer] += (values < 0).sum()
             counts[1, part.layer] += (values > 0).sum()
         return counts.cpu().numpy()
+
+
+def is_finite(values: torch.Tensor) -> bool:
+    """Say whether all of (K,) float32 is finite: then their sum in float64 is, and in one pass without a copy."""
+    return math.isfinite(float(values.sum(dtype=torch.float64)))
 
 
 def _delta(here: torch.Tensor, there: torch.Tensor, at: slice) -> torch.Tensor:

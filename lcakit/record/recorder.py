@@ -23,6 +23,7 @@ from lcakit.record import loopstate
 from lcakit.record.allocate import allocate
 from lcakit.record.allocator import Allocator, Rule, Stored, check_continued, objective_attrs, refuse_other_settings
 from lcakit.record.describe import unwrap
+from lcakit.record.integral import is_finite
 from lcakit.record.loop import checked_optimizers, checked_state, is_inner_step
 from lcakit.record.objective import Objective
 
@@ -273,7 +274,7 @@ class Recorder:
         self.seconds += time.perf_counter() - began
 
     def _rows(self, theta: torch.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
-        if not bool(torch.isfinite(theta).all()):
+        if not is_finite(theta):
             raise DivergedError("a parameter is not finite")
         snapshot, iteration = ({}, {}) if self._later else self._allocator.advance(theta)
         return self._snapshot(snapshot, theta), iteration

@@ -104,7 +104,7 @@ RATES: dict[str, dict[str, float]] = {
     "lenet": {"sgd-mom0": 0.2, "sgd": 0.02, "adam": 0.002},
     "resnet": {"sgd-mom0": 0.5, "sgd": 0.1, "adam": 0.005},
     "allcnn": {"sgd-mom0": 0.5, "sgd": 0.1, "adam": 0.001},
-    "vgg": {"sgd-mom0": 0.1, "sgd": 0.01, "adam": 0.0005},
+    "vgg": {"sgd-mom0": 0.01, "sgd": 0.01, "adam": 0.0005},
 }
 # Three colour channels feed the first layer with four times MNIST's pixels, and brighter ones.
 OTHER_RATES: dict[tuple[str, str], dict[str, float]] = {

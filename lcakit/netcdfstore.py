@@ -15,10 +15,11 @@ import numpy as np
 import xarray as xr
 from xarray.backends.locks import HDF5_LOCK
 
-from lcakit import schema, segments
+from lcakit import schema
 from lcakit.blocks import windows, without_asking_for_a_client
 from lcakit.handles import write_netcdf
 from lcakit.progress import progress
+from lcakit.wholefiles import written_whole
 
 
 def write(ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None, quiet: bool) -> None:
@@ -34,7 +35,7 @@ def write(ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None
         None or ``"zlib"``.
     """
     large = [str(name) for name in ds.data_vars if name not in small.variables]
-    with segments.written_whole(path) as temporary, without_asking_for_a_client():
+    with written_whole(path) as temporary, without_asking_for_a_client():
         encoding = {name: {"_FillValue": None} for name in small.variables}
         write_netcdf(small, temporary, encoding)
         total = sum(ds[name].nbytes for name in large)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lcakit.errors import LcakitError
 from lcakit.guard import printable
-from lcakit.segments import written_whole
+from lcakit.wholefiles import written_whole
 
 
 @contextlib.contextmanager

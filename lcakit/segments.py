@@ -16,14 +16,11 @@ no second thread: a reader elsewhere in the process could crash the recording.
 
 from __future__ import annotations
 
-import contextlib
-import glob
-import os
 import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,70 +31,15 @@ from lcakit.archives import ITERATIONS, Arrays, StoredArray, open_segment, write
 from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.handles import write_netcdf
 from lcakit.schema import COORDINATES, VARIABLES, split_name
-
-fcntl: Any
-try:
-    import fcntl
-except ModuleNotFoundError:  # no such locks on Windows
-    fcntl = None
+from lcakit.wholefiles import Lock, written_whole
 
 BLOCK_BYTES = 32 * 2**20
 BLOCK_ROWS = 64
 BLOCK_SECONDS = 60.0
-HEADER, LOCK = "header.nc", "lock"
+HEADER = "header.nc"
 STATE, RUNNING = ".state", ".running"
 BLOCK = "block_iterations"
 """Attribute of a folder whose blocks are written in any order (:mod:`lcakit.record.cluster`)."""
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; at the end flush it to the disk and rename it to ``path``.
-
-    On an error the temporary file is removed and ``path`` is as it was.
-    """
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-class Lock:
-    """Holds a recording for one writer, where the system has file locks; a killed process lets go by itself."""
-
-    def __init__(self, directory: Path) -> None:
-        self._file = (directory / LOCK).open("a")
-        try:
-            if fcntl is not None:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise RecordingError(
-                f"{directory} is being written by another recorder. Wait until it is done, or record to another file."
-            ) from None
-
-    def release(self) -> None:
-        """Let others write."""
-        self._file.close()
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 class _Block:
@@ -180,6 +122,7 @@ class SegmentWriter:
             ) from error
         self._next = len(segment_paths(directory))
         self._spare: list[_Block] = []
+        self._waiting: tuple[Mapping[str, Any], ...] = ()
         self._new_block()
         self._queue: queue.Queue[tuple[Path, _Block, bytes | None] | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._write_blocks, name="lcakit-writer", daemon=True)
@@ -188,11 +131,14 @@ class SegmentWriter:
     def append(self, snapshot: Mapping[str, Any], iteration: Mapping[str, Any]) -> None:
         """Add the rows of one move: the snapshot it ends at, and the iteration ({} for the first snapshot)."""
         self._raise_error()
+        values = (*snapshot.values(), *iteration.values())
         if iteration and not self._moves:  # the first whole row says how many fit
-            row_bytes = sum(np.asarray(v).nbytes for v in (*snapshot.values(), *iteration.values()))
+            row_bytes = sum(getattr(value, "nbytes", 8) for value in values)
             self._block.rows = max(1, min(self._rows, self._bytes // max(row_bytes, 1)))
-        self._block.put(snapshot)
-        self._block.put(iteration)
+        self._put_waiting()
+        self._waiting = (snapshot, iteration)
+        if not any(hasattr(value, "arrives") for value in values):
+            self._put_waiting()
         self._moves += bool(iteration)
         if self._moves >= self._block.rows or (self._moves and time.monotonic() - self._began > self._seconds):
             self.flush()
@@ -200,6 +146,7 @@ class SegmentWriter:
     def flush(self, with_state: bool = True) -> None:
         """Close the block in memory and hand it to the background thread."""
         self._raise_error()
+        self._put_waiting()
         if self._block.counts:
             path = self.directory / f"{self._next:06d}.npz"
             self._write_running(path)
@@ -226,6 +173,12 @@ class SegmentWriter:
             self._lock.release()
             self._running = None  # it holds numbers as large as the network
         self._raise_error()
+
+    def _put_waiting(self) -> None:
+        """Take over the last rows, whose numbers may have been on their way from a GPU until now."""
+        rows, self._waiting = self._waiting, ()
+        for row in rows:
+            self._block.put(row)
 
     def _write_running(self, segment: Path) -> None:
         if self._running is None:
@@ -381,15 +334,6 @@ def merge_running(directory: Path, merge: Callable[[list[Any]], Mapping[str, np.
     if running_statistics(directory) is None:
         files = [path.with_suffix(RUNNING) for path in segment_paths(directory)]
         _write(files[-1], merge([open_segment(path) for path in files]).items())
-
-
-def remove_stale(target: Path) -> None:
-    """Remove what a killed process left half written of ``target``."""
-    for path in target.parent.glob(f".{glob.escape(target.name)}.tmp-*"):
-        if path.is_dir():  # of a Zarr store
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def remove(directory: Path) -> None:

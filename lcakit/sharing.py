@@ -26,14 +26,15 @@ import numpy as np
 import xarray as xr
 from xarray.backends.locks import HDF5_LOCK
 
-from lcakit import schema, segments
+from lcakit import schema
 from lcakit.aggregated import RESOLUTIONS, aggregated
 from lcakit.budget import format_bytes
 from lcakit.errors import RecordingError, TrajectoryError, unknown
 from lcakit.progress import progress
 from lcakit.rounding import MANTISSA, relative_error, rounded
 from lcakit.select import select_iterations
-from lcakit.store import open_trajectory, writable_parent
+from lcakit.store import open_trajectory
+from lcakit.wholefiles import writable_parent, written_whole
 
 KEEPBITS = 9
 """Bits of the mantissa that stay: half a unit of the last one is 2**-10 of the number, so below 1e-3."""
@@ -183,7 +184,7 @@ def _share(
     copy = aggregated(ds.drop_vars(dropped), resolution)
     copy = copy if iterations is None else select_iterations(copy, iterations)
     try:
-        with segments.written_whole(path) as temporary:
+        with written_whole(path) as temporary:
             errors = _write(copy, temporary, keepbits, f"writing {path.name}", quiet)
             attrs = _attributes(ds, resolution, keepbits, max(errors.values(), default=0.0))
             with HDF5_LOCK, netCDF4.Dataset(temporary, "a") as file:

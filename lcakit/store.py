@@ -23,6 +23,7 @@ from lcakit.errors import LcakitWarning, RecordingError, TrajectoryError
 from lcakit.handles import open_netcdf
 from lcakit.join import join
 from lcakit.packages import package
+from lcakit.wholefiles import Lock, remove_stale
 
 COMPRESSIONS = (None, "zlib")
 STATES = ("partial", "all_chunks_written")  # attributes that say how something is stored, not what
@@ -278,17 +279,6 @@ def writable_path(path: Pathlike) -> Path:
     return Path(path)
 
 
-def writable_parent(path: Path) -> None:
-    """Make the folder of a file to write; raise RecordingError if that, or writing there, is not possible."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(path.parent, os.W_OK)
-    except OSError as error:
-        raise RecordingError(f"{path.parent} cannot be made: {error}. Choose another place.") from error
-    if not writable:
-        raise RecordingError(f"{path.parent} cannot be written. Choose another place, or change its permissions.")
-
-
 def save(
     ds: xr.Dataset,
     path: Pathlike,
@@ -394,8 +384,8 @@ def finish(
             "file would not have them. Continue it with resume=True, which goes back one block; or save what is there "
             "with lk.save(lk.open_trajectory(…), …), which leaves the recording as it is."
         )
-    with segments.Lock(folder):
-        segments.remove_stale(target)
+    with Lock(folder):
+        remove_stale(target)
         save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet, cluster=cluster)
         segments.remove(folder)
     return target

@@ -22,6 +22,7 @@ from lcakit.record.describe import tensors_fingerprint
 from lcakit.record.objective import Objective
 from lcakit.record.spec import ObjectiveSpec
 from lcakit.segments import BLOCK, SegmentWriter, read_header
+from lcakit.wholefiles import Lock
 
 if TYPE_CHECKING:
     from lcakit.record.cluster import SharedWork
@@ -153,7 +154,7 @@ class Alone:
         """Return what was computed, with ``attrs``."""
         allocator = Allocator(self.objective, settings, stored)
         with _bar(source, 0, quiet) as bar:
-            rows = list(rows_along(source, allocator, done=bar.update))
+            rows = [tuple(map(_arrived, pair)) for pair in rows_along(source, allocator, done=bar.update)]
         parts = [snapshot for snapshot, _ in rows], [iteration for _, iteration in rows if iteration]
         new = {key: np.stack([row[key] for row in part]) for part in parts for key in (part[0] if part else {})}
         new.pop("iteration", None)
@@ -173,7 +174,7 @@ class Alone:
         if (partial / segments.HEADER).exists() and BLOCK in read_header(partial).attrs:
             raise RecordingError(f"{partial} was begun on a cluster. Continue it there (cluster=…), or remove it.")
         if partial.is_dir() and not segments.has_rows(partial):
-            segments.Lock(partial).release()  # raises if another allocation has just begun there
+            Lock(partial).release()  # raises if another allocation has just begun there
             segments.remove(partial)
         done, allocator = 0, Allocator(self.objective, settings, stored)
         if partial.is_dir():
@@ -187,6 +188,11 @@ class Alone:
                     writer.append(snapshot, iteration)
         finally:
             writer.close()
+
+
+def _arrived(row: Row) -> Row:
+    """Return a row whose numbers are in ordinary memory."""
+    return {name: np.array(value) for name, value in row.items()}
 
 
 def _continued(partial: Path, allocator: Allocator) -> int:

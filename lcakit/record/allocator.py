@@ -19,6 +19,7 @@ from lcakit.archives import Arrays
 from lcakit.budget import KEEP, statistics_of
 from lcakit.errors import DivergedError, LcakitWarning, RecordingError, unknown
 from lcakit.labels import Labels
+from lcakit.record.arriving import to_host
 from lcakit.record.integral import Integral, Integrator, Needed, is_finite
 from lcakit.record.objective import Evaluation, Objective
 from lcakit.record.pieces import pieces_of
@@ -209,11 +210,13 @@ class Allocator:
     def _integral_row(self, found: Integral) -> Row:
         row: Row = {}
         if found.lca is not None and "lca" in self.stored.keep:
-            row["lca"] = _host(found.lca)
+            row["lca"] = to_host(found.lca)
         if found.by_class is not None:
-            row["lca_class"] = _host(found.by_class)
+            row["lca_class"] = to_host(found.by_class)
         if found.units is not None:
-            row |= {"lca_unit_class": _host(found.units.T)} if self._by_class else {"unit_lca": _host(found.units[0])}
+            row |= (
+                {"lca_unit_class": to_host(found.units.T)} if self._by_class else {"unit_lca": to_host(found.units[0])}
+            )
         if found.lca is not None and "helped_count" in self.stored.statistics:
             row |= dict(zip(LAYER_COUNTS, self._integrator.layer_counts(found.lca), strict=True))
         return row
@@ -239,7 +242,7 @@ class Allocator:
         single = _single(total)
         if not is_finite(single):
             raise DivergedError(f"the gradient has entries that are not finite (the loss is {at.loss})")
-        return row | ({"gradient": _host(single)} if "gradient" in self.stored.keep else {})
+        return row | ({"gradient": to_host(single)} if "gradient" in self.stored.keep else {})
 
 
 def _single(tensor: torch.Tensor) -> torch.Tensor:
@@ -251,10 +254,6 @@ def _gradient(evaluation: Evaluation) -> torch.Tensor:
     if evaluation.gradient is None:
         raise RecordingError("an allocation needs gradients, and this evaluation has none")
     return evaluation.gradient
-
-
-def _host(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.to(torch.float32).cpu().numpy()
 
 
 @dataclass(frozen=True)

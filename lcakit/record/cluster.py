@@ -41,6 +41,7 @@ from lcakit.record.spec import ObjectiveSpec
 from lcakit.record.statistics import merge_files
 from lcakit.remote import is_url
 from lcakit.segments import BLOCK
+from lcakit.wholefiles import Lock
 from lcakit.workers import PATIENCE, RETRIES, given_up, wait_for_worker
 
 BLOCKS_A_WORKER = 8
@@ -112,7 +113,7 @@ class SharedWork:
         """Compute all blocks that ``partial`` does not have yet."""
         partial, count = partial.absolute(), source.sizes["iteration"]
         partial.mkdir(parents=True, exist_ok=True)
-        with segments.Lock(partial), progress(count, "allocating", quiet=quiet) as bar:
+        with Lock(partial), progress(count, "allocating", quiet=quiet) as bar:
             block = self._prepare(source, partial, attrs)
             waiting = []
             for number, start in enumerate(range(0, count, block)):

@@ -22,10 +22,12 @@ from lcakit.errors import DivergedError, RecordingError, unknown
 from lcakit.record import loopstate
 from lcakit.record.allocate import allocate
 from lcakit.record.allocator import Allocator, Rule, Stored, check_continued, objective_attrs, refuse_other_settings
+from lcakit.record.arriving import to_host
 from lcakit.record.describe import unwrap
 from lcakit.record.integral import is_finite
 from lcakit.record.loop import checked_optimizers, checked_state, is_inner_step
 from lcakit.record.objective import Objective
+from lcakit.wholefiles import Lock, writable_parent
 
 MODES = ("online", "later")
 _MAY_CHANGE = ("command", "iterations")  # of the config, from a recording to its resume
@@ -233,8 +235,7 @@ class Recorder:
     def _register_hooks(self) -> None:
         """Watch the optimizers for steps, and those in ``state`` for the learning rate they step with."""
         watched = [part for part in self._parts.values() if isinstance(part, torch.optim.Optimizer)]
-        for optimizer in watched:
-            self._hooks.append(optimizer.register_step_post_hook(self._after_step))
+        self._hooks += [optimizer.register_step_post_hook(self._after_step) for optimizer in watched]
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if is_inner_step(optimizer):
@@ -264,9 +265,7 @@ class Recorder:
                 f"training diverged in iteration {self._recorded} (optimizer step {self.steps}): {error}. "
                 "Everything before it is kept; a smaller learning rate may help."
             ) from error
-        iteration["iteration"] = self._recorded
-        iteration["learning_rate"] = self._rate
-        iteration["batch_loss"] = float(self._batch_loss)
+        iteration |= {"iteration": self._recorded, "learning_rate": self._rate, "batch_loss": float(self._batch_loss)}
         self._batch_loss = float("nan")
         self._recorded = self.steps
         if self._writer is not None:
@@ -281,18 +280,18 @@ class Recorder:
 
     def _snapshot(self, row: dict[str, Any], theta: torch.Tensor) -> dict[str, Any]:
         row["snapshot"] = self.steps
-        return row | ({"theta": theta.to(torch.float32).cpu().numpy()} if "theta" in self._keep else {})
+        return row | ({"theta": to_host(theta)} if "theta" in self._keep else {})
 
     # ---- beginning and end -------------------------------------------------------------------------------------
 
     def _prepare(self, partial: Path) -> bool:
         """Refuse or clear what is there; return whether there is a recording to continue."""
-        store.writable_parent(self.path)
+        writable_parent(self.path)
         if self._overwrite:
             further = self.path.parent.glob(f"{glob.escape(self.path.name)}.*.allocation.partial")
             for old in (partial, store.allocation_partial(self.path), *further):
                 if old.is_dir():
-                    segments.Lock(old).release()  # raises while another recorder writes it
+                    Lock(old).release()  # raises while another recorder writes it
                     segments.remove(old)
             self.path.unlink(missing_ok=True)
             return False
@@ -310,7 +309,7 @@ class Recorder:
             check_continued(header.attrs, self._attrs(), partial)
             stored = json.loads(str(header["config"].values)) if "config" in header else {}
             refuse_other_settings(stored, {k: v for k, v in self._config.items() if k not in _MAY_CHANGE}, partial)
-        with segments.Lock(partial):
+        with Lock(partial):
             self._state = segments.go_back_to_state(partial)
         if self._state is None:  # killed before the first block was whole: begin anew
             segments.remove(partial)

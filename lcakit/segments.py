@@ -165,6 +165,8 @@ class SegmentWriter:
             return
         self._closed = True
         try:
+            if not with_state:  # a device that failed gives no further numbers; those that are here are kept
+                self._give_up_waiting()
             if self._error is None:
                 self.flush(with_state)
         finally:
@@ -176,9 +178,16 @@ class SegmentWriter:
 
     def _put_waiting(self) -> None:
         """Take over the last rows, whose numbers may have been on their way from a GPU until now."""
-        rows, self._waiting = self._waiting, ()
+        rows = [{name: np.asarray(value) for name, value in row.items()} for row in self._waiting]
+        self._waiting = ()
         for row in rows:
             self._block.put(row)
+
+    def _give_up_waiting(self) -> None:
+        try:
+            self._put_waiting()
+        except RuntimeError:
+            self._waiting, self._running = (), None
 
     def _write_running(self, segment: Path) -> None:
         if self._running is None:

@@ -89,6 +89,26 @@ def test_a_loop_that_fails_keeps_the_row_that_is_on_its_way(ds, labels, tmp_path
     np.testing.assert_array_equal(stored["theta"][:], ds["theta"][:4])
 
 
+class Lost(Late):
+    """Numbers of a device that has failed."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("device-side assert triggered")
+
+
+def test_a_device_that_fails_costs_only_the_row_on_its_way(ds, labels, tmp_path):
+    writer = segments.SegmentWriter(tmp_path / "run.nc.partial", labels)
+    pairs = rows(ds, [])
+    for _ in range(4):
+        writer.append(*next(pairs))
+    snapshot, iteration = next(pairs)
+    writer.append(snapshot, iteration | {"lca": Lost(iteration["lca"].values, [])})
+    writer.close(with_state=False)
+    (segment,) = segments.segment_paths(tmp_path / "run.nc.partial")
+    stored = archives.open_segment(segment)
+    assert {name: len(stored[name][:]) for name in ("lca", "theta", "loss")} == {"lca": 3, "theta": 4, "loss": 4}
+
+
 def test_tensors_of_a_cpu_are_there_at_once():
     tensor = torch.arange(3, dtype=torch.float64)
     found = arriving.to_host(tensor)

@@ -51,6 +51,17 @@ def test_a_cpu_is_left_alone(own_settings):
         assert settings() == own_settings
 
 
+LATER = """
+import torch
+from lcakit.record.isolation import arithmetic
+knobs = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]
+with arithmetic("float32", torch.device("cuda")):
+    pass
+torch.backends.fp32_precision = "tf32"
+assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+with arithmetic("float32", torch.device("cuda")):
+    assert [knob.fp32_precision for knob in knobs] == ["ieee"] * 3
+"""
 NEWER = """
 import torch
 from lcakit.record.isolation import arithmetic
@@ -66,8 +77,9 @@ for precision, inside in (("float32", "ieee"), ("tf32", "tf32")):
 @pytest.mark.skipif(
     not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="an older torch has one interface"
 )
-def test_a_program_with_the_newer_interface(tmp_path):
-    found = subprocess.run([sys.executable, "-c", NEWER], capture_output=True, text=True, cwd=tmp_path)
+@pytest.mark.parametrize("program", [NEWER, LATER])
+def test_a_program_with_the_newer_interface(tmp_path, program):
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert found.returncode == 0, found.stderr
 
 

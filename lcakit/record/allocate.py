@@ -219,6 +219,7 @@ def _join(source: xr.Dataset, computed: xr.Dataset, facts: Facts, name: str | No
     if facts.class_names and "class" in joined.dims and "class" not in joined.coords:
         joined = joined.assign_coords({"class": list(facts.class_names)})
     own = {*schema.stamp(xr.Dataset()).attrs, "path_fingerprint", "dropped", "partial", BLOCK}
+    own |= {"threads"} & set(source.attrs)  # of the training
     told = {schema.with_suffix(k, name): v for k, v in computed.attrs.items() if k not in own}
     told |= {"Conventions": schema.CONVENTIONS, "schema_version": schema.SCHEMA_VERSION}
     options = {k: computed.attrs[k] for k in ("rule", "tolerance", "max_splits", "classes")}

@@ -116,6 +116,7 @@ class Allocator:
 
         ``first`` says that it is the first of the path, whose gradient the statistics count.
         """
+        self._known.clear()
         self._theta = self._vector(theta)
         self._end = self._evaluate(self._theta)
         self._total = self._integrator.over_classes(_gradient(self._end))
@@ -340,8 +341,9 @@ def refuse_other_settings(stored: Any, wanted: Row, where: Path) -> None:
 def check_continued(stored: Any, wanted: Row, where: Path) -> None:
     """Refuse other settings, and warn where a recording is continued, but not bit by bit as without the break."""
     refuse_other_settings(stored, wanted, where)
+    places = ROUNDING if wanted["device"] == "cpu" else ROUNDING[:-1]  # a GPU does not mind the number of threads
     differing = [
-        f"{key} {stored[key]}, now {wanted[key]}" for key in ROUNDING if stored.get(key) not in (None, wanted[key])
+        f"{key} {stored[key]}, now {wanted[key]}" for key in places if stored.get(key) not in (None, wanted[key])
     ]
     if differing:
         warnings.warn(

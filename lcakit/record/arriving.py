@@ -12,7 +12,7 @@ class Arriving:
     """A tensor on its way from a GPU to page-locked memory; who asks for its numbers waits until they are there.
 
     The copy is queued behind what computes the tensor, and nobody waits for either: the queue of the device never runs
-    empty because of a row. ``nbytes`` is known at once.
+    empty because of a row, but of those so large that each fills a block. ``nbytes`` is known at once.
     """
 
     arrives = True

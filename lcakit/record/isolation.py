@@ -51,21 +51,25 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _tf32(allowed: bool) -> Iterator[None]:
-    cudnn: Any = torch.backends.cudnn
+    backends: Any = torch.backends
+    places = [backends.cuda.matmul, *(getattr(backends.cudnn, name, None) for name in ("conv", "rnn"))]
+    newer = {(where, "fp32_precision"): "tf32" if allowed else "ieee" for where in places}
     try:
-        before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+        before = torch.get_float32_matmul_precision(), backends.cudnn.allow_tf32
     except RuntimeError:  # the program uses the newer interface, and PyTorch refuses to mix the two
-        newer = [(where, "fp32_precision") for where in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)]
-        with _set(dict.fromkeys(newer, "tf32" if allowed else "ieee")):
+        with _set(newer):
             yield
         return
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        cudnn.allow_tf32 = before[1]
+    # what the older interface sets is put back in the newer one, too: there "none" means to follow a wider setting
+    also = [(where, "fp32_precision") for where in (*places, getattr(backends.mkldnn, "matmul", None))]
+    with _set({(where, name): getattr(where, name) for where, name in also if hasattr(where, name)}):
+        torch.set_float32_matmul_precision("high" if allowed else "highest")
+        backends.cudnn.allow_tf32 = allowed
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before[0])
+            backends.cudnn.allow_tf32 = before[1]
 
 
 def repeatable() -> contextlib.AbstractContextManager[None]:

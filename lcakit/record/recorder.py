@@ -199,14 +199,15 @@ class Recorder:
             hook.remove()
         if self._writer is None:
             return
-        if kind is not None:
-            self._stop_early(self._writer)
-            return
         try:
-            if self.steps > self._recorded:
+            if kind is None and self.steps > self._recorded:
                 self._record()
-        finally:
-            self._writer.close()
+        except BaseException:
+            self._stop_early(self._writer)
+            raise
+        if kind is not None:
+            return self._stop_early(self._writer)
+        self._writer.close()
         began = time.perf_counter()
         self._allocator.release()
         store.finish(self.path, compression=self._compression)

@@ -12,7 +12,7 @@ import xarray as xr
 
 from lcakit.errors import unknown
 from lcakit.progress import progress
-from lcakit.record.allocator import Allocator, Rule
+from lcakit.record.allocator import Allocator, Rule, Stored
 from lcakit.record.describe import trainable_parameters
 from lcakit.record.objective import Objective
 from lcakit.studies.path import refuse_other_objective, require_path
@@ -162,7 +162,7 @@ def train_helping_only(
 
 def _train(training: Training, helping_only: bool, iterations: int, rule: Rule, bar: Any) -> xr.Dataset:
     objective = training.objective
-    allocator = Allocator(objective, rule)
+    allocator = Allocator(objective, rule, Stored(frozenset({"lca"})))
     here = objective.parameters_tensor()
     at = [allocator.start(here)]
     moves = []
@@ -170,7 +170,7 @@ def _train(training: Training, helping_only: bool, iterations: int, rule: Rule, 
         training.step()
         proposed = objective.parameters_tensor()
         reached, row = allocator.advance(proposed)
-        lca = row["lca"].astype(np.float64)
+        lca = np.asarray(row["lca"], np.float64)
         taken = lca < 0 if helping_only else np.ones(lca.shape, bool)
         if helping_only:
             proposed = torch.where(torch.as_tensor(taken, device=proposed.device), proposed, here)

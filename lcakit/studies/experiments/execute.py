@@ -53,7 +53,8 @@ def _one_by_one(tasks: Iterable[Task], quiet: bool) -> Outcomes:
         try:
             task.record(quiet)
         except FAILURES as error:
-            yield task, error.with_traceback(None)  # which holds the model and the data
+            error.__cause__ = error.__context__ = None  # their frames hold the model and the data
+            yield task, error.with_traceback(None)
         else:
             yield task, None
 

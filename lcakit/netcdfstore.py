@@ -39,12 +39,11 @@ def write(ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None
         encoding = {name: {"_FillValue": None} for name in small.variables}
         write_netcdf(small, temporary, encoding)
         total = sum(ds[name].nbytes for name in large)
-        with progress(total, f"writing {path.name}", unit="B", quiet=quiet) as bar:
-            _create(temporary, ds, large, compression)
-            with _opened(temporary) as file:
-                for name, window, block in _read_ahead(ds, large):
-                    write_window(file[name], window, block)
-                    bar.update(block.nbytes)
+        with progress(total, f"writing {path.name}", unit="B", quiet=quiet) as bar, _opened(temporary) as file:
+            _create(file, ds, large, compression)
+            for name, window, block in _read_ahead(ds, large):
+                write_window(file[name], window, block)
+                bar.update(block.nbytes)
 
 
 def _read_ahead(ds: xr.Dataset, names: list[str]) -> Iterator[tuple[str, tuple[slice, ...], np.ndarray]]:
@@ -78,8 +77,8 @@ def _opened(path: Path) -> Iterator[netCDF4.Dataset]:
             file.close()
 
 
-def _create(path: Path, ds: xr.Dataset, names: list[str], compression: str | None) -> None:
-    with _opened(path) as file, HDF5_LOCK:
+def _create(file: netCDF4.Dataset, ds: xr.Dataset, names: list[str], compression: str | None) -> None:
+    with HDF5_LOCK:
         for dim, size in ds.sizes.items():
             if dim not in file.dimensions:
                 file.createDimension(str(dim), size)
@@ -93,12 +92,13 @@ def _create(path: Path, ds: xr.Dataset, names: list[str], compression: str | Non
             )
             coords = " ".join(str(c) for c in array.coords if c not in array.dims)
             variable.setncatts(array.attrs | ({"coordinates": coords} if coords else {}))
+            variable.set_auto_maskandscale(False)
+            # room for one chunk: each is written whole and only once, and the library would fill 64 MB
+            size = variable.dtype.itemsize * math.prod(chunk)
+            variable.set_var_chunk_cache(size=size, nelems=1, preemption=1.0)
 
 
 def write_window(variable: netCDF4.Variable, window: tuple[slice, ...], block: np.ndarray) -> None:
     """Write one window of a variable: whole chunks, each only once."""
     with HDF5_LOCK:
-        variable.set_auto_maskandscale(False)
-        size = variable.dtype.itemsize * math.prod(variable.chunking())
-        variable.set_var_chunk_cache(size=size, nelems=1, preemption=1.0)  # one chunk: the library would fill 64 MB
         variable[window] = block

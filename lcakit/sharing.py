@@ -30,6 +30,7 @@ from lcakit import schema
 from lcakit.aggregated import RESOLUTIONS, aggregated
 from lcakit.budget import format_bytes
 from lcakit.errors import RecordingError, TrajectoryError, unknown
+from lcakit.handles import write_netcdf
 from lcakit.progress import progress
 from lcakit.rounding import MANTISSA, relative_error, rounded
 from lcakit.select import select_iterations
@@ -232,7 +233,7 @@ def _write(ds: xr.Dataset, path: Path, keepbits: int, what: str, quiet: bool) ->
     large = [str(name) for name in ds.data_vars if {"parameter", "unit"} & set(ds[name].dims)]
     small = ds.drop_vars(large).load().drop_encoding()
     small.attrs = {k: v for k, v in ds.attrs.items() if k != "partial"}
-    small.to_netcdf(path, engine="netcdf4", encoding={name: {"_FillValue": None} for name in small.variables})
+    write_netcdf(small, path, {name: {"_FillValue": None} for name in small.variables})
     sizes = {str(dim): n for dim, n in ds.sizes.items()}
     errors: dict[str, float] = {}
     with progress(sum(ds[name].nbytes for name in large), what, unit="B", quiet=quiet) as bar:

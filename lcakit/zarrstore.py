@@ -30,6 +30,7 @@ from lcakit import schema
 from lcakit.errors import TrajectoryError
 from lcakit.progress import progress
 from lcakit.remote import TIMEOUT, is_url, storage_options, telling
+from lcakit.wholefiles import sync
 
 ALL_CHUNKS = "all_chunks_written"
 """Root attribute of stores in which a chunk that is not there was lost."""
@@ -233,7 +234,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         with ThreadPoolExecutor(SYNCS) as pool:
-            list(pool.map(_sync, temporary.rglob("*")))
+            list(pool.map(sync, temporary.rglob("*")))
         if path.exists():
             path.rename(old)
         try:
@@ -242,15 +243,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(path)
             raise
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         for folder in (temporary, old):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

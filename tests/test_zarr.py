@@ -211,7 +211,7 @@ def test_overwrite_only_on_request_and_only_stores(ds, path, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.zarr", "run.zarr"]
 
 
-@pytest.mark.parametrize("step", ["_write_small", "_create_array", "_sync"])
+@pytest.mark.parametrize("step", ["_write_small", "_create_array", "sync"])
 def test_full_disk_leaves_the_older_store(ds, path, monkeypatch, step):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

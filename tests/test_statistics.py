@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -258,6 +259,28 @@ def test_pieces_do_not_change_what_is_stored(tmp_path, monkeypatch):
         np.testing.assert_allclose(cut[name], whole[name], rtol=2e-7, atol=1e-15, err_msg=str(name))
     for name in ("theta", "gradient", "lca_class", "turn_count", "crossing_count"):
         np.testing.assert_array_equal(cut[name], whole[name], err_msg=name)
+
+
+def test_one_gradient_by_class_at_a_time_gives_the_same(tmp_path, monkeypatch):
+    whole = record(tmp_path / "a.nc", make=conv_net).load()
+    assert (whole["splits"] > 2).any(), "the test needs iterations that are refined"
+    evaluate, given, alive = lk.Objective.evaluate, [], set()
+
+    def watched(self, *arguments, **options):
+        alive.add(sum(one() is not None for one in given))
+        found = evaluate(self, *arguments, **options)
+        if options.get("classes"):
+            given.append(weakref.ref(found.gradient))
+        return found
+
+    monkeypatch.setattr(pieces_room, "PIECE", 90)
+    monkeypatch.setattr(lk.Objective, "evaluate", watched)
+    cut = record(tmp_path / "b.nc", make=conv_net).load()
+    assert len(given) > 3 * STEPS
+    assert max(alive) == 1  # that of the end, while the move is refined
+    assert set(cut.data_vars) == set(whole.data_vars)
+    for name in whole.data_vars:
+        np.testing.assert_allclose(cut[name], whole[name], rtol=2e-7, atol=1e-12, err_msg=str(name))
 
 
 LABELS = Labels(

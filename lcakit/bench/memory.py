@@ -95,13 +95,18 @@ def pieces(parameters: int, height: int) -> dict[str, float]:
     """Return what the bytes of a parameter are while an iteration is allocated; ``height`` is C by class, or 1."""
     statistics = sum(int(VARIABLES[name].dtype[1:]) for name in STATISTICS) + 2 * len(SIGNS)
     work = min(PIECE, parameters * height) / parameters
+    gradients = {"gradients: both ends and the middle of a move": 12}
+    if height > 1:
+        gradients = {
+            "a gradient by class": 4 * height,
+            "gradients over all classes, float64: both ends and the middle of a move": 24,
+        }
     return {
         "the model and its gradient": 8,
         "the objective's θ": 4,
-        "gradients: both ends and the middle of a move": 3 * 4 * height,
+        **gradients,
         "snapshots: both ends of a move, and as the loop gives it": 12,
         "state of the loop as bytes, while a block is written": 4,
-        "gradient over all classes, float64, both ends": 16 if height > 1 else 0,
         "LCA of the move, or the point in its middle": 4,
         "running statistics": statistics,
         "float64 work on one piece": 8 * (work + 3 * work / height),
@@ -120,8 +125,8 @@ def to_text(result: dict[str, Any]) -> str:
     for phase, peak in result["peak_bytes"].items():
         lines.append(f"{phase:20}{peak / 2**30:6.2f} GiB{peak / k:10.1f} bytes{result['seconds'][phase]:8.1f} s")
     lines.append("bytes of a parameter while an iteration is allocated")
-    lines += [f"  {name:58}{size:6.1f}" for name, size in result["pieces"].items()]
-    lines.append(f"  {'all of these':58}{sum(result['pieces'].values()):6.1f}")
+    lines += [f"  {name:72}{size:6.1f}" for name, size in result["pieces"].items()]
+    lines.append(f"  {'all of these':72}{sum(result['pieces'].values()):6.1f}")
     size = result["file_bytes"]
     lines.append(f"file {size / 1e9:.2f} GB, {size / k:.1f} bytes a parameter (labels 20, statistics 32)")
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from lcakit.budget import KEEP, statistics_of
 from lcakit.errors import DivergedError, LcakitWarning, RecordingError, unknown
 from lcakit.labels import Labels
 from lcakit.record.arriving import to_host
-from lcakit.record.integral import Integral, Integrator, Needed, is_finite
+from lcakit.record.integral import Integral, Integrator, Needed, UnitIntegrator, is_finite
 from lcakit.record.objective import Evaluation, Objective
 from lcakit.record.pieces import pieces_of
 from lcakit.record.quadrature import LEAST_SPLITS, Segment, check_settings, level_nodes, levels_of, refine
@@ -87,7 +87,8 @@ class Allocator:
 
     ``start(θ_0)`` then ``advance(θ_1)``, ``advance(θ_2)``, … Each returns rows for the file; the gradient at the end of
     one move is the beginning of the next, so rk4 costs two gradients a move. Sums are formed in float64 on the
-    objective's device, piece by piece, and only what is stored comes to the host.
+    objective's device, piece by piece, and only what is stored comes to the host. Where the network is large and no
+    LCA of single parameters is stored, one gradient by class at a time is in memory.
     """
 
     def __init__(self, objective: Objective, rule: Rule, stored: Stored | None = None) -> None:
@@ -104,7 +105,10 @@ class Allocator:
             by_class=self._by_class and rule.classes == "parameter",
             units=self._by_class or not lca,
         )
-        self._integrator = Integrator(objective.labels, pieces, height, needed)
+        if height and not lca and not needed.by_class and len(pieces) > 1:
+            self._integrator: Integrator = UnitIntegrator(objective.labels, pieces, height, needed)
+        else:
+            self._integrator = Integrator(objective.labels, pieces, height, needed)
         self._theta: torch.Tensor | None = None
         self._end: Evaluation | None = None
         self._total = torch.empty(0)
@@ -148,20 +152,32 @@ class Allocator:
         DivergedError
             If the loss or the gradient at this snapshot is not finite.
         """
-        if self._theta is None or self._end is None:
+        if self._theta is None:
             raise RecordingError("advance() needs a first snapshot: call start(theta) before it")
         here, there = self._theta, self._vector(theta)
         known = self._known.popleft() if self._known else {}
-        begin, end = self._end, known.get(1.0) or self._evaluate(there)
+
+        def along(at: Evaluation, total: torch.Tensor | None = None) -> Any:
+            return self._integrator.along(_gradient(at), here, there, total)
+
+        def node(s: float) -> Any:
+            return along(known.get(s) or self._evaluate(self._between(here, there, s), False))
+
+        begin = self._end or self._evaluate(here)  # a move that was given up halfway has let go of it
+        left, loss = along(begin, self._total), begin.loss
+        del begin  # no gradient stays longer than it is needed, and those of the nodes come before that of the end
+        self._end = None
+        nodes = {s: node(s) for s in self._nodes}
+        end = known.get(1.0) or self._evaluate(there)
         total = self._integrator.over_classes(_gradient(end))
         row_there = self._snapshot_row(end, total)
         segment = Segment(
-            left=_gradient(begin),
-            right=_gradient(end),
-            gradient_at=lambda s: _gradient(known.get(s) or self._evaluate(self._between(here, there, s), False)),
-            add=lambda a, b: a.to(torch.float64).add_(b),
+            left=left,
+            right=along(end, total),
+            gradient_at=lambda s: nodes.pop(s) if s in nodes else node(s),
+            add=self._integrator.add,
         )
-        change = end.loss - begin.loss
+        change = end.loss - loss
 
         def allocation(splits: int) -> tuple[float, Integral]:
             found = self._integrator.integrate(segment.terms(self.rule.rule, splits), here, there)

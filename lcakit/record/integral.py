@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ import torch
 from lcakit.labels import Labels
 from lcakit.record.pieces import Piece
 
-Terms = list[tuple[float, torch.Tensor]]
-"""Weights and sums of gradients, each (K,) or (C, K)."""
+Terms = list[tuple[float, Any]]
+"""Weights and sums of gradients, each as :meth:`Integrator.along` gave it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,17 @@ class Integrator:
     def __init__(self, labels: Labels, pieces: Sequence[Piece], height: int | None, needed: Needed) -> None:
         self._labels, self._pieces, self._height, self._needed = labels, pieces, height, needed
         self._buffer = torch.empty(0, dtype=torch.float64)
+
+    def along(self, gradient: torch.Tensor, here: torch.Tensor, there: torch.Tensor, total: torch.Tensor | None) -> Any:
+        """Return what of a gradient (K,) or (C, K) the integral of this move needs: here all of it.
+
+        ``total`` is its sum over classes, where that is known.
+        """
+        return gradient
+
+    def add(self, a: Any, b: Any) -> Any:
+        """Return the sum of what :meth:`along` gave of two gradients, in float64; it may overwrite ``a``."""
+        return a.to(torch.float64).add_(b)
 
     def integrate(self, terms: Terms, here: torch.Tensor, there: torch.Tensor) -> Integral:
         """Return Σ weight · gradient · Δθ."""
@@ -98,9 +110,12 @@ class Integrator:
         """Return a gradient (K,), summed over classes in float64 where it is by class."""
         if self._height is None:
             return gradient
-        parts = [gradient[:, piece.columns] for piece in self._pieces]
-        # a sum that converts by itself takes twice as long as a copy and a sum
-        return torch.cat([self._room(part, part.shape[-1]).copy_(part).sum(0) for part in parts])
+        out = gradient.new_empty(gradient.shape[-1], dtype=torch.float64)
+        for piece in self._pieces:
+            part = gradient[:, piece.columns]
+            # a sum that converts by itself takes twice as long as a copy and a sum
+            torch.sum(self._room(part, piece.width).copy_(part), 0, out=out[piece.columns])
+        return out
 
     def layer_counts(self, lca: torch.Tensor) -> np.ndarray:
         """Return how many parameters of each layer help, and how many hurt: (2, layers)."""
@@ -110,6 +125,46 @@ class Integrator:
             counts[0, part.layer] += (values < 0).sum()
             counts[1, part.layer] += (values > 0).sum()
         return counts.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Summed:
+    """A gradient by class along one move: over classes (K,), and Σ gradient · Δθ of each class and unit (C, U)."""
+
+    total: torch.Tensor
+    units: torch.Tensor
+
+
+class UnitIntegrator(Integrator):
+    """The same, for a large network of which nothing by class and parameter is stored.
+
+    A gradient by class, (C, K), is summed over units as soon as it is there, and makes room for the next. (For small
+    networks that takes longer than to sum once, when the terms are added up.)
+    """
+
+    def __init__(self, labels: Labels, pieces: Sequence[Piece], height: int, needed: Needed) -> None:
+        super().__init__(labels, pieces, height, needed)
+        self._plain = Integrator(labels, pieces, None, Needed(lca=needed.lca))
+
+    def along(
+        self, gradient: torch.Tensor, here: torch.Tensor, there: torch.Tensor, total: torch.Tensor | None
+    ) -> _Summed:
+        """Return its sums over classes and over units."""
+        units = gradient.new_zeros((len(gradient), self._labels.n_units), dtype=torch.float64)
+        for piece in self._pieces:
+            parts = self._weighted([(1.0, gradient)], piece, _delta(here, there, piece.columns))
+            piece.add_unit_sums(parts, units)
+        return _Summed(self.over_classes(gradient) if total is None else total, units)
+
+    def add(self, a: _Summed, b: _Summed) -> _Summed:
+        """Return the sum of what :meth:`along` gave of two gradients; it overwrites ``a``."""
+        return _Summed(a.total.add_(b.total), a.units.add_(b.units))
+
+    def integrate(self, terms: Terms, here: torch.Tensor, there: torch.Tensor) -> Integral:
+        """Return Σ weight · gradient · Δθ."""
+        out = self._plain.integrate([(weight, value.total) for weight, value in terms], here, there)
+        out.units = torch.stack([weight * value.units for weight, value in terms]).sum(0)
+        return out
 
 
 def is_finite(values: torch.Tensor) -> bool:

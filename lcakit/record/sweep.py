@@ -48,6 +48,12 @@ class Replica:
         for parameter, part in zip(self.parameters, self.cut(flat), strict=True):
             parameter.grad = part
 
+    def let_go(self) -> None:
+        """Hold no buffer of gradients any longer."""
+        self._bound = None
+        for parameter in self.parameters:
+            parameter.grad = None
+
     def cut(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Return ``flat`` (K,) as views with the shapes of the parameters."""
         parts = flat.split([parameter.numel() for parameter in self.parameters])
@@ -111,7 +117,11 @@ class Sweep:
                         correct += (output.argmax(1) == self.data.y[chunk.start : chunk.stop]).sum()
             return correct, rows
 
-        parts = self.team.map(work, range(len(shares)))
+        try:
+            parts = self.team.map(work, range(len(shares)))
+        finally:  # a gradient is as large as the network, for each class
+            for replica in self.replicas:
+                replica.let_go()
         for _, rows in parts:
             rows.add_private()
         total /= n

@@ -8,7 +8,7 @@ here: ``lcakit.record`` makes the specs from a model, tests and importers make t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -191,16 +191,15 @@ def group_ids(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:
     if by in ("tensor", "layer", "unit"):
         return _ids_of_table(ds, by)
     if by == "role":
-        values = ds["tensor_role"].values.astype(str)[parameter_coord(ds, "tensor_index")]
-        order: Callable[[str], int] = ROLES.index
+        names = np.array(ROLES)
+        of_tensors = np.array([ROLES.index(role) for role in ds["tensor_role"].values.astype(str)])
+        places = of_tensors[parameter_coord(ds, "tensor_index")]
     else:
-        kernel = ds["kernel_layer"].values[parameter_coord(ds, "layer_index")]
         names = ds["layer"].values.astype(str)
-        values, order = names[kernel], list(names).index
-    present = sorted(set(values), key=order)
-    ids = np.searchsorted(np.sort(present), values)
-    rank = np.array([present.index(name) for name in np.sort(present)], dtype=np.int64)
-    return rank[ids], xr.DataArray(present, dims=by, coords={by: present}, name=by)
+        places = ds["kernel_layer"].values[parameter_coord(ds, "layer_index")]
+    occurs = np.bincount(places, minlength=len(names)) > 0
+    present, ids = np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[places]
+    return ids, xr.DataArray(names[present], dims=by, coords={by: names[present]}, name=by)
 
 
 def _ids_of_table(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lcakit as lk
 from lcakit.analysis.ranking import dead_units, extremes, last_active_iteration
+from lcakit.errors import TrajectoryError
 from lcakit.labels import group_ids, parameter_index, parameter_name
 from lcakit.testing import tiny_trajectory
 
@@ -94,3 +96,21 @@ def test_dead_units_of_runs_and_bad_iterations():
     assert extremes(ds, "unit", 2)["lca"].dims == ("run", "outcome", "rank")
     with pytest.raises(ValueError, match="0 to 3"):
         dead_units(ds, 4)
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        lambda ds: lk.aggregate.window_lca(ds, 1),
+        lambda ds: lk.noise.helping_by_window(ds),
+        lk.ranking.last_active_iteration,
+        lambda ds: lk.ranking.dead_units(ds, 0),
+        lk.synchronization.peak_iterations,
+        lambda ds: lk.correlation.mean_correlation(ds, "fc"),
+        lambda ds: lk.myopia.sign_agreement(ds, (2,)),
+    ],
+)
+def test_without_an_iteration_studies_along_time_say_so(study):
+    ds = tiny_trajectory().isel(iteration=slice(0, 0), snapshot=slice(0, 1))
+    with pytest.raises(TrajectoryError, match="no iteration to look at"):
+        study(ds)

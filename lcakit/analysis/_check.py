@@ -36,6 +36,17 @@ def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
     )
 
 
+def require_iterations(data: xr.Dataset | xr.DataArray) -> int:
+    """Return the number of iterations; raise TrajectoryError where there is none, so that nothing can be said."""
+    n = data.sizes["iteration"]
+    if not n:
+        raise TrajectoryError(
+            "there is no iteration to look at: the recording was stopped before its first, or the selection kept none. "
+            "Allowed: at least 1."
+        )
+    return int(n)
+
+
 def source(ds: xr.Dataset, lca: str, classes: bool = False) -> str:
     """Return the variable that answers a question about sums of LCA; the first choice if the file has none.
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit import labels
-from lcakit.analysis._check import in_place_of, require, require_tables, source
+from lcakit.analysis._check import in_place_of, require, require_iterations, require_tables, source
 from lcakit.analysis._groups import RunKernel, reduce_groups, sum_runs, sum_squares
 from lcakit.analysis._windows import sum_windows
 from lcakit.errors import TrajectoryError, unknown
@@ -191,7 +191,7 @@ def window_lca(ds: xr.Dataset, size: int, by: str | None = "parameter", lca: str
 
 def windowed(array: xr.DataArray, size: int) -> xr.DataArray:
     """Sum a labelled array (…, iteration, …) over windows of iterations: see :func:`window_lca`."""
-    n = array.sizes["iteration"]
+    n = require_iterations(array)
     if not 1 <= size <= n or size != int(size):
         raise ValueError(f"a window must have 1 to {n} iterations (the run has {n}), got {size!r}")
     columns = [d for d in array.dims if d != "iteration"]

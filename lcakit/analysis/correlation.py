@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import ks_2samp
 
-from lcakit.analysis._check import require, require_tables
+from lcakit.analysis._check import require, require_iterations, require_tables
 from lcakit.analysis._fold import fold
 from lcakit.analysis._groups import reduce_groups
 from lcakit.errors import TrajectoryError, unknown
@@ -169,7 +169,7 @@ def _kolmogorov_smirnov(ours: np.ndarray, random: np.ndarray) -> tuple[float, fl
 
 def _kernel(ds: xr.Dataset, layer: str, lca: str) -> tuple[xr.Dataset, xr.DataArray]:
     """Return the part of the trajectory that holds a layer's kernel, and its LCA (…, iteration, parameter)."""
-    require(ds, lca)
+    require_iterations(require(ds, lca))
     require_tables(ds)
     owners = ds["layer"].values.astype(str)[parameter_coord(ds, "tensor_layer")]
     with_kernel = dict.fromkeys(owners[ds["tensor_role"].values == "kernel"])

@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis._check import require
+from lcakit.analysis._check import require, require_iterations
 from lcakit.errors import TrajectoryError, unknown
 
 PLACES = ("start", "centre")
@@ -84,7 +84,7 @@ def sign_agreement(
     if at not in PLACES:
         raise unknown("place in the window", at, PLACES)
     array = array.transpose(..., "iteration", "parameter")
-    sizes = _checked(windows, array.sizes["iteration"])
+    sizes = _checked(windows, require_iterations(array))
     parts = [_window(array, n, n // 2 if at == "centre" else 0) for n in sizes]
     out = xr.concat(parts, dim=xr.DataArray(sizes, dims="window_size", name="window_size"))
     for name, text in NAMES.items():

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit import labels
-from lcakit.analysis._check import in_place_of, require, require_tables
+from lcakit.analysis._check import in_place_of, require, require_iterations, require_tables
 from lcakit.analysis._groups import count_signs
 from lcakit.analysis.aggregate import grouped, sum_by
 from lcakit.errors import unknown
@@ -155,6 +155,7 @@ def last_active_iteration(ds: xr.Dataset, by: str = "unit", lca: str = "lca") ->
         (by), labels of ``iteration`` as float64; NaN for a group that never has LCA. Lazy.
     """
     array = require(ds, lca)
+    require_iterations(array)
     require_tables(ds)
     counts = grouped(array, "parameter", *labels.group_ids(ds, by), count_signs, ("outcome", [*SIDES, "zero"]))
     active = counts.sel(outcome=SIDES).sum("outcome") > 0
@@ -177,6 +178,7 @@ def dead_units(ds: xr.Dataset, after: int, by: str = "unit", lca: str = "lca") -
     DataArray
         (by) bool. Lazy.
     """
+    require_iterations(ds)
     first, last = ds["iteration"].values[[0, -1]]
     if not first <= after <= last:
         raise ValueError(f"iteration {after} is not in the run: the dataset has {first} to {last}")

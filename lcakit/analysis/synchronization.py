@@ -17,7 +17,7 @@ import xarray as xr
 from scipy.signal import find_peaks
 
 from lcakit import labels
-from lcakit.analysis._check import require, require_tables, source
+from lcakit.analysis._check import require, require_iterations, require_tables, source
 from lcakit.analysis._groups import sum_squares
 from lcakit.analysis.aggregate import grouped, sum_by
 from lcakit.errors import unknown
@@ -256,7 +256,7 @@ def _row_differences(block: np.ndarray) -> np.ndarray:
 
 
 def _peaks(series: xr.DataArray, k: int, of: str) -> xr.DataArray:
-    n = series.sizes["iteration"]
+    n = require_iterations(series)
     if not 1 <= k <= n or k != int(k):
         raise ValueError(f"k must be 1 to {n} (the run has {n} iterations), got {k!r}")
     options = {"iterations": series["iteration"].values, "k": int(k), "sign": -1 if of == "lca" else 1}

@@ -406,13 +406,13 @@ def test_resume_with_something_else_is_refused_naming_it(tmp_path, change, says)
     assert lk.open_trajectory(path).sizes["iteration"] == 14
 
 
-def test_resume_with_another_number_of_threads_is_told(tmp_path):
+def test_resume_that_rounds_otherwise_is_told(tmp_path):
     data, path = examples(60), tmp_path / "run.nc"
 
-    def stopped(**how):
+    def stopped(batch_size="auto", **how):
         model = dense()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        objective = lk.Objective(model, data, workers=1)
+        objective = lk.Objective(model, data, workers=1, batch_size=batch_size)
         with (
             pytest.raises(ZeroDivisionError),
             lk.Recorder(path, objective, optimizer, quiet=True, block_rows=1, **how) as rec,
@@ -429,6 +429,8 @@ def test_resume_with_another_number_of_threads_is_told(tmp_path):
             stopped(resume=True)
     finally:
         torch.set_num_threads(threads)
+    with pytest.warns(LcakitWarning, match=r"evaluation_batch_size 60, now 30: .* rounded otherwise\. Continue"):
+        stopped(batch_size=30, resume=True)
 
 
 def test_unfinished_recording_is_refused_without_resume(tmp_path):

@@ -27,8 +27,9 @@ from lcakit.record.quadrature import LEAST_SPLITS, Segment, check_settings, leve
 from lcakit.record.statistics import wanted
 from lcakit.schema import LAYER_COUNTS, STATISTICS
 
-ROUNDING = ("device", "torch_version", "threads")
-"""Attributes that say where something was computed: elsewhere it is the same up to rounding."""
+ROUNDING = ("device", "torch_version", "evaluation_batch_size", "threads")
+"""Attributes that say where something was computed: elsewhere it is the same up to rounding (but for the batch where
+BatchNorm makes it part of the objective)."""
 
 UNSAID = {"statistics": "none"}
 """Attributes that are left out where they have this value."""
@@ -339,8 +340,8 @@ def rows_along(
 def refuse_other_settings(stored: Any, wanted: Row, where: Path) -> None:
     """Raise RecordingError if a recording to continue was made with other settings, naming each difference."""
     ignored = {*ROUNDING}
-    if stored.get("norm_mode") == wanted.get("norm_mode") == "none":
-        ignored.add("evaluation_batch_size")  # which a GPU chooses larger: only the rounding depends on it
+    if not stored.get("norm_mode") == wanted.get("norm_mode") == "none":
+        ignored.remove("evaluation_batch_size")
     found = UNSAID | {k: v.item() if isinstance(v, np.generic) else v for k, v in stored.items() if k not in ignored}
     differing = [
         f"{key}: stored {found[key]!r}, now {value!r}"
@@ -358,13 +359,13 @@ def check_continued(stored: Any, wanted: Row, where: Path) -> None:
     """Refuse other settings, and warn where a recording is continued, but not bit by bit as without the break."""
     refuse_other_settings(stored, wanted, where)
     places = ROUNDING if wanted["device"] == "cpu" else ROUNDING[:-1]  # a GPU does not mind the number of threads
-    differing = [
-        f"{key} {stored[key]}, now {wanted[key]}" for key in places if stored.get(key) not in (None, wanted[key])
-    ]
+    differing = [key for key in places if stored.get(key) not in (None, wanted[key])]
     if differing:
+        what = "; ".join(f"{key} {stored[key]}, now {wanted[key]}" for key in differing)
+        amplified = "" if differing == ["evaluation_batch_size"] else ", and training amplifies that"
         warnings.warn(
-            f"{where} was begun with {'; '.join(differing)}: from here on numbers are rounded otherwise, and training "
-            "amplifies that. Continue as it was begun for the same bits.",
+            f"{where} was begun with {what}: from here on numbers are rounded otherwise{amplified}. Continue as it was "
+            "begun for the same bits.",
             LcakitWarning,
             stacklevel=4,
         )

@@ -36,7 +36,7 @@ class NetworkSurface:
 
     Notes
     -----
-    Everything is computed in float64. θ is laid out as in a trajectory: ``named_parameters()`` order, C order inside
+    Everything is computed in float64 on the CPU, wherever the network and the data come from. θ is laid out as in a trajectory: ``named_parameters()`` order, C order inside
     a tensor, frozen tensors left out.
     """
 
@@ -49,11 +49,10 @@ class NetworkSurface:
         loss_unit: str = "nats",
     ) -> None:
         self._build = build
-        self.x = x.to(DTYPE) if x.is_floating_point() else x
-        self.y = y.to(DTYPE) if y.is_floating_point() else y
+        self.x, self.y = (data.cpu().to(DTYPE) if data.is_floating_point() else data.cpu() for data in (x, y))
         self._loss = loss
         self.loss_unit = loss_unit
-        self._model = build(0).to(DTYPE).eval()
+        self._model = build(0).to("cpu", DTYPE).eval()
         found = list(trainable_parameters(self._model))
         self._names = [name for name, _ in found]
         self._shapes = [parameter.shape for _, parameter in found]
@@ -67,7 +66,7 @@ class NetworkSurface:
 
     def initial(self, seed: int) -> torch.Tensor:
         """Return the parameters of a freshly initialized network."""
-        parts = [p.detach().reshape(-1).to(DTYPE) for _, p in trainable_parameters(self._build(seed))]
+        parts = [p.detach().reshape(-1).to("cpu", DTYPE) for _, p in trainable_parameters(self._build(seed))]
         return torch.cat(parts)
 
     def loss(self, theta: torch.Tensor) -> torch.Tensor:

@@ -194,6 +194,12 @@ def variable_attrs(name: str, loss_unit: str) -> dict[str, str]:
     return VARIABLES[base].attrs(loss_unit, suffix) if base in VARIABLES else {}
 
 
+def loss_unit(ds: xr.Dataset, variable: str = "loss") -> str:
+    """Return the unit of the loss that a variable is of: a further objective may have one of its own."""
+    _, suffix = split_name(variable)
+    return str(ds.attrs.get(with_suffix("loss_unit", suffix), ds.attrs.get("loss_unit", "")))
+
+
 def creator() -> str:
     """Return the library and version that write a file."""
     from lcakit import __version__
@@ -218,7 +224,7 @@ def stamp(ds: xr.Dataset, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
     }
     ds = ds.assign_attrs({**defaults, **ds.attrs, **(attrs or {})})
     for name in ds.variables:
-        ds[name].attrs.update(variable_attrs(str(name), str(ds.attrs["loss_unit"])))
+        ds[name].attrs.update(variable_attrs(str(name), loss_unit(ds, str(name))))
     return ds
 
 
@@ -274,6 +280,8 @@ def check_version(attrs: Mapping[str, Any], source: str) -> str | None:
             f"{SCHEMA_VERSION!r}). Files are written by lcakit.Recorder or lcakit.save."
         ) from None
     ours = tuple(int(part) for part in SCHEMA_VERSION.split("."))
+    if major < 1 or minor < 0:
+        raise TrajectoryError(f"{source}: there is no format {text!r}; the first was 1.0, this is {SCHEMA_VERSION}.")
     if major > ours[0]:
         raise TrajectoryError(
             f"{source}: written in format {text}; this lcakit reads up to format {SCHEMA_VERSION}. "

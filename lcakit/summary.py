@@ -60,7 +60,7 @@ def _count(number: int, dim: str) -> str:
 
 def _loss(ds: xr.Dataset, name: str) -> str:
     values = ds[name].values
-    ends = f"{values[..., 0].mean():.4g} to {values[..., -1].mean():.4g} {printable(ds.attrs.get('loss_unit', ''), 20)}"
+    ends = f"{values[..., 0].mean():.4g} to {values[..., -1].mean():.4g} {printable(schema.loss_unit(ds, name), 20)}"
     return f"{ends}, mean of the runs" if "run" in ds[name].dims else ends
 
 

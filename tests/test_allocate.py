@@ -169,6 +169,35 @@ def test_file_in_place_with_a_second_objective(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["run.nc"]
 
 
+def test_a_second_objective_has_its_own_unit(tmp_path):
+    model, (x, y) = dense(), examples()
+    ds = lk.allocate(walk(model, x, y), lk.Objective(model, (x, y)), quiet=True)
+    one_hot = torch.nn.functional.one_hot(y, 3).float()
+    squares = lk.Objective(model, (x, one_hot), loss="mse")
+    ds = lk.open_trajectory(lk.save(lk.allocate(ds, squares, name="mse", quiet=True), tmp_path / "run.nc"))
+    for name in ("loss", "lca", "residual", "lca_unit_class"):
+        assert ds[name].attrs["units"] == "nats"
+    for name in ("loss_mse", "lca_mse", "residual_mse", "unit_lca_mse"):
+        if name in ds:
+            assert ds[name].attrs["units"] == squares.loss_unit != "nats"
+    assert lk.account(ds).loss_unit == "nats"
+    assert lk.account(ds, "mse").loss_unit == squares.loss_unit
+    assert lk.layers.freeze_candidates(ds, lca="lca_mse")["lca"].attrs["units"] == squares.loss_unit
+
+
+def test_classes_of_a_second_objective_have_the_names_of_the_file():
+    model, (x, y) = dense(), examples()
+
+    def objective(*names):
+        return lk.Objective(model, (x, y), class_names=names or None)
+
+    ds = lk.allocate(walk(model, x, y, 2), objective("a", "b", "c"), quiet=True)
+    for names in ((), ("a", "b", "c")):
+        assert "loss_class_val" in lk.allocate(ds, objective(*names), name="val", quiet=True)
+    with pytest.raises(lk.RecordingError, match=r"3 classes \(a, b, c\), this objective 3 classes \(c, b, a\)"):
+        lk.allocate(ds, objective("c", "b", "a"), name="val", quiet=True)
+
+
 def test_interrupted_allocation_continues(tmp_path, monkeypatch):
     model, (x, y) = dense(), examples()
     theta = walk(model, x, y)

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
 
 from lcakit.analysis._check import in_place_of, source
 from lcakit.analysis.layers import layer_lca
 from lcakit.analysis.noise import fraction_helping, help_hurt_zero
+from lcakit.computing import compute
 from lcakit.errors import TrajectoryError
 from lcakit.guard import printable
-from lcakit.schema import LAYER_COUNTS, with_suffix
+from lcakit.schema import LAYER_COUNTS, loss_unit, with_suffix
 
 
 def _number(label: str, form: str, meaning: str) -> Any:
@@ -24,7 +24,7 @@ def _number(label: str, form: str, meaning: str) -> Any:
 
 @dataclass(frozen=True)
 class Account:
-    """The numbers that ``lcakit info`` prints. None where the trajectory cannot tell.
+    """The numbers that ``lcakit account`` prints. None where the trajectory cannot tell.
 
     Errors are :math:`100\\,(ΣA - ΔL) / |ΔL|` for the whole run: negative when the allocations claim a larger
     fall of the loss than there was. Losses and LCA are in ``loss_unit``.
@@ -108,8 +108,10 @@ class Account:
             meaning = ""
 
 
-def account(ds: xr.Dataset, suffix: str | None = None) -> Account:
-    """Add up a trajectory, in one pass over its data.
+def account(ds: xr.Dataset, suffix: str | None = None, quiet: bool = False) -> Account:
+    r"""Add up a trajectory, in one pass over its data.
+
+    .. math:: \mathrm{error} = 100\, \Big(\sum_{t,i} A[t, i] - ΔL\Big) \Big/ |ΔL|, \qquad ΔL = L(θ_T) - L(θ_0)
 
     Parameters
     ----------
@@ -117,6 +119,8 @@ def account(ds: xr.Dataset, suffix: str | None = None) -> Account:
         Trajectory of one run; any of its variables may be missing.
     suffix
         Another objective along the same trajectory: ``"val"`` reads ``lca_val``, ``loss_val``, …
+    quiet
+        No progress bar.
 
     Returns
     -------
@@ -141,7 +145,7 @@ def account(ds: xr.Dataset, suffix: str | None = None) -> Account:
         raise TrajectoryError(
             f"this trajectory has no objective {suffix!r}; it has {', '.join(map(str, ds.data_vars))}"
         )
-    values = _compute(ds, suffix)
+    values = _compute(ds, suffix, quiet)
     loss = values.get("loss")
     change = float(loss[-1] - loss[0]) if loss is not None and loss.size > 1 else None
     numbers: dict[str, Any] = {
@@ -154,25 +158,25 @@ def account(ds: xr.Dataset, suffix: str | None = None) -> Account:
         **_first_order(values, loss, change),
         **_signs(values),
     }
-    return Account(loss_unit=printable(ds.attrs.get("loss_unit", ""), 20), **numbers)
+    return Account(loss_unit=printable(loss_unit(ds, with_suffix("loss", suffix)), 20), **numbers)
 
 
-def _compute(ds: xr.Dataset, suffix: str | None) -> dict[str, Any]:
-    """Return everything that needs the data, from one ``dask.compute``."""
+def _compute(ds: xr.Dataset, suffix: str | None, quiet: bool) -> dict[str, Any]:
+    """Return everything that needs the data, from one pass."""
     small = ("loss", "accuracy", "residual", "splits", "first_order")
     names = {base: with_suffix(base, suffix) for base in (*small, "lca")}
-    lazy: dict[str, Any] = {base: ds[names[base]].data for base in small if names[base] in ds}
+    lazy: dict[str, Any] = {base: ds[names[base]] for base in small if names[base] in ds}
     if source(ds, names["lca"]) in ds:
         lazy["layers"] = layer_lca(ds, lca=names["lca"]).sum("iteration")
     if names["lca"] in ds or in_place_of(ds, names["lca"], *LAYER_COUNTS):
         lazy["outcomes"] = help_hurt_zero(ds, names["lca"]).mean("iteration")
         lazy["helping"] = fraction_helping(ds, lca=names["lca"])
-    (values,) = dask.compute(lazy)
-    return values
+    values: dict[str, Any] = compute(lazy, quiet=quiet)
+    return values | {base: values[base].values for base in small if base in values}
 
 
 def _ends(name: str, values: np.ndarray | None) -> dict[str, float]:
-    if values is None or not values.size:
+    if values is None or not values.size or np.isnan(values).all():  # an accuracy of NaN: the task has none
         return {}
     return {f"{name}_first": float(values[0]), f"{name}_last": float(values[-1])}
 

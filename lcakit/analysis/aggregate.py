@@ -13,7 +13,7 @@ from lcakit.analysis._check import in_place_of, require, require_iterations, req
 from lcakit.analysis._groups import RunKernel, reduce_groups, sum_runs, sum_squares
 from lcakit.analysis._windows import sum_windows
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.schema import split_name, variable_attrs, with_suffix
+from lcakit.schema import loss_unit, split_name, variable_attrs, with_suffix
 
 UNIT_GROUPINGS = ("unit", "layer", "kernel_layer")
 
@@ -148,6 +148,13 @@ def cumulative_lca(ds: xr.Dataset, by: str | None = None, lca: str = "lca", clas
         (iteration[, by][, class]), float64, in the unit of the loss. Lazy. The last value of ``by=None`` is the
         change of the loss over the run, up to the sum of residuals.
 
+    Raises
+    ------
+    TrajectoryError
+        If the file does not hold this LCA, or not by class.
+    ValueError
+        For an unknown grouping or variable.
+
     Examples
     --------
     >>> from lcakit.testing import tiny_trajectory
@@ -170,10 +177,14 @@ def window_lca(ds: xr.Dataset, size: int, by: str | None = "parameter", lca: str
 
     Parameters
     ----------
+    ds
+        Trajectory, or a selection of one.
     size
         Iterations of a window, 1 … T. The last window holds what is left.
     by
         ``"parameter"``, None (everything together), or a grouping of :func:`sum_by`.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
 
     Returns
     -------
@@ -183,8 +194,16 @@ def window_lca(ds: xr.Dataset, size: int, by: str | None = "parameter", lca: str
 
     Raises
     ------
+    TrajectoryError
+        If there is no iteration, or the file does not hold this LCA.
     ValueError
-        For a size that is no number of iterations of the run.
+        For a size that is no number of iterations of the run, or an unknown grouping or variable.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> window_lca(tiny_trajectory(), size=6, by=None).round(2).values.tolist()
+    [-118.45, 0.95]
     """
     return windowed(series(ds, by, lca), size)
 
@@ -228,19 +247,36 @@ def rms_lca(ds: xr.Dataset, by: str | None = "kernel_layer", lca: str = "lca") -
 
     Parameters
     ----------
+    ds
+        Trajectory with ``lca`` (iteration, parameter), or a selection of one.
     by
         None (all parameters), a grouping of :func:`sum_by`, or ``"parameter"``: over iterations, per parameter.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
 
     Returns
     -------
     DataArray
         (iteration[, by]) or (parameter), float64, in the unit of the loss. Lazy. Per parameter, running sums of squares
         will do where ``lca`` is not stored.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``lca`` nor, per parameter, the running sums.
+    ValueError
+        For an unknown grouping or variable.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> rms_lca(tiny_trajectory())[0].round(2).values  # of the first iteration, by layer
+    array([3.33, 4.72])
     """
     found = in_place_of(ds, lca, "total_square_lca") if by == "parameter" else []
     if found:
         mean: xr.DataArray = np.sqrt(found[0] / ds.sizes["iteration"])  # type: ignore[assignment]
-        attrs = variable_attrs(lca, str(ds.attrs.get("loss_unit", "")))
+        attrs = variable_attrs(lca, loss_unit(ds, lca))
         return mean.rename("rms_lca").assign_attrs(attrs | {"long_name": "root mean square of LCA"})
     array = require(ds, lca)
     attrs = array.attrs | {"long_name": "root mean square of LCA"}

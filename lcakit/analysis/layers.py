@@ -13,7 +13,7 @@ from lcakit.analysis._minima import running_minimum
 from lcakit.analysis.aggregate import sum_by
 from lcakit.analysis.runs import compare, one_sample, require_runs, summary
 from lcakit.errors import unknown
-from lcakit.schema import split_name, with_suffix
+from lcakit.schema import loss_unit, split_name, with_suffix
 
 LAYER_GROUPINGS = ("kernel_layer", "layer")
 
@@ -41,6 +41,17 @@ def layer_lca(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca", classe
         (iteration, layer) or (iteration, layer, class), in the unit of the loss. Lazy. Negative: the layer
         helps. Over layers (and classes) the values sum to the loss change of the iteration, up to its
         ``residual``.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file does not hold this LCA, or not by class.
+    ValueError
+        For a grouping that is not into layers.
+
+    Notes
+    -----
+    Fig. 4 of the paper, summed over the run.
 
     Examples
     --------
@@ -72,19 +83,38 @@ def hurting_layers(
     ----------
     runs
         Trajectories joined along ``run`` (:func:`lcakit.open_runs`), at least two.
+    by, lca
+        See :func:`layer_lca`.
+    confidence
+        Of the interval and of the verdict, between 0 and 1.
     correction
         Of the p-values for the many layers: ``"holm"``, ``"bh"`` or ``"none"`` (:func:`lcakit.runs.corrected`).
 
     Returns
     -------
     Dataset
-        ``mean``, ``sd``, ``low``, ``high`` (confidence interval), ``n``, ``t``, ``p``, ``p_corrected`` and ``verdict``
-        (``"helps"`` or ``"hurts"`` where the corrected p-value is below 1 − confidence, else ``"unclear"``), each
-        (layer). Lazy.
+        ``mean``, ``sd``, ``low``, ``high`` (confidence interval), all in the unit of the loss, ``n``, ``t``, ``p``,
+        ``p_corrected`` and ``verdict`` (``"helps"`` or ``"hurts"`` where the corrected p-value is below 1 − confidence,
+        else ``"unclear"``), each (layer). Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        For fewer than two runs, or files that do not hold this LCA.
+    ValueError
+        For a confidence outside its range, an unknown correction, or a grouping that is not into layers.
 
     Notes
     -----
     Section 4 of the paper: the first and the last layer of a residual network on CIFAR-10 hurt, p < 1e-4 in ten runs.
+
+    Examples
+    --------
+    >>> from lcakit.analysis.runs import align
+    >>> from lcakit.testing import tiny_trajectory
+    >>> runs = align({f"seed {seed}": tiny_trajectory(seed=seed) for seed in range(4)})
+    >>> hurting_layers(runs)["verdict"].values.tolist()
+    ['helps', 'helps']
     """
     require_runs(runs)
     totals = layer_lca(runs, by, lca).sum("iteration", keep_attrs=True)
@@ -111,14 +141,35 @@ def compare_runs(
     ----------
     a, b
         Trajectories joined along ``run``, at least two each, of networks with the same layers.
+    by, lca
+        See :func:`layer_lca`.
     paired
         The k-th run of ``a`` and of ``b`` have the same seed.
+    correction
+        Of the p-values for the many layers, as in :func:`hurting_layers`.
 
     Returns
     -------
     Dataset
-        ``lca_a``, ``lca_b`` (means), ``difference``, ``p``, ``p_corrected``, each (layer); ``final_loss_a``,
-        ``final_loss_b``, ``final_loss_difference``, ``final_loss_p``. Lazy.
+        ``lca_a``, ``lca_b`` (means) and ``difference`` Δ, in the unit of the loss, ``p`` (Welch's t-test, or the paired
+        one) and ``p_corrected``, each (layer); ``final_loss_a``, ``final_loss_b`` (means), ``final_loss_difference``
+        and ``final_loss_p``, of the loss at the last snapshot. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        For fewer than two runs on a side, or files without this LCA or its loss.
+    ValueError
+        For networks with different layers, paired runs that are not as many, an unknown correction, or a grouping that
+        is not into layers.
+
+    Examples
+    --------
+    >>> from lcakit.analysis.runs import align
+    >>> from lcakit.testing import tiny_trajectory
+    >>> a, b = (align({str(seed): tiny_trajectory(seed=seed) for seed in seeds}) for seeds in ((0, 1), (2, 3)))
+    >>> compare_runs(a, b)["difference"].round(2).values
+    array([ 8.83, -0.14])
     """
     require_runs(a)
     require_runs(b)
@@ -152,16 +203,29 @@ def layer_trend(
         Trajectories joined along ``run``, at least three.
     against
         x: one number per run, or the name of a coordinate along ``run``.
+    by, lca
+        See :func:`layer_lca`.
 
     Returns
     -------
     Dataset
-        ``slope``, ``intercept``, ``r``, ``p`` (slope against zero), ``stderr`` (of the slope), each (layer). Lazy.
+        ``slope`` b, ``intercept`` a, ``r`` (Pearson's), ``p`` (slope against zero), ``stderr`` (of the slope), each
+        (layer); intercepts in the unit of the loss, slopes in this by the unit of x. Lazy.
 
     Raises
     ------
+    TrajectoryError
+        For fewer than three runs, or files that do not hold this LCA.
     ValueError
-        If there is not one number per run, or all are the same.
+        If there is not one number per run, or all are the same, and for a grouping that is not into layers.
+
+    Examples
+    --------
+    >>> from lcakit.analysis.runs import align
+    >>> from lcakit.testing import tiny_trajectory
+    >>> runs = align({f"seed {seed}": tiny_trajectory(seed=seed) for seed in range(4)})
+    >>> layer_trend(runs, against=[0, 1, 2, 3])["slope"].round(2).values
+    array([-0.61, -4.71])
     """
     n = require_runs(runs, least=3)
     if isinstance(against, str) and against not in runs.coords:
@@ -200,13 +264,30 @@ def argmin_iteration(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca")
 
     Parameters
     ----------
+    ds
+        Trajectory.
     by
         ``"kernel_layer"`` or ``"layer"``, or ``"parameter"`` for each parameter.
+    lca
+        ``"lca"``, or with a suffix (``"lca_val"``) for another objective.
 
     Returns
     -------
     DataArray
-        (layer) or (parameter): labels of ``snapshot``, int64. Lazy.
+        (layer) or (parameter): labels of ``snapshot`` (optimizer steps taken before it), int64. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file does not hold this LCA.
+    ValueError
+        For another grouping.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> argmin_iteration(tiny_trajectory()).values
+    array([6, 4])
     """
     return _labels_of(ds, running_minimum(_per_layer(ds, by, lca))["position"])
 
@@ -223,15 +304,30 @@ def freeze_candidates(runs: xr.Dataset, by: str = "kernel_layer", lca: str = "lc
     ----------
     runs
         One trajectory, or several joined along ``run``.
+    by, lca
+        See :func:`layer_lca`.
     least
         A layer is a candidate if its gain is at least this share of the whole loss change.
 
     Returns
     -------
     Dataset
-        ``snapshot`` (:func:`argmin_iteration`), ``lca`` (over the run), ``gain`` (≥ 0, in the unit of the loss),
-        ``relative_gain`` (of the absolute loss change), ``candidate`` (bool), each ([run,] layer), and ``agreement``
-        (layer): the share of runs in which the layer is a candidate. Lazy.
+        ``snapshot`` (:func:`argmin_iteration`), ``lca`` (over the run) and ``gain`` (≥ 0), both in the unit of the
+        loss, ``relative_gain`` (of the absolute loss change), ``candidate`` (bool), each ([run,] layer), and
+        ``agreement`` (layer): the share of runs in which the layer is a candidate. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file does not hold this LCA.
+    ValueError
+        For a negative share, or a grouping that is not into layers.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> freeze_candidates(tiny_trajectory(), least=0.005)["candidate"].values
+    array([False,  True])
     """
     if not least >= 0:
         raise ValueError(f"least must be a share of the loss change, at least 0; got {least}")
@@ -240,7 +336,7 @@ def freeze_candidates(runs: xr.Dataset, by: str = "kernel_layer", lca: str = "lc
     relative = gain / abs(found["total"].sum("layer"))
     candidate = (relative >= least) & (gain > 0)
     agreement = candidate.mean("run") if "run" in candidate.dims else candidate.astype(np.float64)
-    unit = {"units": str(runs.attrs.get("loss_unit", ""))}
+    unit = {"units": loss_unit(runs, lca)}
     return xr.Dataset(
         {
             "snapshot": _labels_of(runs, found["position"]),

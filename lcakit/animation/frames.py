@@ -20,6 +20,7 @@ from lcakit.plot._style import label
 from lcakit.plot._tiles import Tiles, tensor_row, tiles_of
 from lcakit.plot.parameters import QUANTITIES
 from lcakit.progress import progress
+from lcakit.schema import loss_unit
 from lcakit.select import select, select_iterations
 
 MOST_BYTES = 64_000_000
@@ -169,6 +170,6 @@ def _texts(part: xr.Dataset, spans: list[tuple[int, int]], step: int, lca: str) 
     name = "loss" + lca.removeprefix("lca")
     if name not in part:
         return words
-    loss, unit = part[name].values, printable(part.attrs.get("loss_unit", ""), 20)
+    loss, unit = part[name].values, printable(loss_unit(part, name), 20)
     ends = [min((n + 1) * step, len(loss) - 1) for n in range(len(spans))]
     return [f"{word}, loss {loss[end]:.4g} {unit}".rstrip() for word, end in zip(words, ends, strict=True)]

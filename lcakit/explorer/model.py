@@ -23,7 +23,7 @@ from lcakit.explorer.names import shown
 from lcakit.explorer.reading import Reader
 from lcakit.explorer.selection import ALL, CUMULATIVE, GRADIENT, LCA, MOVEMENT, QUANTITIES, WEIGHT, Selection
 from lcakit.labels import parameter_coord
-from lcakit.schema import split_name, with_suffix
+from lcakit.schema import loss_unit, split_name, with_suffix
 
 SMALL_BYTES = 4 * 2**30
 """Of LCA: a larger file is not read as a whole to count signs."""
@@ -76,7 +76,7 @@ class Model:
         self._kernel_of_layer = ds["kernel_layer"].values
         present = np.unique(self._kernel_of_layer[parameter_coord(ds, "unit_layer")])
         self.layers = tuple(names[present])
-        self.unit = shown(ds.attrs.get("loss_unit", "nats"))
+        self.unit = shown(loss_unit(ds, with_suffix("loss", objective)))
         self._require_units()
 
     def _require_units(self) -> None:

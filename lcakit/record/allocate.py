@@ -15,6 +15,7 @@ import xarray as xr
 from lcakit import provenance, schema, segments, store
 from lcakit.budget import KEEP, check_keep
 from lcakit.errors import RecordingError, TrajectoryError
+from lcakit.guard import printable
 from lcakit.labels import tensor_shapes
 from lcakit.progress import progress
 from lcakit.record.allocator import Allocator, Facts, Row, Rule, Stored, facts_of, refuse_other_settings, rows_along
@@ -97,6 +98,7 @@ def allocate(
     """
     settings = Rule(rule, tolerance, max_splits, classes)
     check_keep(keep)
+    store.check_compression(compression)
     work = Alone(objective) if cluster is None else _on_cluster(cluster, objective, trajectory, block)
     source, path = _as_dataset(trajectory, work.facts, in_place=out is None)
     target = path if out is None else store.writable_path(out)
@@ -225,7 +227,7 @@ def _join(source: xr.Dataset, computed: xr.Dataset, facts: Facts, name: str | No
     options = {k: computed.attrs[k] for k in ("rule", "tolerance", "max_splits", "classes")}
     made = provenance.made_by("lk.allocate", **options, name=name)
     told[schema.with_suffix("allocated_by", name)] = "; ".join(made.values())
-    return schema.stamp(joined, told | ({} if name else {"loss_unit": facts.loss_unit}))
+    return schema.stamp(joined, told | {schema.with_suffix("loss_unit", name): facts.loss_unit})
 
 
 def _as_dataset(trajectory: Any, facts: Facts, in_place: bool) -> tuple[xr.Dataset, Path | None]:
@@ -253,6 +255,17 @@ def _as_dataset(trajectory: Any, facts: Facts, in_place: bool) -> tuple[xr.Datas
     return schema.build_dataset(facts.labels.coords() | steps, {"theta": theta}), None
 
 
+def _same_classes(stored: Sequence[str], ours: Sequence[str]) -> bool:
+    """Say whether these can be the same classes: by their names, or their number where one side has only numbers."""
+    numbers = [str(k) for k in range(len(ours))]
+    return len(stored) == len(ours) and (list(stored) == list(ours) or numbers in (list(stored), list(ours)))
+
+
+def _some(names: Sequence[str], most: int = 10) -> str:
+    more = ", …" if len(names) > most else ""
+    return f"{len(names)} classes ({', '.join(printable(name, 20) for name in names[:most])}{more})"
+
+
 def _check_source(source: xr.Dataset, facts: Facts, name: str | None, overwrite: bool) -> None:
     if "theta" not in source:
         raise TrajectoryError(
@@ -269,10 +282,10 @@ def _check_source(source: xr.Dataset, facts: Facts, name: str | None, overwrite:
     if name is not None and (not re.fullmatch("[a-z][a-z0-9]*", name) or name in ("class", "unit", "order", "rate")):
         raise ValueError(f'name is a suffix of small letters and digits such as "val", got {name!r}')
     named = [str(c) for c in source["class"].values] if "class" in source.coords else None
-    if named and facts.class_names and len(named) != len(facts.class_names):
+    if named and facts.class_names and not _same_classes(named, facts.class_names):
         raise RecordingError(
-            f"the trajectory has {len(named)} classes, this objective {len(facts.class_names)}; one file has one list "
-            "of classes. Build the objective with the same classes."
+            f"the trajectory has {_some(named)}, this objective {_some(facts.class_names)}; one file has one list of "
+            "classes. Build the objective with the same classes in the same order (class_names=…)."
         )
     taken = [schema.with_suffix(v, name) for v in ("lca", "loss") if schema.with_suffix(v, name) in source]
     if taken and not overwrite:

@@ -10,6 +10,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from lcakit.packages import package
+
 __version__ = "0.1.0"
 
 # public name -> room it lives in; a name equal to the last part of its room is the room itself
@@ -68,7 +70,7 @@ __all__ = [*_PUBLIC, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'lcakit' has no attribute {name!r}")
-    room = importlib.import_module(_PUBLIC[name])
+    room = package(_PUBLIC[name], f"lk.{name}")
     value = getattr(room, name, room)
     globals()[name] = value
     return value

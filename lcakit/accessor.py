@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import xarray as xr
 
 from lcakit import select, summary
 from lcakit.analysis._check import require
 from lcakit.analysis.aggregate import sum_by
+from lcakit.packages import package
 from lcakit.select import Names, Units
 
 if TYPE_CHECKING:
@@ -90,6 +91,5 @@ class TrajectoryAccessor:
     @property
     def plot(self) -> OfDataset:
         """Pictures of the trajectory: ``ds.lk.plot.layers()`` is ``lk.plot.layers(ds)`` (needs HoloViews)."""
-        from lcakit.plot import OfDataset  # imported when the first picture is wanted: HoloViews takes its time
-
-        return OfDataset(self._ds)
+        pictures = package("lcakit.plot", "ds.lk.plot")  # imported when the first is wanted: HoloViews takes its time
+        return cast("OfDataset", pictures.OfDataset(self._ds))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from lcakit.cli_files import iterations
 from lcakit.errors import LcakitError
+from lcakit.packages import package
 
 Command = Callable[..., argparse.ArgumentParser]
 
@@ -32,40 +32,25 @@ def add(command: Command) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
+    report = package("lcakit.reporting", "a report").report
     source = args.file[0] if len(args.file) == 1 else args.file
     out = args.out or Path(args.file[0]).with_suffix(".html").name
-    with _laboratory("a report"):
-        from lcakit.reporting import report
-
-        print(report(source, out, args.layers, args.classes))
+    print(report(source, out, args.layers, args.classes))
 
 
 def _animate(args: argparse.Namespace) -> None:
     from lcakit.store import open_trajectory
 
+    animate = package("lcakit.animation", "a film").animate
     options = {"iterations": args.iterations, "step": args.step, "quantity": args.quantity, "fps": args.fps}
-    with _laboratory("a film"):
-        from lcakit.animation import animate
-
-        print(animate(open_trajectory(args.file), args.layer, out=args.out, **options))
+    print(animate(open_trajectory(args.file), args.layer, out=args.out, **options))
 
 
 def report_of_demo(path: Path) -> None:
     """Write the report of the demo beside its file, or say in one line why not."""
     try:
-        with _laboratory("its report"):
-            from lcakit.reporting import report
-
-            page = report(path, path.with_suffix(".html"), layers=[], classes=[], quiet=True)
+        report = package("lcakit.reporting", "its report").report
+        page = report(path, path.with_suffix(".html"), layers=[], classes=[], quiet=True)
         print(f"\nThe report, with figures, is {page}: open it in a browser.")
     except LcakitError as error:
         print(f"\nThere is no report: {error}")
-
-
-@contextlib.contextmanager
-def _laboratory(what: str) -> Iterator[None]:
-    """Say which extra is missing where pictures cannot be drawn."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise LcakitError(f"{what} needs the package {error.name}: pip install 'lcakit[lab]'") from error

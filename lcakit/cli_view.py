@@ -25,10 +25,7 @@ def add(command: Command) -> None:
 
 
 def _view(args: argparse.Namespace) -> None:
-    try:
-        from lcakit.explorer.app import Explorer, Models
-    except ModuleNotFoundError as error:
-        raise LcakitError(f"lcakit view needs the package {error.name}: pip install 'lcakit[lab]'") from error
+    from lcakit.explorer.app import Explorer, Models
     from lcakit.store import open_trajectory
 
     name = Path(args.file[0]).name if len(args.file) == 1 else f"{len(args.file)} files"

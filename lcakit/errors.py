@@ -11,7 +11,7 @@ class LcakitError(Exception):
 
 
 class LcakitWarning(UserWarning):
-    """Base class of every warning of lcakit."""
+    """Base class of the warnings of lcakit (that a GPU has no memory is a RuntimeWarning)."""
 
 
 class TrajectoryError(LcakitError, ValueError):
@@ -32,6 +32,10 @@ class BudgetError(RecordingError):
 
 class ObjectiveError(LcakitError, ValueError):
     """The model, the data and the loss do not make an objective."""
+
+
+class MissingPackageError(LcakitError, ModuleNotFoundError):
+    """A package is not installed that only some things need."""
 
 
 class DataError(LcakitError, RuntimeError):

@@ -439,5 +439,5 @@ def test_options_of_an_allocation_need_an_objective(tmp_path):
 def test_safetensors_may_be_missing(tmp_path, monkeypatch):
     series(dense(), tmp_path / "all")
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(LcakitError, match=r"needs the package safetensors: pip install lcakit\[share\]"):
+    with pytest.raises(LcakitError, match=r"needs the package safetensors: pip install 'lcakit\[share\]'"):
         from_checkpoints(tmp_path / "all", dense())

@@ -159,7 +159,7 @@ def test_what_must_be_installed_is_named(server, monkeypatch):
         with pytest.raises(lk.LcakitError, match=rf"{name}.*{package}"):
             lk.open_trajectory(name)
     for package in ("fsspec.core", "h5netcdf", "aiohttp"):
-        with monkeypatch.context() as patch, pytest.raises(lk.LcakitError, match=r"pip install lcakit\[share\]"):
+        with monkeypatch.context() as patch, pytest.raises(lk.LcakitError, match=r"pip install 'lcakit\[share\]'"):
             patch.setitem(sys.modules, package, None)
             lk.open_trajectory(server.url("run.nc"))
 

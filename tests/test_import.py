@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import importlib.metadata
+import re
 import subprocess
 import sys
 
+import pytest
+
 import lcakit as lk
+from lcakit.packages import EXTRAS
 
 
 def run(code: str, *arguments: str) -> str:
@@ -12,16 +17,18 @@ def run(code: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-WITHOUT_TORCH = """
+WITHOUT = """
 import sys
 
-class Absent:  # as where torch is not installed: its entry is not in sys.modules, and importing it fails
+class Absent:  # as where a package is not installed: its entry is not in sys.modules, and importing it fails
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
 """
+WITHOUT_TORCH = WITHOUT.format(absent=("torch", "torchvision"))
+WITHOUT_LAB = WITHOUT.format(absent=("holoviews", "panel", "bokeh", "matplotlib"))
 
 
 def test_import_loads_nothing_heavy():
@@ -46,6 +53,34 @@ def test_opening_and_analysing_work_without_torch(tmp_path):
 def test_recording_without_torch_says_what_to_install():
     code = WITHOUT_TORCH + "from lcakit.cli import main; sys.exit(main(['demo']) != 2)"
     run(code)
+
+
+@pytest.mark.parametrize(
+    ("absent", "asked", "purpose", "extra"),
+    [
+        (WITHOUT_TORCH, "lk.Recorder", "lk.Recorder", "record"),
+        (WITHOUT_TORCH, "lk.studies.training", "lk.studies.training", "record"),
+        (WITHOUT_LAB, "lk.explore", "lk.explore", "lab"),
+        (WITHOUT_LAB, "lk.plot.loss", "lk.plot", "lab"),
+        (WITHOUT_LAB, "lk.testing.tiny_trajectory().lk.plot", "ds.lk.plot", "lab"),
+    ],
+)
+def test_what_a_missing_package_is_for_is_said(absent, asked, purpose, extra):
+    code = absent + (
+        "import lcakit as lk\n"
+        f"try:\n    {asked}\nexcept lk.LcakitError as error:\n"
+        "    assert isinstance(error, ImportError)\n    print(error)"
+    )
+    says = rf"{purpose} needs the package \w+: pip install 'lcakit\[{extra}\]'"
+    assert re.fullmatch(says, run(code))
+
+
+def test_extras_of_the_messages_are_those_of_the_package():
+    wanted = {"sklearn": "scikit-learn", "PIL": "pillow"}
+    for extra, names in EXTRAS.items():
+        requirements = [r for r in importlib.metadata.requires("lcakit") if r.endswith(f'extra == "{extra}"')]
+        installed = {re.match(r"[\w-]+", requirement)[0].lower() for requirement in requirements}
+        assert {wanted.get(name, name) for name in names} == installed
 
 
 def test_every_public_name_is_there():

@@ -130,7 +130,7 @@ def test_what_makes_no_table():
 
 def test_without_pandas_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(lk.LcakitError, match=r"pip install lcakit\[share\]"):
+    with pytest.raises(lk.LcakitError, match=r"pip install 'lcakit\[share\]'"):
         to_table(xr.DataArray([1, 2], dims="x"))
 
 

@@ -227,7 +227,7 @@ def test_full_disk_leaves_the_older_store(ds, path, monkeypatch, step):
 def test_without_zarr_the_remedy_is_named(ds, path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "zarr", None)
     for use in (lambda: lk.open_trajectory(path), lambda: lk.save(ds, path, overwrite=True)):
-        with pytest.raises(lk.LcakitError, match=r"pip install lcakit\[share\]"):
+        with pytest.raises(lk.LcakitError, match=r"pip install 'lcakit\[share\]'"):
             use()
 
 

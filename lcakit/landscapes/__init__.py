@@ -6,8 +6,9 @@ and simulations need NumPy and SciPy only; what trains and records with torch is
 
 from __future__ import annotations
 
-import importlib
 from types import ModuleType
+
+from lcakit.packages import package
 
 _ROOMS = ("nqm", "wedges")
 __all__ = [*_ROOMS]
@@ -16,4 +17,5 @@ __all__ = [*_ROOMS]
 def __getattr__(name: str) -> ModuleType:
     if name not in _ROOMS:
         raise AttributeError(f"module 'lcakit.landscapes' has no attribute {name!r}")
-    return importlib.import_module(f"lcakit.landscapes.{name}")
+    room: ModuleType = package(f"lcakit.landscapes.{name}", f"lk.landscapes.{name}")
+    return room

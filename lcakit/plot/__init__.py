@@ -9,13 +9,13 @@ blue and orange). ``ds.lk.plot.layers()`` is ``lk.plot.layers(ds)``. No torch he
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import xarray as xr
 
 from lcakit.errors import unknown
+from lcakit.packages import package
 from lcakit.plot._colours import sign_cmap, sign_colours, use_colours
 from lcakit.plot._style import SUFFIXES, backend_of, save
 
@@ -58,10 +58,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
-        return importlib.import_module(f"lcakit.plot.{name}")
+        return package(f"lcakit.plot.{name}", f"lk.plot.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'lcakit.plot' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"lcakit.plot.{_PUBLIC[name]}"), name)
+    return getattr(package(f"lcakit.plot.{_PUBLIC[name]}", f"lk.plot.{name}"), name)
 
 
 def __dir__() -> list[str]:

@@ -7,8 +7,9 @@ questions of reviewers (``helpful_only``, ``rescaling``, ``subsampling``) are im
 
 from __future__ import annotations
 
-import importlib
 from types import ModuleType
+
+from lcakit.packages import package
 
 _ROOMS = (
     "batches",
@@ -28,4 +29,5 @@ __all__ = [*_ROOMS]
 def __getattr__(name: str) -> ModuleType:
     if name not in _ROOMS:
         raise AttributeError(f"module 'lcakit.studies' has no attribute {name!r}")
-    return importlib.import_module(f"lcakit.studies.{name}")
+    room: ModuleType = package(f"lcakit.studies.{name}", f"lk.studies.{name}")
+    return room

@@ -33,6 +33,8 @@ class Estimate:
         Full-set gradients that the rule needs without refinement.
     seconds : float or None
         Time of these gradients; None before one has been timed.
+    every : int
+        Optimizer steps from one snapshot to the next.
     """
 
     n_iterations: int
@@ -60,12 +62,13 @@ class Estimate:
         """Raise BudgetError if the file would be larger than ``budget`` (bytes, or text such as ``"20 GB"``)."""
         allowed = parse_bytes(budget)
         if self.bytes > allowed:
-            every = self.every * -(-self.bytes // max(allowed, 1))
+            fewer = -(-self.bytes // max(allowed, 1))
+            thin = f"Thin it (every={self.every * fewer}), " if fewer <= self.n_iterations else "Record less: "
             kept = [name for name in KEEP if name in self.bytes_by_variable]
             drop = f"drop a variable (keep without {kept[0]!r}), " if kept else ""
             raise BudgetError(
                 f"the recording needs {format_bytes(self.bytes)}, the budget is {format_bytes(allowed)}. "
-                f'Thin it (every={every}), {drop}or use coarser classes (classes="unit" or None).'
+                f'{thin}{drop}or use coarser classes (classes="unit" or None).'
             )
 
 
@@ -79,7 +82,6 @@ def estimate(
     rule: str = "rk4",
     n_classes: int | None = None,
     seconds_per_gradient: float | None = None,
-    allocate: bool = True,
     statistics: bool | None = None,
 ) -> Estimate:
     """Estimate size and cost of recording ``n_iterations`` optimizer steps of a model.
@@ -89,12 +91,20 @@ def estimate(
     model
         An :class:`lcakit.Objective` (its classes and timing are used), an ``nn.Module``, or
         :class:`lcakit.labels.Labels`.
+    n_iterations
+        Optimizer steps that the loop will take; with ``every`` only each n-th of them is recorded.
     classes, keep, every, rule, statistics
         As for :class:`lcakit.Recorder`.
     n_classes
         C, needed with an ``nn.Module`` or labels for the per-class variables (0 by default).
     seconds_per_gradient
         Measured time of one full-set gradient; an objective that has computed some knows it.
+
+    Returns
+    -------
+    Estimate
+        Its ``bytes`` are those of the uncompressed file and ``seconds`` those of its gradients; ``to_text()`` says both,
+        and ``check("20 GB")`` refuses what is larger.
 
     Raises
     ------
@@ -115,20 +125,20 @@ def estimate(
     k, u = labels.n_parameters, labels.n_units
     size = {
         "theta": 4 * (steps + 1) * k,
-        "gradient": 4 * (steps + 1) * k if allocate else 0,
-        "lca": 4 * steps * k if allocate else 0,
+        "gradient": 4 * (steps + 1) * k,
+        "lca": 4 * steps * k,
     }
-    found = {name: size[name] for name in keep if size[name]}
-    if allocate and classes is not None and n_classes:
+    found = {name: size[name] for name in keep}
+    if classes is not None and n_classes:
         found["lca_unit_class"] = 4 * steps * u * n_classes
-    if allocate and classes == "parameter" and n_classes:
+    if classes == "parameter" and n_classes:
         found["lca_class"] = 4 * steps * k * n_classes
-    if allocate and not (classes is not None and n_classes) and "lca" not in keep:
+    if not (classes is not None and n_classes) and "lca" not in keep:
         found["unit_lca"] = 4 * steps * u
-    if allocate and (names := statistics_of(keep, statistics)):
+    if names := statistics_of(keep, statistics):
         found["statistics"] = k * sum(int(VARIABLES[name].dtype[1:]) for name in names)
         found["labels"] = LABEL_BYTES * k
-    count = (steps * (1 + _NODES_INSIDE[rule]) + 1) if allocate else 0
+    count = steps * (1 + _NODES_INSIDE[rule]) + 1
     seconds = None if seconds_per_gradient is None else count * seconds_per_gradient
     return Estimate(steps, k, found, count, seconds, every)
 

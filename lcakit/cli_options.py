@@ -11,7 +11,11 @@ def device_options(parser: argparse.ArgumentParser) -> None:
     """Add where the data is, and where and how to compute."""
     parser.add_argument("--data-root", metavar="DIR", help="folder of the data sets (default: $LCAKIT_DATA)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, …")
-    parser.add_argument("--precision", default="float32", help="float32, float64, tf32 or bfloat16")
+    parser.add_argument("--precision", type=_precision, default="float32", help="float32, float64, tf32 or bfloat16")
+
+
+def _precision(text: str) -> str:
+    return {"bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}.get(text, text)
 
 
 def training_options(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +115,21 @@ def writing_options(parser: argparse.ArgumentParser) -> None:
     """Add how a file is written."""
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
     parser.add_argument("--compression", choices=("zlib",), help="smaller file, slower to write and read")
+
+
+def gpus(text: str) -> list[int]:
+    """Read numbers of GPUs: ``0`` or ``0,1,2``."""
+    numbers = text.split(",")
+    if not all(number.isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"GPUs are numbers such as 0 or 0,1; got {text!r}")
+    return [int(number) for number in numbers]
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"needed is a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def seeds(text: str) -> list[int]:

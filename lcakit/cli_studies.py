@@ -11,7 +11,9 @@ from typing import Any
 
 from lcakit.cli_options import (
     device_options,
+    gpus,
     keeping_options,
+    positive,
     recording_options,
     rule_options,
     seeds,
@@ -43,12 +45,11 @@ def add(command: Command) -> None:
     shared.add_argument(
         "--scheduler", metavar="ADDRESS", help="share the work on a Dask cluster, such as tcp://host:8786"
     )
-    shared.add_argument("--workers", type=int, metavar="N", help="share the work between N processes here")
-    shared.add_argument("--gpus", type=seeds, default=[], metavar="0,1", help="share the work between GPUs here")
+    shared.add_argument("--workers", type=positive, metavar="N", help="share the work between N processes here")
+    shared.add_argument("--gpus", type=gpus, default=[], metavar="0,1", help="share the work between GPUs here")
     device_options(allocate)
-    allocate.add_argument(
-        "--together", type=int, default=1, metavar="N", help="snapshots to evaluate at once: faster for small networks"
-    )
+    text = "snapshots to evaluate at once: faster for small networks"
+    allocate.add_argument("--together", type=positive, default=1, metavar="N", help=text)
     rule_options(allocate)
     keeping_options(allocate)
     allocate.add_argument("--overwrite", action="store_true", help="replace allocations that are there")
@@ -65,7 +66,7 @@ def add(command: Command) -> None:
     command("networks", _networks, "list data sets and networks with their sizes and default settings")
 
     reproduce = command("reproduce", _reproduce, "the paper's table for a network, paper beside measured")
-    reproduce.add_argument("network", metavar="NETWORK")
+    reproduce.add_argument("network", metavar="NETWORK", help="one of the paper's, such as mnist-fc, or all")
     reproduce.add_argument("--out", default="runs", metavar="DIR", help="folder that keeps the runs")
     reproduce.add_argument("--optimizers", type=lambda text: text.split(","), help="such as sgd,adam (default: all)")
     reproduce.add_argument("--seeds", type=seeds, help="default 0:3; 0 at the small scale")
@@ -144,7 +145,11 @@ def _is_finished(path: Path, validation: bool) -> bool:
 def _allocate(args: argparse.Namespace) -> None:
     from lcakit.record.allocate import allocate
     from lcakit.record.spec import ObjectiveSpec
+    from lcakit.store import open_trajectory
 
+    if args.gpus and args.device:
+        raise ValueError(f"--gpus says where to compute already: leave out --device {args.device}")
+    open_trajectory(args.file).close()  # before workers are started, which would each fail on it
     options = {"path": str(Path(args.file).absolute()), "part": args.set, "data_root": args.data_root}
     options |= {"device": args.device, "devices": [f"cuda:{number}" for number in args.gpus]}
     options |= {"precision": args.precision, "together": args.together}
@@ -207,22 +212,23 @@ def _finish(args: argparse.Namespace) -> None:
 
 
 def _reproduce(args: argparse.Namespace) -> None:
-    from lcakit.studies.reproduce import reproduce
+    from lcakit.studies.reproduce import STUDIES, reproduce
     from lcakit.studies.runs_table import costs_to_markdown, findings_to_markdown, to_markdown
 
-    rows = reproduce(
-        args.network,
-        args.out,
-        optimizers=args.optimizers,
-        seeds=args.seeds,
-        scale=args.scale,
-        data_root=args.data_root,
-        device=args.device,
-        precision=args.precision,
-        iterations=args.iterations,
-    )
-    tables = (to_markdown, findings_to_markdown, costs_to_markdown)
-    print("\n\n".join(table(args.network, rows) for table in tables))
+    for network in STUDIES if args.network == "all" else [args.network]:
+        rows = reproduce(
+            network,
+            args.out,
+            optimizers=args.optimizers,
+            seeds=args.seeds,
+            scale=args.scale,
+            data_root=args.data_root,
+            device=args.device,
+            precision=args.precision,
+            iterations=args.iterations,
+        )
+        tables = (to_markdown, findings_to_markdown, costs_to_markdown)
+        print("\n\n".join(table(network, rows) for table in tables), end="\n\n", flush=True)
 
 
 def _networks(args: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit import schema
-from lcakit.errors import TrajectoryError
+from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.guard import printable
 from lcakit.labels import tensor_shapes
 from lcakit.store import open_trajectory
@@ -47,6 +47,9 @@ Source = str | os.PathLike[str] | xr.Dataset
 # ---- written while recording -----------------------------------------------------------------------------------
 
 
+_NONE_SAYS = ("tolerance", "classes")  # options for which None is a choice
+
+
 def made_by(call: str, **options: Any) -> dict[str, str]:
     """Return the attributes ``created_by`` and ``versions`` for what is being made.
 
@@ -64,7 +67,7 @@ def made_by(call: str, **options: Any) -> dict[str, str]:
     "lk.Recorder(rule='rk4', every=1)"
     """
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
-    told = ", ".join(f"{name}={value!r}" for name, value in plain.items() if value is not None)
+    told = ", ".join(f"{name}={value!r}" for name, value in plain.items() if value is not None or name in _NONE_SAYS)
     return {"created_by": command_line() or f"{call}({told})", "versions": versions()}
 
 
@@ -172,17 +175,20 @@ def _describe(ds: xr.Dataset, name: str) -> Description:
     place = {name: row for row, name in enumerate(first)}
     bare = {str(key): str(key).rpartition("_")[0] for key in ds.attrs}  # allocated_by_val is beside allocated_by
     order = sorted(bare, key=lambda key: place.get(key, place.get(bare[key], len(first))))
-    facts = {printable(key, 60): _fact(key, ds.attrs[key]) for key in order}
+    facts = {printable(key, 60): _fact(key, ds.attrs) for key in order}
     facts |= {"config": printable(ds["config"].values)} if "config" in ds else {}
     variables = tuple((printable(n, 60), _shape(array), int(array.nbytes)) for n, array in ds.data_vars.items())
     sizes = {printable(dim, 60): int(size) for dim, size in ds.sizes.items()}
     return Description(name, facts, sizes, variables, _numbers(ds), fingerprint(ds))
 
 
-def _fact(key: str, value: Any) -> str:
+def _fact(key: str, attrs: Mapping[Any, Any]) -> str:
     """Return an attribute as text; importers write -1 for a number that their source does not state."""
-    unstated = key in schema.UNSTATED_NUMBERS and isinstance(value, int | float | np.number) and value == -1
-    return "not stated" if unstated else printable(value, 100)
+    value, base = attrs[key], key.partition("_")[0] if key.startswith("tolerance_") else key
+    if base not in schema.UNSTATED_NUMBERS or not isinstance(value, int | float | np.number) or value != -1:
+        return printable(value, 100)
+    ours = "imported_from" not in attrs or "allocated_by" in attrs
+    return "none, never refined" if base == "tolerance" and ours else "not stated"
 
 
 def _shape(array: xr.DataArray) -> str:
@@ -208,7 +214,7 @@ def _of_objective(ds: xr.Dataset, suffix: str) -> dict[str, float]:
     values = {name: ds[own].values for name, own in stored.items() if own in ds and ds[own].size}
     out: dict[str, float] = {}
     for name in ("loss", "accuracy"):
-        if name in values:
+        if name in values and not np.isnan(values[name]).all():  # an accuracy of NaN: the task has none
             out |= {f"{name} at the start": float(values[name][0]), f"{name} at the end": float(values[name][-1])}
     if "loss" in values and "residual" in values:
         change = float(values["loss"][-1] - values["loss"][0])
@@ -303,6 +309,28 @@ def _parameters(ds: xr.Dataset) -> str:
         return f"{sum(int(np.prod(shape)) for shape in tensor_shapes(ds).values()):,}"
     except TrajectoryError:
         return "unknown many"
+
+
+def checked_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a configuration to store; raise RecordingError where JSON cannot hold it."""
+    config = dict(config or {})
+    for key, value in config.items():
+        try:
+            json.dumps({key: value})
+        except (TypeError, ValueError) as error:
+            raise RecordingError(
+                f"config[{key!r}] cannot be stored: {error}. Allowed: texts, numbers, True, False, None, and lists and "
+                "dicts of these; str(…) makes a text of anything."
+            ) from error
+    return config
+
+
+def with_config(ds: xr.Dataset, config: Mapping[str, Any]) -> xr.Dataset:
+    """Return ``ds`` with a configuration, as JSON; without one, ``ds`` itself."""
+    if not config:
+        return ds
+    attrs = {"long_name": "configuration of the run, as JSON", "units": "1"}
+    return ds.assign(config=xr.Variable((), json.dumps(config), attrs))
 
 
 def config_of(ds: xr.Dataset) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lcakit import accessor as _accessor  # noqa: F401  (registers ds.lk)
 from lcakit import guard, netcdfstore, remote, schema, segments
 from lcakit.archives import JoinedArray, StoredArray
 from lcakit.blocks import MERGED_BYTES, WINDOW_BYTES, dask_chunks, in_order, window_shape, windows
-from lcakit.errors import LcakitWarning, RecordingError, TrajectoryError
+from lcakit.errors import LcakitWarning, RecordingError, TrajectoryError, unknown
 from lcakit.handles import open_netcdf
 from lcakit.join import join
 from lcakit.packages import package
@@ -96,6 +96,9 @@ def open_runs(paths: Iterable[Pathlike], *, align: str = "exact") -> xr.Dataset:
 
     Parameters
     ----------
+    paths
+        Files, recordings, stores or URLs, each as :func:`open_trajectory` takes one; no pattern among them. Where two
+        have the same name, all are named by their whole paths.
     align
         ``"exact"``: the runs must have the same iterations. ``"shortest"``: keep the iterations that all have.
 
@@ -279,6 +282,12 @@ def writable_path(path: Pathlike) -> Path:
     return Path(path)
 
 
+def check_compression(compression: str | None) -> None:
+    """Raise ValueError for a compression that files do not have."""
+    if compression not in COMPRESSIONS:
+        raise unknown("compression", compression, COMPRESSIONS)
+
+
 def save(
     ds: xr.Dataset,
     path: Pathlike,
@@ -292,10 +301,16 @@ def save(
 
     Parameters
     ----------
+    ds
+        Trajectory in this format, or a selection of one; its large variables are read window by window.
     path
         A name that ends in ``.zarr`` makes a Zarr store of the same layout (needs ``lcakit[share]``).
+    overwrite
+        Replace what is there under that name, once the new one is whole.
     compression
         None (fast to read and write), or ``"zlib"``: about 1.2-1.7 times smaller, several times slower.
+    quiet
+        No progress bar.
     cluster
         A ``dask.distributed.Client``, for a Zarr store: its workers write it together, each some windows at a time
         (:mod:`lcakit.zarrcluster`). They must see the store, and the file that ``ds`` was opened from, under the same
@@ -312,8 +327,7 @@ def save(
     path = writable_path(path)
     if cluster is not None and path.suffix != ".zarr":
         raise ValueError(f"a cluster writes Zarr stores, a netCDF file has one writer; got {path}. Name it ….zarr")
-    if compression not in COMPRESSIONS:
-        raise ValueError(f"compression must be one of {COMPRESSIONS}, got {compression!r}")
+    check_compression(compression)
     if path.exists() and not overwrite:
         raise RecordingError(f"{path} exists already. Choose another name, or pass overwrite=True to replace it.")
     schema.check_version(ds.attrs, "the dataset to save")

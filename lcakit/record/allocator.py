@@ -252,7 +252,7 @@ class Allocator:
         return there.to(kind) if s == 1 else self._integrator.between(here, there, s, kind)
 
     def _snapshot_row(self, at: Evaluation, total: torch.Tensor) -> Row:
-        row: Row = {"loss": at.loss, "accuracy": at.accuracy}
+        row: Row = {"loss": at.loss} | ({} if np.isnan(at.accuracy) else {"accuracy": at.accuracy})
         if at.class_losses is not None:
             row["loss_class"] = at.class_losses
         if not np.isfinite(at.loss):

@@ -1,9 +1,9 @@
-"""What a recorder may be given of a training loop: its optimizers, and further objects with a state."""
+"""What a recorder may be given of a training loop, its optimizers and further objects with a state, and their steps."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -51,6 +51,58 @@ def checked_optimizers(given: Any, model: nn.Module) -> list[torch.optim.Optimiz
                 "it. Build both from the same model."
             )
     return found
+
+
+class StepWatch:
+    """Calls ``each`` whenever all of some optimizers have stepped.
+
+    Parameters
+    ----------
+    optimizers
+        Those whose steps make an iteration.
+    others
+        Further optimizers of the loop, watched for the learning rate alone.
+    each
+        Called at the end of the last of the steps.
+
+    Attributes
+    ----------
+    rate : float
+        Learning rate of the first parameter group in the last step, NaN before it.
+    """
+
+    def __init__(
+        self,
+        optimizers: Sequence[torch.optim.Optimizer],
+        others: Iterable[torch.optim.Optimizer],
+        each: Callable[[], None],
+    ) -> None:
+        self._optimizers, self._others, self._each = tuple(optimizers), tuple(others), each
+        self._stepped: set[int] = set()
+        self._hooks: list[Any] = []
+        self.rate = float("nan")
+
+    def begin(self) -> None:
+        """Watch from now on."""
+        watched = (*self._optimizers, *self._others)
+        self._hooks += [optimizer.register_step_post_hook(self._after_step) for optimizer in watched]
+
+    def end(self) -> None:
+        """Watch no longer."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if is_inner_step(optimizer):
+            return
+        if not self._stepped:
+            self.rate = float(optimizer.param_groups[0].get("lr", float("nan")))
+        if optimizer in self._optimizers:
+            self._stepped.add(id(optimizer))
+            if len(self._stepped) == len(self._optimizers):
+                self._stepped.clear()
+                self._each()
 
 
 def is_inner_step(optimizer: torch.optim.Optimizer) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import sys
 import time
@@ -25,7 +24,7 @@ from lcakit.record.allocator import Allocator, Rule, Stored, check_continued, ob
 from lcakit.record.arriving import to_host
 from lcakit.record.describe import unwrap
 from lcakit.record.integral import is_finite
-from lcakit.record.loop import checked_optimizers, checked_state, is_inner_step
+from lcakit.record.loop import StepWatch, checked_optimizers, checked_state
 from lcakit.record.objective import Objective
 from lcakit.wholefiles import Lock, writable_parent
 
@@ -86,6 +85,11 @@ class Recorder:
         Of the final file: None or ``"zlib"``.
     config
         Anything JSON can hold, stored in the file as provenance; ``seed`` is stored as an attribute.
+    quiet
+        Print no estimate when the recording begins, and show no progress bar of an allocation that comes later.
+    block_rows, block_seconds
+        A block is written when it has that many iterations or is that many seconds old (or has 32 MiB, at least one
+        iteration). A kill costs those since the last block, which ``resume=True`` trains again.
 
     Attributes
     ----------
@@ -139,6 +143,7 @@ class Recorder:
             raise ValueError(f"every must be at least 1, got {every}")
         if resume and overwrite:
             raise ValueError("resume=True continues a recording and overwrite=True replaces it; pass one of them")
+        store.check_compression(compression)
         if budget is not None and n_iterations is None:
             raise ValueError("a budget needs n_iterations=…, the number of optimizer steps the loop will take")
         self.path = Path(path).absolute()  # the loop may change the working directory
@@ -152,15 +157,15 @@ class Recorder:
         self._resume, self._overwrite = resume, overwrite
         self._compression, self._quiet = compression, quiet
         self._blocks: dict[str, Any] = {"block_rows": block_rows, "block_seconds": block_seconds}
-        self._config, self._seed = dict(config or {}), seed
+        self._config, self._seed = provenance.checked_config(config), seed
         self._optimizers = checked_optimizers(optimizer, objective.model)
-        self._stepped: set[int] = set()
-        self._hooks: list[Any] = []
         self._batch_loss: float | torch.Tensor = float("nan")
-        self._rate = float("nan")
         self._parts: dict[str, Any] = {"model": unwrap(objective.model)}
         self._parts |= {f"optimizer{k}": opt for k, opt in enumerate(self._optimizers)}
-        self._parts |= checked_state(state or {}, self._parts, self._optimizers)
+        further = checked_state(state or {}, self._parts, self._optimizers)
+        self._parts |= further
+        others = [part for part in further.values() if isinstance(part, torch.optim.Optimizer)]
+        self._watch = StepWatch(self._optimizers, others, self._step)
         nothing = Stored(frozenset())  # what is stored of an allocation that comes later
         self._allocator = Allocator(objective, self._rule, nothing if self._later else Stored.of(keep, statistics))
         self._writer: segments.SegmentWriter | None = None
@@ -189,14 +194,13 @@ class Recorder:
         )
         if not resuming:
             self._writer.append(first, {})
-        self._register_hooks()
+        self._watch.begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        self._watch.end()
         if self._writer is None:
             return
         try:
@@ -233,22 +237,6 @@ class Recorder:
 
     # ---- one iteration -----------------------------------------------------------------------------------------
 
-    def _register_hooks(self) -> None:
-        """Watch the optimizers for steps, and those in ``state`` for the learning rate they step with."""
-        watched = [part for part in self._parts.values() if isinstance(part, torch.optim.Optimizer)]
-        self._hooks += [optimizer.register_step_post_hook(self._after_step) for optimizer in watched]
-
-    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if is_inner_step(optimizer):
-            return
-        if not self._stepped:
-            self._rate = float(optimizer.param_groups[0].get("lr", float("nan")))
-        if optimizer in self._optimizers:
-            self._stepped.add(id(optimizer))
-            if len(self._stepped) == len(self._optimizers):
-                self._stepped.clear()
-                self._step()
-
     def _step(self) -> None:
         if self._writer is None:
             raise RecordingError("the recorder is not open: use it as a context manager (with lk.Recorder(…) as rec:)")
@@ -266,7 +254,8 @@ class Recorder:
                 f"training diverged in iteration {self._recorded} (optimizer step {self.steps}): {error}. "
                 "Everything before it is kept; a smaller learning rate may help."
             ) from error
-        iteration |= {"iteration": self._recorded, "learning_rate": self._rate, "batch_loss": float(self._batch_loss)}
+        told = {"learning_rate": self._watch.rate, "batch_loss": float(self._batch_loss)}
+        iteration |= {"iteration": self._recorded, **told}
         self._batch_loss = float("nan")
         self._recorded = self.steps
         if self._writer is not None:
@@ -308,7 +297,7 @@ class Recorder:
         if (partial / segments.HEADER).exists():
             header = segments.read_header(partial)
             check_continued(header.attrs, self._attrs(), partial)
-            stored = json.loads(str(header["config"].values)) if "config" in header else {}
+            stored = provenance.config_of(header)
             refuse_other_settings(stored, {k: v for k, v in self._config.items() if k not in _MAY_CHANGE}, partial)
         with Lock(partial):
             self._state = segments.go_back_to_state(partial)
@@ -360,7 +349,7 @@ class Recorder:
         if self.objective.class_names:
             coords["class"] = (("class",), np.array(self.objective.class_names))
         header = schema.build_dataset(coords, {}, self._attrs() | self._made_by())
-        return header.assign(config=json.dumps(self._config)) if self._config else header
+        return provenance.with_config(header, self._config)
 
     def _made_by(self) -> dict[str, str]:
         """Return the command or call that began the recording, and the versions it began with."""

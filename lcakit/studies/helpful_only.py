@@ -192,12 +192,12 @@ def _place(objective: Objective, theta: torch.Tensor) -> None:
 
 
 def _labelled(objective: Objective, at: list[dict[str, Any]], moves: list[tuple[float, float, float]]) -> xr.Dataset:
-    unit = {"units": objective.loss_unit}
+    unit, rights = {"units": objective.loss_unit}, [row.get("accuracy", np.nan) for row in at]
     predicted, actual, share = np.array(moves).reshape(-1, 3).T
     return xr.Dataset(
         {
             "loss": ("snapshot", [row["loss"] for row in at], {"long_name": "loss over the evaluation set", **unit}),
-            "accuracy": ("snapshot", [row["accuracy"] for row in at], {"long_name": "accuracy", "units": "1"}),
+            "accuracy": ("snapshot", rights, {"long_name": "accuracy", "units": "1"}),
             "predicted": ("iteration", predicted, {"long_name": STEP_ATTRS["predicted"], **unit}),
             "actual": ("iteration", actual, {"long_name": STEP_ATTRS["actual"], **unit}),
             "share": ("iteration", share, {"long_name": STEP_ATTRS["share"], "units": "1"}),

@@ -36,8 +36,8 @@ class NetworkSurface:
 
     Notes
     -----
-    Everything is computed in float64 on the CPU, wherever the network and the data come from. θ is laid out as in a trajectory: ``named_parameters()`` order, C order inside
-    a tensor, frozen tensors left out.
+    Everything is computed in float64 on the CPU, wherever the network and the data come from. θ is laid out as in a
+    trajectory: ``named_parameters()`` order, C order inside a tensor, frozen tensors left out.
     """
 
     def __init__(

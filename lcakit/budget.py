@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from lcakit.errors import BudgetError, unknown
 from lcakit.labels import Labels
@@ -35,6 +37,8 @@ class Estimate:
         Time of these gradients; None before one has been timed.
     every : int
         Optimizer steps from one snapshot to the next.
+    class_factor : float
+        Cost of a gradient by class, by that of a plain one: above 1 with BatchNorm.
     """
 
     n_iterations: int
@@ -43,6 +47,7 @@ class Estimate:
     gradient_evaluations: int
     seconds: float | None
     every: int = 1
+    class_factor: float = 1.0
 
     @property
     def bytes(self) -> int:
@@ -55,21 +60,40 @@ class Estimate:
         took = f", about {format_seconds(self.seconds)}" if self.seconds is not None else ""
         return (
             f"{self.n_iterations:,} iterations × {self.n_parameters:,} parameters: {format_bytes(self.bytes)} "
-            f"({parts}); {self.gradient_evaluations:,} full-set gradients{took}"
+            f"({parts}); {self.gradient_evaluations:,} full-set gradients{took}{self._why_slower()}"
+        )
+
+    def _why_slower(self) -> str:
+        if self.class_factor == 1.0:
+            return ""
+        return (
+            f"; with BatchNorm a gradient by class costs about {self.class_factor:.3g} times a plain one "
+            "(classes=None records without)"
         )
 
     def check(self, budget: str | int) -> None:
         """Raise BudgetError if the file would be larger than ``budget`` (bytes, or text such as ``"20 GB"``)."""
         allowed = parse_bytes(budget)
         if self.bytes > allowed:
-            fewer = -(-self.bytes // max(allowed, 1))
-            thin = f"Thin it (every={self.every * fewer}), " if fewer <= self.n_iterations else "Record less: "
-            kept = [name for name in KEEP if name in self.bytes_by_variable]
-            drop = f"drop a variable (keep without {kept[0]!r}), " if kept else ""
+            remedies = ", or ".join(self._remedies(allowed))
             raise BudgetError(
                 f"the recording needs {format_bytes(self.bytes)}, the budget is {format_bytes(allowed)}. "
-                f'{thin}{drop}or use coarser classes (classes="unit" or None).'
+                + (f"{remedies[0].upper()}{remedies[1:]}." if remedies else "Nothing smaller can be recorded.")
             )
+
+    def _remedies(self, allowed: int) -> Iterator[str]:
+        """Yield what makes the recording smaller; thinning only where it is enough by itself."""
+        first = sum(4 * self.n_parameters for name in ("theta", "gradient") if name in self.bytes_by_variable)
+        once = first + sum(self.bytes_by_variable.get(name, 0) for name in ("statistics", "labels"))
+        fitting = (allowed - once) * self.n_iterations // max(self.bytes - once, 1)
+        if fitting >= 1:
+            yield f"thin it (every={-(-self.n_iterations * self.every // fitting)})"
+        if kept := [name for name in KEEP if name in self.bytes_by_variable]:
+            yield f"drop a variable (keep without {kept[0]!r})"
+        if "lca_class" in self.bytes_by_variable:
+            yield 'use coarser classes (classes="unit")'
+        elif "lca_unit_class" in self.bytes_by_variable:
+            yield "use no classes (classes=None)"
 
 
 def estimate(
@@ -103,8 +127,8 @@ def estimate(
     Returns
     -------
     Estimate
-        Its ``bytes`` are those of the uncompressed file and ``seconds`` those of its gradients; ``to_text()`` says both,
-        and ``check("20 GB")`` refuses what is larger.
+        Its ``bytes`` are those of the uncompressed file and ``seconds`` those of its gradients; ``to_text()`` says
+        both, and ``check("20 GB")`` refuses what is larger.
 
     Raises
     ------
@@ -114,13 +138,13 @@ def estimate(
     check_keep(keep)
     if rule not in _NODES_INSIDE:
         raise unknown("rule", rule, _NODES_INSIDE)
-    if n_iterations < 1 or every < 1:
-        raise ValueError(f"n_iterations and every must be at least 1, got {n_iterations} and {every}")
+    check_count("n_iterations", n_iterations)
+    check_count("every", every)
     labels = _labels(model)
     n_classes = getattr(model, "n_classes", 0) if n_classes is None else n_classes
-    evaluations = getattr(model, "evaluations", 0)
-    if seconds_per_gradient is None and evaluations:
-        seconds_per_gradient = model.seconds / evaluations
+    by_class = bool(classes is not None and n_classes)
+    if seconds_per_gradient is None and hasattr(model, "seconds_per_gradient"):
+        seconds_per_gradient = model.seconds_per_gradient(by_class)
     steps = -(-n_iterations // every)
     k, u = labels.n_parameters, labels.n_units
     size = {
@@ -129,18 +153,19 @@ def estimate(
         "lca": 4 * steps * k,
     }
     found = {name: size[name] for name in keep}
-    if classes is not None and n_classes:
+    if by_class:
         found["lca_unit_class"] = 4 * steps * u * n_classes
     if classes == "parameter" and n_classes:
         found["lca_class"] = 4 * steps * k * n_classes
-    if not (classes is not None and n_classes) and "lca" not in keep:
+    if not by_class and "lca" not in keep:
         found["unit_lca"] = 4 * steps * u
     if names := statistics_of(keep, statistics):
         found["statistics"] = k * sum(int(VARIABLES[name].dtype[1:]) for name in names)
         found["labels"] = LABEL_BYTES * k
     count = steps * (1 + _NODES_INSIDE[rule]) + 1
     seconds = None if seconds_per_gradient is None else count * seconds_per_gradient
-    return Estimate(steps, k, found, count, seconds, every)
+    slower = (1 + 2 * n_classes) / 3 if by_class and getattr(model, "batch_coupling", False) else 1.0
+    return Estimate(steps, k, found, count, seconds, every, slower)
 
 
 def _labels(model: Any) -> Labels:
@@ -150,6 +175,12 @@ def _labels(model: Any) -> Labels:
     from lcakit.record.describe import describe
 
     return describe(model)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise ValueError unless ``value`` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def check_keep(keep: Sequence[str]) -> None:

@@ -197,8 +197,7 @@ def _timed_estimate(args: argparse.Namespace, objective: Any, iterations: int, p
     from lcakit.budget import estimate
 
     classes = None if args.classes == "none" else args.classes
-    objective.evaluate(classes=classes is not None)  # once to warm up, once to be timed
-    objective.evaluations, objective.seconds = 0, 0.0
+    objective.warm_up()
     objective.evaluate(classes=classes is not None)
     keep = tuple(name for name in args.keep if part == "train" or name != "theta")
     options = {"every": args.every, "rule": args.rule, "statistics": args.statistics}

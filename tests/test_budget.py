@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import pytest
+import torch
 
 import lcakit as lk
 from lcakit.budget import format_bytes, format_seconds, parse_bytes
 from lcakit.labels import Labels, TensorSpec
+from tests.networks import examples, norm_net
 
 LABELS = Labels((TensorSpec("w", (10, 7), "kernel", "fc"), TensorSpec("b", (10,), "bias", "fc")))
 
@@ -32,6 +36,37 @@ def test_refusal_names_the_number_and_the_remedies():
 def test_the_advice_fits_the_budget_and_counts_from_the_present_thinning():
     with pytest.raises(lk.BudgetError, match=r"every=4\)"):
         lk.estimate(LABELS, 100, every=2).check("25 KB")
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("keep", [("theta", "gradient", "lca"), ("lca",), ()])
+@pytest.mark.parametrize("budget", [700, 5_000, 12_345, 40_000])
+def test_what_the_advice_says_is_enough(budget, keep, every):
+    def found(every):
+        return lk.estimate(LABELS, 100, keep=keep, every=every, n_classes=4)
+
+    if found(every).bytes <= budget:
+        return
+    with pytest.raises(lk.BudgetError) as told:
+        found(every).check(budget)
+    advice = re.search(r"every=(\d+)", str(told.value))
+    if advice is None:  # a single iteration is too large
+        with pytest.raises(lk.BudgetError):
+            found(100).check(budget)
+    else:
+        found(int(advice[1])).check(budget)
+
+
+def test_batch_norm_by_class_is_said_with_its_factor():
+    torch.manual_seed(0)
+    model, (x, y) = norm_net(), examples(60)
+    objective = lk.Objective(model, (x, y), workers=1)
+    objective.gradient(classes=True)
+    slow, plain = lk.estimate(objective, 10), lk.estimate(objective, 10, classes=None)
+    factor = (1 + 2 * objective.n_classes) / 3
+    assert f"about {factor:.3g} times a plain one" in slow.to_text()
+    assert "BatchNorm" not in plain.to_text()
+    assert slow.seconds == pytest.approx(factor * plain.seconds)
 
 
 def test_unknown_rule_is_named():

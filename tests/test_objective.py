@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import lcakit as lk
 from lcakit.record.describe import describe
@@ -367,3 +367,18 @@ def test_parameters_vector_is_the_flat_model():
     model = conv_net()
     objective = lk.Objective(model, examples(20, (1, 6, 6)))
     np.testing.assert_array_equal(objective.parameters_vector(), flat(model).numpy())
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda m, x, y: lk.Objective(m, (x, y), class_names=["a", "b", "a"]), "class_names has 'a' more than once"),
+        (lambda m, x, y: lk.Objective((x, y), m), r"must be a torch\.nn\.Module, got tuple"),
+        (lambda m, x, y: lk.Objective(m.forward, (x, y)), r"must be a torch\.nn\.Module, got method"),
+        (lambda m, x, y: lk.Objective(m, DataLoader(TensorDataset(x, y))), r"pass its dataset, loader\.dataset"),
+        (lambda m, x, y: lk.Objective(m, (x, y), loss=nn.CrossEntropyLoss()), 'reduction="none"'),
+    ],
+)
+def test_what_makes_no_objective_says_what_would(build, says):
+    with pytest.raises(lk.ObjectiveError, match=says):
+        build(dense(), *examples())

@@ -507,6 +507,10 @@ def test_budget_is_checked_before_anything_is_written(tmp_path):
         ({"allocate": "never"}, "online"),
         ({"allocate": "later", "keep": ("lca",)}, "must include"),
         ({"every": 0}, "at least 1"),
+        ({"every": 2.5}, "every must be a whole number"),
+        ({"n_iterations": 1.5}, "n_iterations must be a whole number"),
+        ({"compression": "lzma"}, "unknown compression 'lzma'.*zlib"),
+        ({"config": {"a": 1, "b": object()}}, r"config\['b'\] cannot be stored"),
         ({"budget": "1 GB"}, "n_iterations"),
         ({"resume": True, "overwrite": True}, "one of them"),
         ({"state": {"x": object()}}, "state_dict"),
@@ -576,8 +580,32 @@ def test_later_keeps_what_online_keeps(tmp_path):
 
 @pytest.mark.parametrize("mode", ["online", "later"])
 def test_a_loop_without_a_step_leaves_its_start(tmp_path, mode):
-    record(tmp_path / "run.nc", steps=0, allocate=mode)
-    assert lk.open_trajectory(tmp_path / "run.nc").sizes["snapshot"] == 1
+    with pytest.warns(LcakitWarning, match="no step was seen: pass the optimizer"):
+        record(tmp_path / "run.nc", steps=0, allocate=mode)
+    ds = lk.open_trajectory(tmp_path / "run.nc")
+    assert (ds.sizes["snapshot"], ds.sizes["iteration"]) == (1, 0)
+    assert lk.validate(ds, quiet=True).ok
+
+
+def test_a_loss_reported_after_the_step_is_told(tmp_path):
+    model, (x, y) = dense(), examples()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def loop(path, late):
+        with lk.Recorder(path, lk.Objective(model, (x, y)), optimizer, quiet=True) as rec:
+            for k in range(3):
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(model(x), y).backward()
+                if not late:
+                    rec.report(k)
+                optimizer.step()
+                if late:
+                    rec.report(k)
+        return lk.open_trajectory(path)["batch_loss"].values
+
+    np.testing.assert_array_equal(loop(tmp_path / "before.nc", late=False), [0, 1, 2])
+    with pytest.warns(LcakitWarning, match="one iteration late"):
+        np.testing.assert_array_equal(loop(tmp_path / "after.nc", late=True), [np.nan, 0, 1])
 
 
 def test_steps_are_not_counted_twice(tmp_path):

@@ -247,9 +247,9 @@ def _answer(spec: ObjectiveSpec, worker: str, future: Any) -> tuple[Facts, Row]:
     except TimeoutError as error:
         raise RecordingError(f"worker {worker} has not built the objective within {BUILDING:.0f} s") from error
     except Exception as error:  # whatever the factory raises there
-        told = error if isinstance(error, LcakitError) else f"{type(error).__name__}: {error}"
+        told = str(error) if isinstance(error, LcakitError) else f"{type(error).__name__}: {error}"
         raise RecordingError(
-            f"worker {worker} cannot build the objective: {told}. Every worker needs lcakit, the module of "
+            f"worker {worker} cannot build the objective: {told.rstrip('.')}. Every worker needs lcakit, the module of "
             f"{spec.factory!r}, and the data."
         ) from error
     return answer

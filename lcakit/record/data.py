@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lcakit.errors import ObjectiveError
 from lcakit.record.describe import tensors_fingerprint
@@ -42,6 +42,7 @@ def as_tensors(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ObjectiveError(
             f"data must be a pair (x, y) of arrays or a torch Dataset of such pairs, got {type(data).__name__}"
+            + (": pass its dataset, loader.dataset" if isinstance(data, DataLoader) else "")
         )
     x, y = _tensor(pair[0], "x"), _tensor(pair[1], "y")
     if x.dim() == 0 or y.dim() == 0 or len(x) != len(y):

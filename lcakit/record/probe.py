@@ -73,7 +73,8 @@ def check_losses(losses_of: Callable[[int, int], torch.Tensor], n: int) -> None:
     if shape != (n,):
         raise ObjectiveError(
             f"the loss must return one value per example: for {n} examples it returned {shape}, expected ({n},). "
-            'Use reduction="none" and average over everything but the examples.'
+            'Use reduction="none" and average over everything but the examples: nn.CrossEntropyLoss(reduction="none"), '
+            'or lambda output, y: F.cross_entropy(output, y, reduction="none"), which loss="cross_entropy" is by name.'
         )
     if not bool(torch.isfinite(losses).all()):
         raise ObjectiveError(

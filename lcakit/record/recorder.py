@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,16 +17,16 @@ import xarray as xr
 
 from lcakit import budget as budgets
 from lcakit import provenance, schema, segments, store
-from lcakit.errors import DivergedError, RecordingError, unknown
+from lcakit.errors import DivergedError, LcakitWarning, RecordingError, unknown
 from lcakit.record import loopstate
 from lcakit.record.allocate import allocate
-from lcakit.record.allocator import Allocator, Rule, Stored, check_continued, objective_attrs, refuse_other_settings
+from lcakit.record.allocator import Allocator, Rule, Stored, objective_attrs
 from lcakit.record.arriving import to_host
+from lcakit.record.beginning import found_state
 from lcakit.record.describe import unwrap
 from lcakit.record.integral import is_finite
 from lcakit.record.loop import StepWatch, checked_optimizers, checked_state
 from lcakit.record.objective import Objective
-from lcakit.wholefiles import Lock, writable_parent
 
 MODES = ("online", "later")
 _MAY_CHANGE = ("command", "iterations")  # of the config, from a recording to its resume
@@ -139,8 +139,9 @@ class Recorder:
         budgets.check_keep(keep)
         if allocate == "later" and "theta" not in keep:
             raise ValueError('allocate="later" needs the snapshots: keep must include "theta"')
-        if every < 1:
-            raise ValueError(f"every must be at least 1, got {every}")
+        budgets.check_count("every", every)
+        if n_iterations is not None:
+            budgets.check_count("n_iterations", n_iterations)
         if resume and overwrite:
             raise ValueError("resume=True continues a recording and overwrite=True replaces it; pass one of them")
         store.check_compression(compression)
@@ -169,7 +170,6 @@ class Recorder:
         nothing = Stored(frozenset())  # what is stored of an allocation that comes later
         self._allocator = Allocator(objective, self._rule, nothing if self._later else Stored.of(keep, statistics))
         self._writer: segments.SegmentWriter | None = None
-        self._state: bytes | None = None
         self._recorded = 0
 
     # ---- life of a recording -----------------------------------------------------------------------------------
@@ -180,9 +180,18 @@ class Recorder:
         if self._budget is not None:
             self._estimate().check(self._budget)
         loopstate.check_packable(self._parts)
-        resuming = self._prepare(partial)
-        if self._state is not None:
-            self._restore(partial, self._state)
+        state = found_state(
+            self.path,
+            partial,
+            resume=self._resume,
+            overwrite=self._overwrite,
+            later=self._later,
+            attrs=self._attrs(),
+            config={key: value for key, value in self._config.items() if key not in _MAY_CHANGE},
+        )
+        resuming = state is not None
+        if state is not None:
+            self._restore(partial, state)
         self.seconds += time.perf_counter() - began
         first = self._first_row(resuming)
         if not self._quiet:
@@ -211,6 +220,7 @@ class Recorder:
             raise
         if kind is not None:
             return self._stop_early(self._writer)
+        self._warn_of_nothing()
         self._writer.close()
         began = time.perf_counter()
         self._allocator.release()
@@ -225,7 +235,8 @@ class Recorder:
         if self._optimizers:
             raise RecordingError(
                 "the recorder watches the optimizer, so every optimizer.step() is recorded already. Drop rec.step() "
-                "(rec.report(batch_loss) stores a loss), or leave the optimizer out of the recorder."
+                "(rec.report(batch_loss) before optimizer.step() stores a loss), or leave the optimizer out of the "
+                "recorder."
             )
         self.report(batch_loss)
         self._step()
@@ -273,47 +284,6 @@ class Recorder:
         return row | ({"theta": to_host(theta)} if "theta" in self._keep else {})
 
     # ---- beginning and end -------------------------------------------------------------------------------------
-
-    def _prepare(self, partial: Path) -> bool:
-        """Refuse or clear what is there; return whether there is a recording to continue."""
-        writable_parent(self.path)
-        if self._overwrite:
-            further = self.path.parent.glob(f"{glob.escape(self.path.name)}.*.allocation.partial")
-            for old in (partial, store.allocation_partial(self.path), *further):
-                if old.is_dir():
-                    Lock(old).release()  # raises while another recorder writes it
-                    segments.remove(old)
-            self.path.unlink(missing_ok=True)
-            return False
-        if self.path.exists():
-            raise RecordingError(self._why_finished())
-        if not partial.is_dir():
-            return False
-        if not self._resume:
-            raise RecordingError(
-                f"{partial} holds an unfinished recording. Pass resume=True to continue it, or overwrite=True to "
-                "replace it."
-            )
-        if (partial / segments.HEADER).exists():
-            header = segments.read_header(partial)
-            check_continued(header.attrs, self._attrs(), partial)
-            stored = provenance.config_of(header)
-            refuse_other_settings(stored, {k: v for k, v in self._config.items() if k not in _MAY_CHANGE}, partial)
-        with Lock(partial):
-            self._state = segments.go_back_to_state(partial)
-        if self._state is None:  # killed before the first block was whole: begin anew
-            segments.remove(partial)
-        return self._state is not None
-
-    def _why_finished(self) -> str:
-        if not self._resume:
-            return f"{self.path} exists already. Choose another name, or pass overwrite=True to replace it."
-        if self._later and "lca" not in store.open_trajectory(self.path):
-            return (
-                f"{self.path} holds the whole training already, but no allocation. Continue that with "
-                "lk.allocate(path, objective), or lcakit allocate."
-            )
-        return f"{self.path} is finished, there is nothing to resume. overwrite=True would replace it."
 
     def _first_row(self, resuming: bool) -> dict[str, Any]:
         theta = self.objective.parameters_tensor()
@@ -374,6 +344,23 @@ class Recorder:
 
     def _pack(self) -> bytes:
         return loopstate.pack(self.steps, self._parts)
+
+    def _warn_of_nothing(self) -> None:
+        """Warn at the end of a loop of what was given and is in no iteration, or that there is none."""
+        if not self.steps:
+            warnings.warn(
+                f"{self.path} has no iteration, since no step was seen: pass the optimizer to lk.Recorder, or call "
+                "rec.step() as the last line of the loop.",
+                LcakitWarning,
+                stacklevel=3,
+            )
+        elif not np.isnan(float(self._batch_loss)):
+            warnings.warn(
+                "the last loss given to rec.report() is in no iteration: it came after optimizer.step(), as did those "
+                "before it, so each is stored one iteration late. Call rec.report(loss) before optimizer.step().",
+                LcakitWarning,
+                stacklevel=3,
+            )
 
     def _stop_early(self, writer: segments.SegmentWriter) -> None:
         """Keep what is there after an error in the loop; the error itself goes on to the caller."""

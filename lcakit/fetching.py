@@ -53,7 +53,7 @@ def fetch(
     Parameters
     ----------
     name
-        A name in the registry, such as ``"mnist-fc-sgd.nc"``.
+        A name in the registry, such as ``"mnist-fc-sgd-0.nc"``.
     registry
         Path or URL of a registry; by default that of the project (``data/registry.txt``).
     cache

@@ -102,13 +102,6 @@ class Labels:
         """U, the number of units of the network."""
         return sum(self.units_per_layer)
 
-    def tensor_slice(self, name: str) -> slice:
-        """Return the place of a tensor on the flat axis."""
-        for spec, offset in zip(self.tensors, self.offsets, strict=True):
-            if spec.name == name:
-                return slice(offset, offset + spec.size)
-        raise unknown("tensor", name, (t.name for t in self.tensors))
-
     def parameter_labels(self) -> dict[str, np.ndarray]:
         """Return ``tensor_index, layer_index, unit_index, input_index, tap_index``, each int32 of length K."""
         names = ("tensor", "layer", "unit", "input", "tap")

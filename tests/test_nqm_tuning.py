@@ -130,6 +130,18 @@ def test_order_and_repeats_of_batch_sizes():
         np.testing.assert_array_equal(mixed[name], plain[name].values[[2, 0, 1, 0]])
 
 
+@pytest.mark.parametrize("name", ["momentum", "averaging"])
+def test_limits_of_what_is_tuned(name):
+    p = paper_problem(60)
+    free = nqm.tuned_steps(p, 1e3, **{name: None}, quiet=True)
+    bound = nqm.tuned_steps(p, 1e3, **{name: None, f"{name}_limit": 0.3}, quiet=True)
+    none = nqm.tuned_steps(p, 1e3, quiet=True)
+    assert free[name].item() > 0.3 >= bound[name].item() > 0
+    assert free["steps"].item() < bound["steps"].item() < none["steps"].item()
+    with pytest.raises(ValueError, match=f"{name} .*less than 1, got 1"):
+        nqm.tuned_steps(p, 1e3, **{name: None, f"{name}_limit": 1.0}, quiet=True)
+
+
 def test_targets_out_of_reach():
     p = paper_problem(30)
     late = nqm.tuned_steps(p, [1, 1e6], max_steps=100, quiet=True)

@@ -23,6 +23,24 @@ BENCHMARKS = (
     "explore",
 )
 
+OPTIONS = {
+    "scale": ("growth", "together", "open", "analysis", "share", "explore"),
+    "directory": ("growth", "record", "memory", "open", "analysis", "share", "explore"),
+    "file": ("share", "explore"),
+    "parameters": ("memory",),
+    "classes": ("memory",),
+    "network": ("convolutions",),
+    "examples": ("gradient", "convolutions", "precision", "record", "memory", "cluster"),
+    "iterations": ("precision", "record", "memory", "cluster"),
+    "repeats": (
+        *("gradient", "convolutions", "precision", "growth", "together"),
+        *("cluster", "open", "analysis", "explore"),
+    ),
+    "device": ("gradient", "convolutions", "precision", "growth", "together", "record", "memory"),
+    "precision": ("convolutions", "record"),
+}
+"""The benchmarks that take each option of their ``run``: known without importing them, as the command line needs."""
+
 
 def run(what: str, **options: Any) -> tuple[dict[str, Any], str]:
     """Run a benchmark by name, with options of its ``run``; return its result as plain data and as text."""

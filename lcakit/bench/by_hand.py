@@ -1,9 +1,12 @@
-"""What one would write without lcakit, and the bare operations below it: the measures of ``lcakit bench growth``."""
+"""What one would write without lcakit, and the bare operations below it: measures of ``lcakit bench``."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ from torch.nn import functional
 
 Gradient = Callable[[], torch.Tensor]
 Shapes = list[tuple[nn.Conv2d, torch.Tensor]]
+CHUNK = 1000  # examples of a backward pass
+BLOCK = 2**26  # bytes of a write
 
 
 def allocation(model: nn.Module, thetas: torch.Tensor, gradient: Gradient) -> np.ndarray:
@@ -26,7 +31,7 @@ def allocation(model: nn.Module, thetas: torch.Tensor, gradient: Gradient) -> np
     out, left = [], at(thetas[0])
     for here, there in itertools.pairwise(thetas):
         middle, right = at((here + there) / 2), at(there)
-        out.append(((left + 4 * middle + right) / 6 * (there - here)).numpy())
+        out.append(((left + 4 * middle + right) / 6 * (there - here)).cpu().numpy())
         left = right
     return np.stack(out)
 
@@ -40,6 +45,84 @@ def class_gradients(model: nn.Module, x: torch.Tensor, y: torch.Tensor, n_classe
         parts = torch.autograd.grad(losses[y == c].sum() / len(x), parameters, retain_graph=c < n_classes - 1)
         rows.append(torch.cat([part.flatten() for part in parts]))
     return torch.stack(rows)
+
+
+def recording(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: tuple[torch.Tensor, torch.Tensor],
+    batches: Iterator[torch.Tensor],
+    iterations: int,
+    folder: Path,
+) -> Iterator[None]:
+    """Train and allocate by class as one goes, by Simpson's rule, ends shared; save θ, gradient and LCA at the end.
+
+    Yields after the first gradient and after each iteration; then ``theta``, ``gradient`` (T+1, K), ``lca`` (T, K) and
+    ``lca_rows`` (T, C, rows of all tensors) are files of NumPy, which nothing flushes to the disk.
+    """
+    x, y = data
+    groups = [(x[y == c], y[y == c]) for c in range(int(y.max()) + 1)]  # a class at a time: one pass for all classes
+    sizes = [p.numel() for p in model.parameters()]
+    heights = [len(p) for p in model.parameters()]
+
+    def at(theta: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            nn.utils.vector_to_parameters(theta.clone(), model.parameters())  # which training must not change
+        return _by_groups(model, groups, len(x))
+
+    def rows(lca: torch.Tensor) -> torch.Tensor:
+        parts = zip(lca.split(sizes, dim=1), heights, strict=True)
+        return torch.cat([part.reshape(len(lca), height, -1).sum(2) for part, height in parts], dim=1)
+
+    here = nn.utils.parameters_to_vector(model.parameters()).detach()
+    left = at(here)
+    kept: dict[str, list[np.ndarray]] = {"theta": [_host(here)], "gradient": [_host(left.sum(0))]}
+    yield
+    for _ in range(iterations):
+        index = next(batches).to(x.device)
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x[index]), y[index]).backward()
+        optimizer.step()
+        there = nn.utils.parameters_to_vector(model.parameters()).detach()
+        middle, right = at((here + there) / 2), at(there)
+        lca = (left + 4 * middle + right) / 6 * (there - here)
+        row = {"theta": there, "gradient": right.sum(0), "lca": lca.sum(0), "lca_rows": rows(lca)}
+        for name, values in row.items():
+            kept.setdefault(name, []).append(_host(values))
+        here, left = there, right
+        yield
+    for name, arrays in kept.items():
+        np.save(folder / f"{name}.npy", np.stack(arrays))
+
+
+def _by_groups(model: nn.Module, groups: Sequence[tuple[torch.Tensor, torch.Tensor]], n: int) -> torch.Tensor:
+    """Return the gradient of each group's part of the mean loss (C, K), by a plain loop over chunks."""
+    gradients = []
+    for group in groups:
+        model.zero_grad()
+        for x, y in zip(*(part.split(CHUNK) for part in group), strict=True):
+            (functional.cross_entropy(model(x), y, reduction="sum") / n).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    return torch.stack(gradients)
+
+
+def _host(values: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = values.cpu().numpy()
+    return array
+
+
+def write(path: Path, size: int) -> float:
+    """Write so many bytes in order, flush them to the disk, and remove them; return the seconds without the last."""
+    block = np.random.default_rng(0).bytes(min(size, BLOCK))  # no zeros, which a file system may leave out
+    began = time.perf_counter()
+    with path.open("wb") as file:
+        for start in range(0, size, BLOCK):
+            file.write(block[: size - start])
+        file.flush()
+        os.fsync(file.fileno())
+    taken = time.perf_counter() - began
+    path.unlink()
+    return taken
 
 
 class Convolutions:

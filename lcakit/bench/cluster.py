@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lcakit import store
-from lcakit.bench.gradient import IMAGE, N_CLASSES, torch_machine
+from lcakit.bench.devices import torch_machine
+from lcakit.bench.gradient import IMAGE, N_CLASSES
 from lcakit.bench.precision import learnable, trained
 from lcakit.errors import DataError
 from lcakit.record.allocate import allocate

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lcakit.bench.gradient import N_CLASSES, torch_machine
+from lcakit.bench.devices import chosen, heading, is_gpu, on, torch_machine
+from lcakit.bench.gradient import N_CLASSES, evaluating, images
 from lcakit.bench.timing import medians
 from lcakit.errors import DataError
 from lcakit.record.objective import Objective
@@ -18,16 +19,23 @@ from lcakit.studies import networks
 
 IMAGE = (3, 32, 32)
 BATCHES = (50, 125, 250, 500)
+GPU_BATCHES = (500, 1000, 2000)
 FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
-BOUND = 1.15  # a gradient must cost at most this many times a bare forward and backward pass at its best
+BOUND = 1.15  # on a CPU a gradient must cost at most this many times a bare forward and backward pass at its best
 
 
-def run(network: str = "resnet20", examples: int = 1000, repeats: int = 5) -> dict[str, Any]:
+def run(
+    network: str = "resnet20",
+    examples: int = 1000,
+    repeats: int = 5,
+    device: str = "cpu",
+    precision: str = "float32",
+) -> dict[str, Any]:
     """Time full-set gradients beside bare forward and backward passes of the same network, in turns.
 
     The floor is the best of a plain loop over batches of all sizes and both memory formats, without a DataLoader, with
-    torch's own threads. Ours are a plain gradient, and where the evaluation is not too long the gradients of all
-    classes: free without BatchNorm, one backward pass for each class with it.
+    torch's own threads; on a GPU the images lie there, and cuDNN may choose its algorithms by timing them. Ours are a
+    plain gradient, and the gradients of all classes: free without BatchNorm, one backward pass for each class with it.
 
     Parameters
     ----------
@@ -37,31 +45,39 @@ def run(network: str = "resnet20", examples: int = 1000, repeats: int = 5) -> di
         Their number.
     repeats
         Measurements of each; medians are reported.
+    device
+        ``"cpu"`` or a GPU.
+    precision
+        Of all contenders: ``"float32"``, ``"bfloat16"`` (autocast), or on a GPU ``"tf32"``.
 
     Returns
     -------
     dict
-        ``machine``, ``network``, ``examples``, ``repeats``, ``seconds`` (``floor`` by format and batch, ``plain``,
-        ``classes``), ``best`` (format and batch), ``ratios`` (``plain_to_floor``, ``classes_to_plain``, and
-        ``design``: the latter as counted in backward passes), ``bound``.
+        ``machine``, ``device``, ``precision``, ``network``, ``examples``, ``repeats``, ``seconds`` of one full
+        gradient (``floor`` by format and batch, ``plain``, ``classes``), ``best`` (format and batch), ``ratios``
+        (``plain_to_floor``, ``classes_to_plain``, and ``design``: the latter as counted in backward passes), ``bound``
+        (None but for float32 on a CPU).
     """
     if examples < 1:
         raise DataError(f"examples must be positive, got {examples}")
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand((examples, *IMAGE), generator=generator)
-    y = torch.randint(N_CLASSES, (examples,), generator=generator)
-    model = networks.build(network, IMAGE, N_CLASSES, seed=0)
-    objective = Objective(model, (x, y))
+    where = chosen(device, precision)
+    x, y = (part.to(where) for part in images(examples, IMAGE))
+    model = networks.build(network, IMAGE, N_CLASSES, seed=0).to(where)
+    objective = Objective(model, (x, y), device=where, precision=precision)
     works: dict[Any, Callable[[], object]] = {
-        "plain": lambda: objective.gradient(),
-        "classes": lambda: objective.gradient(classes=True),
+        "plain": evaluating(objective),
+        "classes": evaluating(objective, classes=True),
     }
-    sizes = sorted({min(size, examples) for size in BATCHES})
-    works |= {(name, size): _bare(model, x, y, kind, size) for name, kind in FORMATS.items() for size in sizes}
-    seconds = medians(works, repeats)
+    sizes = sorted({min(size, examples) for size in (GPU_BATCHES if is_gpu(where) else BATCHES)})
+    for name, kind in FORMATS.items():
+        laid_out = x.to(memory_format=kind)
+        works |= {(name, size): _bare(model, laid_out, y, kind, size) for size in sizes}
+    seconds = medians(on(where, works, precision), repeats)
     best = min((key for key in seconds if isinstance(key, tuple)), key=seconds.__getitem__)
     return {
-        "machine": torch_machine(),
+        "machine": torch_machine(where),
+        "device": device,
+        "precision": precision,
         "network": network,
         "examples": examples,
         "repeats": repeats,
@@ -76,19 +92,18 @@ def run(network: str = "resnet20", examples: int = 1000, repeats: int = 5) -> di
             "classes_to_plain": seconds["classes"] / seconds["plain"],
             "design": (1 + 2 * N_CLASSES) / 3 if objective.batch_coupling else 1.0,
         },
-        "bound": BOUND,
+        "bound": None if is_gpu(where) or precision != "float32" else BOUND,
     }
 
 
 def _bare(model: nn.Module, x: torch.Tensor, y: torch.Tensor, kind: torch.memory_format, size: int) -> Any:
     """Return a loop of forward and backward passes, the network training as it does in notebooks."""
     network = copy.deepcopy(model).to(memory_format=kind).train()
-    examples = x.to(memory_format=kind)
 
     def loop() -> None:
         network.zero_grad()
         for a in range(0, len(x), size):
-            output = network(examples[a : a + size])
+            output = network(x[a : a + size])
             functional.cross_entropy(output, y[a : a + size], reduction="sum").backward()
 
     return loop
@@ -96,19 +111,21 @@ def _bare(model: nn.Module, x: torch.Tensor, y: torch.Tensor, kind: torch.memory
 
 def to_text(result: dict[str, Any]) -> str:
     """Return the result of ``run`` as lines to print."""
-    here, seconds, ratios, best = (result[key] for key in ("machine", "seconds", "ratios", "best"))
+    seconds, ratios, best = (result[key] for key in ("seconds", "ratios", "best"))
     sizes = list(next(iter(seconds["floor"].values())))
-    verdict = "within" if ratios["plain_to_floor"] <= result["bound"] else "ABOVE"
+    verdict = ""
+    if (bound := result["bound"]) is not None:
+        verdict = f"   ({'within' if ratios['plain_to_floor'] <= bound else 'ABOVE'} the bound {bound})"
     lines = [
-        f"{here['cpu']}, {here['cores']} cores; torch {here['torch']}, {here['threads']} threads",
-        f"{result['network']}, float32, {result['examples']} examples of 3 × 32 × 32; seconds, medians of "
-        f"{result['repeats']} repeats",
+        heading(result["machine"]),
+        f"{result['network']}, {result['precision']}, {result['examples']} examples of 3 × 32 × 32; seconds, "
+        f"medians of {result['repeats']} repeats",
         f"{'bare passes, batch':24}" + "".join(f"{size:>8}" for size in sizes),
         *(f"  {name:22}" + "".join(f"{row[size]:8.3f}" for size in sizes) for name, row in seconds["floor"].items()),
         f"{'floor':24}{best['seconds']:8.3f}   ({best['format']}, batch {best['batch']})",
         f"{'ours, no classes':24}{seconds['plain']:8.3f}",
         f"{'ours, ten classes':24}{seconds['classes']:8.3f}",
-        f"{'ours / floor':24}{ratios['plain_to_floor']:8.3f}   ({verdict} the bound {result['bound']})",
+        f"{'ours / floor':24}{ratios['plain_to_floor']:8.3f}{verdict}",
         f"{'classes / no classes':24}{ratios['classes_to_plain']:8.3f}   (by the count of passes: "
         f"{ratios['design']:.2f})",
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from lcakit.bench.machine import machine
+from lcakit.bench.devices import chosen, heading, is_gpu, on, torch_machine
+from lcakit.bench.timing import Works
 from lcakit.errors import DataError
 from lcakit.record.isolation import ThreadTeam
 from lcakit.record.objective import Objective
@@ -21,24 +23,26 @@ from lcakit.record.tuning import has_onednn, product
 from lcakit.studies import networks
 
 CHUNKS = (250, 500, 1000, 1375, 2000, 2750, 5500)
+GPU_CHUNKS = (2750, 5500, 11000, 27500, 55000)
 LOADER_BATCH = 1000
 BOUND = 1.06  # ten class gradients, against PyTorch's bare products of a gradient without classes
 BFLOAT16_BOUND = 0.55  # the same in bfloat16, on a processor that multiplies it; the products are those of float32
 IMAGE, N_CLASSES = (1, 28, 28), 10
 
-_TORCH_WAYS = ("as found", "all threads", "team")
+_TORCH_WAYS = ("as found", "all threads", "team", "GPU")
 Timings = dict[str, list[float]]
 Times = Callable[..., object]
 
 
-def run(examples: int = 55_000, repeats: int = 7) -> dict[str, Any]:
+def run(examples: int = 55_000, repeats: int = 7, device: str = "cpu") -> dict[str, Any]:
     """Time full-set gradients of MNIST-FC on random images, in one process, in alternating repeats.
 
     The floor is what PyTorch's bare products cost, ``x @ W.T`` and so on: the best median over all chunk sizes and ways
     to use the cores. These are torch on all its threads, as it was found ("as found": before anything lowers and
     restores its threads, which can change how MKL works on small matrices) and afterwards ("all threads"), and one
     Python thread per core ("team"), as the objective does it. The products of oneDNN, which the objective takes, can be
-    faster ("oneDNN"): the ratio to these says what the objective adds to them.
+    faster ("oneDNN"): the ratio to these says what the objective adds to them. On a GPU there is one way ("GPU"), in
+    float32, with data and buffers on the GPU; the DataLoader's batches come from the host there, as in most notebooks.
 
     Parameters
     ----------
@@ -46,54 +50,75 @@ def run(examples: int = 55_000, repeats: int = 7) -> dict[str, Any]:
         Number of random images.
     repeats
         Measurements of each; the slow DataLoader gets half as many, at least two. Medians are reported.
+    device
+        ``"cpu"`` or a GPU.
 
     Returns
     -------
     dict
-        ``machine``, ``seconds`` (medians; ``floor`` by way and chunk size), ``ratios``, ``bounds``, and
-        ``disagreement``: the largest difference of our gradient from autograd's, relative to its largest
+        ``machine``, ``device``, ``seconds`` (medians; ``floor`` by way and chunk size), ``ratios``, ``bounds`` (of a
+        CPU), and ``disagreement``: the largest difference of our gradient from autograd's, relative to its largest
         entry, by precision.
     """
     if examples < 1 or repeats < 1:
         raise DataError(f"examples and repeats must be positive, got {examples} and {repeats}")
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand((examples, *IMAGE), generator=generator)
-    y = torch.randint(N_CLASSES, (examples,), generator=generator)
-    model = networks.build("fc", IMAGE, N_CLASSES, seed=0)
-    contenders = _contenders(model, x, y)
+    where = chosen(device)
+    x, y = images(examples, IMAGE)
+    model = networks.build("fc", IMAGE, N_CLASSES, seed=0).to(where)
+    objectives = {name: Objective(model, (x, y), device=where, precision=name) for name in _precisions(where)}
+    contenders = _contenders(objectives, model, x, y)
 
     times: Timings = {}
-    as_found = dict(floors("as found", Products(model, x), ThreadTeam(1)))
-    _measure(as_found, repeats, times)
-    _measure(contenders, repeats, times)
-    return _result(times, examples, repeats, _disagreement(model, x, y))
+    if not is_gpu(where):
+        _measure(dict(floors("as found", Products(model, x), ThreadTeam(1))), repeats, times)
+    _measure(on(where, contenders), repeats, times)
+    return {
+        "machine": torch_machine(where),
+        "device": device,
+        "examples": examples,
+        "repeats": repeats,
+        **_result(times),
+        "bounds": {} if is_gpu(where) else {"classes_to_floor": BOUND, "bfloat16_to_floor": BFLOAT16_BOUND},
+        "disagreement": _disagreement(objectives, loader_gradient(model, x, y)),
+    }
+
+
+def images(examples: int, shape: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return random images of random classes, on the host."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand((examples, *shape), generator=generator)
+    return x, torch.randint(N_CLASSES, (examples,), generator=generator)
+
+
+def _precisions(device: torch.device) -> tuple[str, ...]:
+    return ("float32", "tf32", "bfloat16") if is_gpu(device) else ("float32", "bfloat16")
 
 
 def to_text(result: dict[str, Any]) -> str:
     """Return the result of ``run`` as lines to print."""
-    machine, seconds, ratios = result["machine"], result["seconds"], result["ratios"]
+    seconds, ratios, bounds = result["seconds"], result["ratios"], result["bounds"]
     chunks = sorted({chunk for way in seconds["floor"].values() for chunk in way}, key=int)
     lines = [
-        f"{machine['cpu']}, {machine['cores']} cores; torch {machine['torch']}, {machine['threads']} threads",
+        heading(result["machine"]),
         f"MNIST-FC, float32, {result['examples']} examples; seconds, medians of {result['repeats']} repeats",
         f"{'matrix products, chunk':24}" + "".join(f"{chunk:>8}" for chunk in chunks),
     ]
     for way, row in seconds["floor"].items():
         lines.append(f"  {way:22}" + "".join(f"{row[chunk]:8.4f}" for chunk in chunks))
     lines += [f"{name:24}{seconds[key]:8.4f}{note}" for name, key, note in _rows(result)]
-    rows = [
-        ("ours with classes / floor", "classes_to_floor", _verdict(ratios["classes_to_floor"], BOUND)),
-        ("ours with classes / products of oneDNN", "classes_to_onednn", ""),
-        ("ours / floor", "plain_to_floor", ""),
-        (
-            "ours with classes, bfloat16 / floor",
-            "bfloat16_to_floor",
-            _verdict(ratios["bfloat16_to_floor"], BFLOAT16_BOUND) if machine["bfloat16"] else "   (emulated here)",
-        ),
-        ("DataLoader / ours with classes", "loader_to_classes", ""),
-        ("DataLoader / ours", "loader_to_plain", ""),
-    ]
-    lines += [f"{name:44}{ratios[key]:7.3f}{note}" for name, key, note in rows]
+    notes = {key: _verdict(ratios[key], bound) for key, bound in bounds.items()}
+    if not result["machine"]["bfloat16"]:
+        notes["bfloat16_to_floor"] = "   (emulated here)"
+    rows = {
+        "classes_to_floor": "ours with classes / floor",
+        "classes_to_onednn": "ours with classes / products of oneDNN",
+        "plain_to_floor": "ours / floor",
+        "tf32_to_floor": "ours with classes, tf32 / floor",
+        "bfloat16_to_floor": "ours with classes, bfloat16 / floor",
+        "loader_to_classes": "DataLoader / ours with classes",
+        "loader_to_plain": "DataLoader / ours",
+    }
+    lines += [f"{name:44}{ratios[key]:7.3f}{notes.get(key, '')}" for key, name in rows.items() if key in ratios]
     far = ", ".join(f"{name} {value:.1e}" for name, value in result["disagreement"].items())
     return "\n".join([*lines, f"largest difference from autograd, relative: {far}"])
 
@@ -104,13 +129,15 @@ def _verdict(ratio: float, bound: float) -> str:
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     best = result["floor"]
-    return [
+    rows = [
         ("floor", "best_floor", f"   ({best['way']}, chunk {best['chunk']})"),
         ("ours, ten classes", "classes", ""),
         ("ours, no classes", "plain", ""),
+        ("ours, tf32, classes", "tf32", ""),
         ("ours, bfloat16, classes", "bfloat16", ""),
         ("DataLoader + autograd", "loader", f"   (batch {LOADER_BATCH})"),
     ]
+    return [row for row in rows if row[1] in result["seconds"]]
 
 
 # ---- what is timed -----------------------------------------------------------------------------------------
@@ -127,7 +154,7 @@ class Products:
         """Do them for the examples ``start … stop`` in chunks of ``size``; buffers are made once a call."""
         widths = [len(kernel) for kernel in self.kernels]
         rows = min(size, stop - start)
-        outputs, errors = ([torch.ones(rows, width) for width in widths] for _ in range(2))
+        outputs, errors = ([self.x.new_ones(rows, width) for width in widths] for _ in range(2))
         gradients = [torch.empty_like(kernel) for kernel in self.kernels]
         with torch.no_grad():
             for first in range(start, stop, size):
@@ -147,12 +174,14 @@ def _by_onednn(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
     product(a, b.T)  # which has no way to be told where to write
 
 
-def floors(way: str, products: Products, team: ThreadTeam) -> Iterator[tuple[str, Callable[[], object]]]:
+def floors(
+    way: str, products: Products, team: ThreadTeam, sizes: Sequence[int] = CHUNKS
+) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield the bare products for every chunk size, the examples cut into one contiguous share per worker."""
     n = len(products.x)
     edges = [n * k // team.workers for k in range(team.workers + 1)]
     shares = list(itertools.pairwise(edges))
-    for size in CHUNKS:
+    for size in sizes:
 
         def work(share: tuple[int, int], size: int = size) -> None:
             products(*share, size)
@@ -160,36 +189,48 @@ def floors(way: str, products: Products, team: ThreadTeam) -> Iterator[tuple[str
         yield f"{way}/{size}", lambda work=work: team.map(work, shares)  # type: ignore[misc]
 
 
-def _contenders(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, Callable[[], object]]:
-    """Return what is timed in turns: ours, the floor in its two lasting ways, and the DataLoader."""
-    objective, rounded = Objective(model, (x, y)), Objective(model, (x, y), precision="bfloat16")
-    products, team = Products(model, x), ThreadTeam(max(1, torch.get_num_threads()))
+def bare_floors(model: nn.Module, x: torch.Tensor) -> Works:
+    """Return the floor in its lasting ways, on the device of the model: its threads, or the one way of a GPU."""
+    where = next(model.parameters()).device
+    products = Products(model, x.to(where))
+    if is_gpu(where):
+        return dict(floors("GPU", products, ThreadTeam(1), GPU_CHUNKS))
+    team = ThreadTeam(max(1, torch.get_num_threads()))
     onednn = dict(floors("oneDNN", Products(model, x, _by_onednn), team)) if has_onednn() else {}
+    return {**dict(floors("all threads", products, ThreadTeam(1))), **dict(floors("team", products, team)), **onednn}
+
+
+def _contenders(objectives: dict[str, Objective], model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Works:
+    """Return what is timed in turns: ours, the floor, and the DataLoader."""
+    exact, *reduced = (evaluating(objective, classes=True) for objective in objectives.values())
     return {
-        "classes": lambda: objective.gradient(classes=True),
-        "plain": lambda: objective.gradient(),
-        "bfloat16": lambda: rounded.gradient(classes=True),
-        **dict(floors("all threads", products, ThreadTeam(1))),
-        **dict(floors("team", products, team)),
-        **onednn,
+        "classes": exact,
+        "plain": evaluating(objectives["float32"]),
+        **dict(zip(list(objectives)[1:], reduced, strict=True)),
+        **bare_floors(model, x),
         "loader": lambda: loader_gradient(model, x, y),
     }
 
 
+def evaluating(objective: Objective, classes: bool = False) -> Callable[[], object]:
+    """Return a full-set gradient that stays on the device, as a recording needs it."""
+    return partial(objective.evaluate, classes=classes, accuracy=False)
+
+
 def loader_gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Add up the gradient as most notebooks do: a DataLoader, autograd, one batch after the other."""
+    where = next(model.parameters()).device
     model.zero_grad()
     for xs, ys in DataLoader(TensorDataset(x, y), batch_size=LOADER_BATCH):
-        functional.cross_entropy(model(xs), ys, reduction="sum").backward()
+        functional.cross_entropy(model(xs.to(where)), ys.to(where), reduction="sum").backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]) / len(x)
 
 
-def _disagreement(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
+def _disagreement(objectives: dict[str, Objective], theirs: torch.Tensor) -> dict[str, float]:
     """Return how far our gradient, summed over classes, is from the DataLoader's, by precision."""
-    theirs = loader_gradient(model, x, y)
-    found = {}
-    for precision in ("float32", "bfloat16"):
-        ours = torch.from_numpy(Objective(model, (x, y), precision=precision).gradient(classes=True)).sum(0)
+    theirs, found = theirs.cpu(), {}
+    for precision, objective in objectives.items():
+        ours = torch.from_numpy(objective.gradient(classes=True)).sum(0)
         found[precision] = float((ours - theirs).abs().max() / theirs.abs().max())
     return found
 
@@ -213,7 +254,7 @@ def _measure(contenders: dict[str, Callable[[], object]], repeats: int, times: T
             times.setdefault(name, []).append(time.perf_counter() - began)
 
 
-def _result(times: Timings, examples: int, repeats: int, disagreement: dict[str, float]) -> dict[str, Any]:
+def _result(times: Timings) -> dict[str, Any]:
     medians = {name: statistics.median(values) for name, values in times.items()}
     table: dict[str, dict[str, float]] = {}
     for name in (name for name in medians if "/" in name):
@@ -221,10 +262,8 @@ def _result(times: Timings, examples: int, repeats: int, disagreement: dict[str,
         table.setdefault(way, {})[chunk] = medians[name]
     best = min((name for name in medians if name.split("/")[0] in _TORCH_WAYS), key=medians.__getitem__)
     floor, classes, plain, loader = (medians[name] for name in (best, "classes", "plain", "loader"))
+    onednn = {"classes_to_onednn": classes / min(table["oneDNN"].values())} if "oneDNN" in table else {}
     return {
-        "machine": torch_machine(),
-        "examples": examples,
-        "repeats": repeats,
         "seconds": {
             "floor": table,
             "best_floor": floor,
@@ -233,19 +272,10 @@ def _result(times: Timings, examples: int, repeats: int, disagreement: dict[str,
         "floor": dict(zip(("way", "chunk"), best.split("/"), strict=True)),
         "ratios": {
             "classes_to_floor": classes / floor,
-            "classes_to_onednn": classes / min(table["oneDNN"].values()) if "oneDNN" in table else float("nan"),
+            **onednn,
             "plain_to_floor": plain / floor,
-            "bfloat16_to_floor": medians["bfloat16"] / floor,
+            **{f"{name}_to_floor": medians[name] / floor for name in ("tf32", "bfloat16") if name in medians},
             "loader_to_classes": loader / classes,
             "loader_to_plain": loader / plain,
         },
-        "bounds": {"classes_to_floor": BOUND, "bfloat16_to_floor": BFLOAT16_BOUND},
-        "disagreement": disagreement,
     }
-
-
-def torch_machine() -> dict[str, Any]:
-    """Return what the figures depend on: the CPU, its cores, torch and its threads, and if it multiplies bfloat16."""
-    torch_here = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-    bfloat16 = has_onednn() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return {**machine(), **torch_here, "bfloat16": bfloat16}

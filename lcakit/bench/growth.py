@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from lcakit.bench import by_hand
-from lcakit.bench.gradient import IMAGE, N_CLASSES, Products, floors, loader_gradient, torch_machine
+from lcakit.bench.devices import chosen, heading, is_gpu, on, torch_machine
+from lcakit.bench.gradient import GPU_CHUNKS, IMAGE, N_CLASSES, Products, evaluating, floors, loader_gradient
 from lcakit.bench.timing import Work, Works, exponent, grown, medians
 from lcakit.budget import estimate, format_bytes
 from lcakit.errors import DataError
@@ -30,12 +31,12 @@ CLASSES = (5, 10, 20, 40)
 COUPLED_CLASSES = (2, 4, 8, 16)
 COUPLED_EXAMPLES, COUPLED_NETWORK, COUPLED_IMAGE = 500, "resnet8w4", (3, 32, 32)
 RECORDED = (16, 64, 256)  # iterations of the files
-FLOOR_CHUNKS = ("500", "1375", "2750")
+FLOOR_CHUNKS = (500, 1375, 2750)
 FLOORS = ("matrix products", "convolutions")
 COUPLED = "classes, BatchNorm"
 
 
-def run(scale: float = 1.0, repeats: int = 5, directory: str | None = None) -> dict[str, Any]:
+def run(scale: float = 1.0, repeats: int = 5, directory: str | None = None, device: str = "cpu") -> dict[str, Any]:
     """Time full-set gradients and allocations of growing size, in turns, and fit how their cost grows.
 
     Parameters
@@ -47,14 +48,16 @@ def run(scale: float = 1.0, repeats: int = 5, directory: str | None = None) -> d
         Measurements of each, in turns after one that is not timed; medians are reported.
     directory
         Folder for the files (0.4 GB × scale), which are removed at the end.
+    device
+        ``"cpu"`` or a GPU, for all but the files, whose bytes are the same.
 
     Returns
     -------
     dict
-        ``machine``, ``repeats``; ``growth`` by what grows (``examples``, ``parameters``, ``iterations``, ``classes``,
-        ``classes, BatchNorm``): ``sizes``, ``seconds`` by contender, and ``exponents`` fitted to them. ``classes`` and
-        ``classes, BatchNorm`` have also ``factor``, the cost of class gradients over that of one plain gradient, and
-        ``design``, what it should be. ``files``: ``iterations``, ``estimated`` and ``written`` bytes.
+        ``machine``, ``device``, ``repeats``; ``growth`` by what grows (``examples``, ``parameters``, ``iterations``,
+        ``classes``, ``classes, BatchNorm``): ``sizes``, ``seconds`` by contender, and ``exponents`` fitted to them.
+        ``classes`` and ``classes, BatchNorm`` have also ``factor``, the cost of class gradients over that of one plain
+        gradient, and ``design``, what it should be. ``files``: ``iterations``, ``estimated`` and ``written`` bytes.
         Contenders: ``gradient``, ``gradient by class``, ``allocation`` (by class); the floor, ``matrix products`` or
         ``convolutions``; and ``by hand``, a plain loop for the first of them.
 
@@ -65,20 +68,22 @@ def run(scale: float = 1.0, repeats: int = 5, directory: str | None = None) -> d
     """
     if not 0 < scale <= 100 or repeats < 1:
         raise DataError(f"scale must be between 0 and 100 and repeats at least 1, got {scale} and {repeats}")
+    where = chosen(device)
     counts = [max(2 * max(CLASSES) << k, round(n * scale)) for k, n in enumerate(EXAMPLES)]
     few, coupled = counts[0], max(2 * max(COUPLED_CLASSES), round(COUPLED_EXAMPLES * scale))
     widths = {_parameters(width): width for width in WIDTHS}
     growth = {
-        "examples": _grow({n: _of_gradients(1, n) for n in counts}, repeats),
-        "parameters": _grow({k: _of_gradients(width, few) for k, width in widths.items()}, repeats),
-        "iterations": _grow({n: _of_moves(n, few) for n in MOVES}, repeats),
-        "classes": _grow({n: _of_classes(n, few) for n in CLASSES}, repeats),
-        COUPLED: _grow({n: _of_coupled_classes(n, coupled) for n in COUPLED_CLASSES}, repeats),
+        "examples": _grow({n: _of_gradients(1, n, where) for n in counts}, repeats, where),
+        "parameters": _grow({k: _of_gradients(width, few, where) for k, width in widths.items()}, repeats, where),
+        "iterations": _grow({n: _of_moves(n, few, where) for n in MOVES}, repeats, where),
+        "classes": _grow({n: _of_classes(n, few, where) for n in CLASSES}, repeats, where),
+        COUPLED: _grow({n: _of_coupled_classes(n, coupled, where) for n in COUPLED_CLASSES}, repeats, where),
     }
     for name in ("classes", COUPLED):
         growth[name] |= _factors(growth[name], coupled=name == COUPLED)
     return {
-        "machine": torch_machine(),
+        "machine": torch_machine(where),
+        "device": device,
         "repeats": repeats,
         "examples": few,
         "coupled_examples": coupled,
@@ -89,9 +94,8 @@ def run(scale: float = 1.0, repeats: int = 5, directory: str | None = None) -> d
 
 def to_text(result: dict[str, Any]) -> str:
     """Return the result of ``run`` as lines to print."""
-    here = result["machine"]
     lines = [
-        f"{here['cpu']}, {here['cores']} cores; torch {here['torch']}, {here['threads']} threads",
+        heading(result["machine"]),
         f"ms, medians of {result['repeats']} repeats; MNIST-FC, {result['examples']} examples but where they grow;",
         f"BatchNorm: {COUPLED_NETWORK}, {result['coupled_examples']} examples; / floor at the largest size",
     ]
@@ -123,9 +127,10 @@ def _file_lines(files: dict[str, Any]) -> Iterator[str]:
 # ---- what is timed ---------------------------------------------------------------------------------------------------
 
 
-def _grow(works: dict[int, Works], repeats: int) -> dict[str, Any]:
+def _grow(works: dict[int, Works], repeats: int, where: torch.device) -> dict[str, Any]:
     """Time the contenders of each size, all in turns; of variants ``name/variant`` the quickest counts."""
-    found = medians({(name, size): work for size, each in works.items() for name, work in each.items()}, repeats)
+    contenders = {(name, size): work for size, each in works.items() for name, work in each.items()}
+    found = medians(on(where, contenders), repeats)
     best: dict[str, dict[int, float]] = {}
     for (variant, size), value in found.items():
         times = best.setdefault(variant.split("/")[0], {})
@@ -141,28 +146,32 @@ def _grow(works: dict[int, Works], repeats: int) -> dict[str, Any]:
 
 
 def _factors(found: dict[str, Any], coupled: bool) -> dict[str, list[float]]:
-    """Return what class gradients cost beside one plain gradient, and what the design says."""
+    """Return what class gradients cost beside one plain gradient, and what they should by the count of passes.
+
+    One pass forward and one back, which costs twice as much, give all classes; where examples are coupled, each class
+    needs a pass back of its own.
+    """
     pairs = zip(found["seconds"]["gradient by class"], found["seconds"]["gradient"], strict=True)
     design = [(1 + 2 * c) / 3 if coupled else 1.0 for c in found["sizes"]]
     return {"factor": [by_class / plain for by_class, plain in pairs], "design": design}
 
 
-def _of_gradients(width: int, n: int) -> Works:
-    model, x, y = _fc(width), *_images(n, IMAGE, N_CLASSES)
-    objective = Objective(model, (x, y))
+def _of_gradients(width: int, n: int, where: torch.device) -> Works:
+    model, (x, y) = _fc(width).to(where), _images(n, IMAGE, N_CLASSES)
+    objective = Objective(model, (x, y), device=where)
     thetas = _walk(objective, 2)
     return {
-        "gradient": objective.gradient,
-        "gradient by class": lambda: objective.gradient(classes=True),
+        "gradient": evaluating(objective),
+        "gradient by class": evaluating(objective, classes=True),
         "allocation of 2 moves": lambda: allocate(thetas, objective, tolerance=None, quiet=True),
         **_products(model, x),
         "gradient by hand": lambda: loader_gradient(model, x, y),
     }
 
 
-def _of_moves(moves: int, n: int) -> Works:
-    model, x, y = _fc(1), *_images(n, IMAGE, N_CLASSES)
-    objective = Objective(model, (x, y))
+def _of_moves(moves: int, n: int, where: torch.device) -> Works:
+    model, (x, y) = _fc(1).to(where), _images(n, IMAGE, N_CLASSES)
+    objective = Objective(model, (x, y), device=where)
     thetas = _walk(objective, moves)
     return {
         "allocation": lambda: allocate(thetas, objective, tolerance=None, quiet=True),
@@ -171,26 +180,26 @@ def _of_moves(moves: int, n: int) -> Works:
     }
 
 
-def _of_classes(n_classes: int, n: int) -> Works:
+def _of_classes(n_classes: int, n: int, where: torch.device) -> Works:
     """Examples of more classes; the network has as many outputs for all, so only the classes grow."""
-    model, x, y = _fc(1, max(CLASSES)), *_images(n, IMAGE, n_classes)
-    objective = Objective(model, (x, y), class_names=list(map(str, range(n_classes))))
+    model, (x, y) = _fc(1, max(CLASSES)).to(where), _images(n, IMAGE, n_classes, where)
+    objective = Objective(model, (x, y), class_names=list(map(str, range(n_classes))), device=where)
     return {
-        "gradient": objective.gradient,
-        "gradient by class": lambda: objective.gradient(classes=True),
+        "gradient": evaluating(objective),
+        "gradient by class": evaluating(objective, classes=True),
         **_products(model, x),
         "by class by hand": lambda: by_hand.class_gradients(model, x, y, n_classes),
     }
 
 
-def _of_coupled_classes(n_classes: int, n: int) -> Works:
-    model = networks.build(COUPLED_NETWORK, COUPLED_IMAGE, max(COUPLED_CLASSES), seed=0)
-    x, y = _images(n, COUPLED_IMAGE, n_classes)
-    objective = Objective(model, (x, y), class_names=list(map(str, range(n_classes))))
+def _of_coupled_classes(n_classes: int, n: int, where: torch.device) -> Works:
+    model = networks.build(COUPLED_NETWORK, COUPLED_IMAGE, max(COUPLED_CLASSES), seed=0).to(where)
+    x, y = _images(n, COUPLED_IMAGE, n_classes, where)
+    objective = Objective(model, (x, y), class_names=list(map(str, range(n_classes))), device=where)
     bare = by_hand.Convolutions(model, x)
     return {
-        "gradient": objective.gradient,
-        "gradient by class": lambda: objective.gradient(classes=True),
+        "gradient": evaluating(objective),
+        "gradient by class": evaluating(objective, classes=True),
         "convolutions": bare,
         "convolutions by class": lambda: bare(n_classes),
         "by class by hand": lambda: by_hand.class_gradients(model, x, y, n_classes),
@@ -226,23 +235,29 @@ def _parameters(width: int) -> int:
     return sum(p.numel() for p in _fc(width).parameters())
 
 
-def _images(n: int, shape: tuple[int, int, int], n_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _images(
+    n: int, shape: tuple[int, int, int], n_classes: int, where: torch.device | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return torch.rand((n, *shape), generator=generator), torch.arange(n) % n_classes
+    return torch.rand((n, *shape), generator=generator).to(where), (torch.arange(n) % n_classes).to(where)
 
 
 def _walk(objective: Objective, moves: int) -> torch.Tensor:
-    """Return snapshots (moves + 1, K) of a short random walk from the present parameters."""
+    """Return snapshots (moves + 1, K) of a short random walk from the present parameters, where these are."""
     generator = torch.Generator().manual_seed(0)
     steps = 1e-3 * torch.randn((moves + 1, objective.n_parameters), generator=generator)
-    return objective.parameters_tensor() + steps.cumsum(0)
+    start = objective.parameters_tensor()
+    return start + steps.cumsum(0).to(start.device)
 
 
 def _products(model: nn.Module, x: torch.Tensor, times: int = 1) -> Works:
-    """Return the bare matrix products of so many gradients, in several chunkings."""
-    bare = dict(floors("floor", Products(model, x), ThreadTeam(max(1, torch.get_num_threads()))))
+    """Return the bare matrix products of so many gradients, in several chunkings, on the device of the model."""
+    where = next(model.parameters()).device
+    sizes = GPU_CHUNKS if is_gpu(where) else FLOOR_CHUNKS
+    team = ThreadTeam(1 if is_gpu(where) else max(1, torch.get_num_threads()))
+    bare = dict(floors("matrix products", Products(model, x.to(where)), team, sizes))
 
     def repeated(work: Work) -> Work:
         return lambda: [work() for _ in range(times)]
 
-    return {f"matrix products/{chunk}": repeated(bare[f"floor/{chunk}"]) for chunk in FLOOR_CHUNKS}
+    return {name: repeated(work) for name, work in bare.items()}

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lcakit.bench.gradient import torch_machine
+from lcakit.bench.devices import chosen, forget_peak, gpu_peak, heading, torch_machine, wait
 from lcakit.bench.machine import peak_memory
 from lcakit.record.objective import Objective
 from lcakit.record.pieces import PIECE
@@ -30,6 +30,7 @@ def run(
     examples: int = 32,
     classes: bool = False,
     directory: str | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Record a network of wide linear layers with ``keep=()``, and watch the memory of the process.
 
@@ -43,41 +44,53 @@ def run(
         Split LCA by class, which needs a gradient of each class.
     directory
         For what is written: about 52 bytes a parameter, and up to 130 while it is recorded.
+    device
+        ``"cpu"`` or a GPU, which then holds most of it.
 
     Returns
     -------
     dict
-        ``machine``, ``parameters``, ``peak_bytes`` and ``seconds`` by phase, ``pieces``: what the bytes of a parameter
-        are while an iteration is allocated, ``file_bytes``.
+        ``machine``, ``device``, ``parameters``, ``peak_bytes`` (of the process, on the host), ``gpu_peak_bytes`` (None
+        on a CPU) and ``seconds`` by phase, ``pieces``: what the bytes of a parameter are while an iteration is
+        allocated, on the host or the GPU, ``file_bytes``.
     """
+    where = chosen(device)
     width = max(1, math.isqrt(parameters // LAYERS))
-    peaks, seconds = {}, {}
+    peaks, gpu_peaks, seconds = {}, {}, {}
+    forget_peak(where)
     with tempfile.TemporaryDirectory(dir=directory) as folder, peak_memory() as peak:
         path, began = Path(folder) / "run.nc", time.perf_counter()
-        for phase in _phases(path, width, iterations, examples, classes):
+        for phase in _phases(path, width, iterations, examples, classes, where):
+            wait(where)
             now = time.perf_counter()
             peaks[phase], seconds[phase], began, peak[0] = peak[0], now - began, now, 0
+            gpu_peaks[phase] = gpu_peak(where)
+            forget_peak(where)
         size = path.stat().st_size
     count = LAYERS * (width * width + width) + N_CLASSES * (width + 1)
     return {
-        "machine": torch_machine(),
+        "machine": torch_machine(where),
+        "device": device,
         "parameters": count,
         "iterations": iterations,
         "classes": N_CLASSES if classes else 0,
         "peak_bytes": peaks,
+        "gpu_peak_bytes": gpu_peaks if None not in gpu_peaks.values() else None,
         "seconds": seconds,
         "pieces": pieces(count, N_CLASSES if classes else 1),
         "file_bytes": size,
     }
 
 
-def _phases(path: Path, width: int, iterations: int, examples: int, classes: bool) -> Iterator[str]:
+def _phases(
+    path: Path, width: int, iterations: int, examples: int, classes: bool, where: torch.device
+) -> Iterator[str]:
     """Record, and say when a phase is over."""
     torch.manual_seed(0)
     hidden = [layer for _ in range(LAYERS) for layer in (nn.Linear(width, width), nn.ReLU())]
-    model = nn.Sequential(*hidden, nn.Linear(width, N_CLASSES))
-    x, y = torch.randn(examples, width), torch.arange(examples) % N_CLASSES
-    objective = Objective(model, (x, y), workers=1)
+    model = nn.Sequential(*hidden, nn.Linear(width, N_CLASSES)).to(where)
+    x, y = torch.randn(examples, width).to(where), (torch.arange(examples) % N_CLASSES).to(where)
+    objective = Objective(model, (x, y), device=where, workers=1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     yield "objective"
     recorder = Recorder(path, objective, optimizer, keep=(), classes="unit" if classes else None, quiet=True)
@@ -115,16 +128,19 @@ def pieces(parameters: int, height: int) -> dict[str, float]:
 
 def to_text(result: dict[str, Any]) -> str:
     """Return the result of ``run`` as lines to print."""
-    here, k = result["machine"], result["parameters"]
+    k, gpu = result["parameters"], result["gpu_peak_bytes"] or {}
     by = f"{result['classes']} classes" if result["classes"] else "without classes"
     lines = [
-        f"{here['cpu']}, {here['cores']} cores; torch {here['torch']}, {here['threads']} threads",
+        heading(result["machine"]),
         f"{k:,} parameters, {result['iterations']} iterations, keep=(), {by}",
-        f"{'phase':20}{'peak':>10}{'a parameter':>16}{'time':>10}",
+        f"{'phase':20}{'peak':>10}{'a parameter':>16}{'time':>10}"
+        + (f"{'GPU peak':>12}{'a parameter':>16}" * bool(gpu)),
     ]
     for phase, peak in result["peak_bytes"].items():
-        lines.append(f"{phase:20}{peak / 2**30:6.2f} GiB{peak / k:10.1f} bytes{result['seconds'][phase]:8.1f} s")
-    lines.append("bytes of a parameter while an iteration is allocated")
+        on_gpu = f"{gpu[phase] / 2**30:8.2f} GiB{gpu[phase] / k:10.1f} bytes" if gpu else ""
+        host = f"{peak / 2**30:6.2f} GiB{peak / k:10.1f} bytes{result['seconds'][phase]:8.1f} s"
+        lines.append(f"{phase:20}{host}{on_gpu}")
+    lines.append("bytes of a parameter while an iteration is allocated" + ", on the GPU or the host" * bool(gpu))
     lines += [f"  {name:72}{size:6.1f}" for name, size in result["pieces"].items()]
     lines.append(f"  {'all of these':72}{sum(result['pieces'].values()):6.1f}")
     size = result["file_bytes"]

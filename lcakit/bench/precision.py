@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lcakit.bench.gradient import IMAGE, N_CLASSES, torch_machine
+from lcakit.bench.devices import heading, torch_machine
+from lcakit.bench.gradient import IMAGE, N_CLASSES
 from lcakit.bench.timing import medians
 from lcakit.errors import DataError
 from lcakit.record.allocate import allocate
@@ -70,7 +71,7 @@ def run(examples: int = 55_000, repeats: int = 5, device: str = "cpu", iteration
             "beyond": int((residual > tolerance).sum()),
         }
     return {
-        "machine": torch_machine(),
+        "machine": torch_machine(device),
         "examples": examples,
         "repeats": repeats,
         "device": device,
@@ -122,8 +123,7 @@ def to_text(result: dict[str, Any]) -> str:
     here, found = result["machine"], result["precisions"]
     native = "" if here["bfloat16"] or result["device"] != "cpu" else "; bfloat16 is emulated here"
     lines = [
-        f"{here['cpu']}, {here['cores']} cores; torch {here['torch']}, {here['threads']} threads; "
-        f"{result['device']}{native}",
+        f"{heading(here)}; {result['device']}{native}",
         f"MNIST-FC, {result['examples']} examples, ten classes; {result['iterations']} iterations of SGD; errors "
         "against float64",
         f"{'':12}{'s/gradient':>11}{'/ float32':>11}{'gradient':>11}{'LCA, sum':>11}{'mean |res|':>12}{'largest':>11}"

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from lcakit.bench.gradient import IMAGE, N_CLASSES, torch_machine
+from lcakit.bench.devices import heading, torch_machine
+from lcakit.bench.gradient import IMAGE, N_CLASSES
 from lcakit.bench.timing import medians
 from lcakit.errors import DataError
 from lcakit.record.objective import Objective
@@ -41,7 +42,7 @@ def run(scale: float = 1.0, repeats: int = 5, device: str = "cpu") -> dict[str, 
     if not scale > 0:
         raise DataError(f"scale must be positive, got {scale}")
     rows = [_row(name, image, max(16, int(scale * count)), repeats, device) for name, image, count in SIZES]
-    return {"machine": torch_machine(), "device": device, "repeats": repeats, "rows": rows}
+    return {"machine": torch_machine(device), "device": device, "repeats": repeats, "rows": rows}
 
 
 def _row(name: str, image: tuple[int, int, int], count: int, repeats: int, device: str) -> dict[str, Any]:
@@ -72,10 +73,9 @@ def _evaluated(objective: Objective, thetas: torch.Tensor) -> torch.Tensor:
 
 def to_text(result: dict[str, Any]) -> str:
     """Return the result of ``run`` as lines to print."""
-    here = result["machine"]
     at_once = list(result["rows"][0]["seconds"])
     lines = [
-        f"{here['cpu']}, {here['cores']} cores; torch {here['torch']}, {here['threads']} threads; {result['device']}",
+        f"{heading(result['machine'])}; {result['device']}",
         f"milliseconds of a full-set gradient by ten classes; medians of {result['repeats']}",
         f"{'θ at once':34}" + "".join(f"{n:>9}" for n in at_once) + f"{'gain':>8}",
     ]

@@ -15,7 +15,6 @@ from lcakit.explorer.selection import CUMULATIVE, QUANTITIES, Selection
 from lcakit.explorer.views import View, limit_of, palette, window_slice
 
 Chosen = Callable[[float, float], None]
-Tapped = Callable[[float, float], None]
 
 
 def quantity_over_time(selection: Selection) -> str:

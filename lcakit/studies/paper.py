@@ -14,7 +14,6 @@ from lcakit.errors import unknown
 Key = tuple[str, str]
 
 PAPER_SOURCE = "Lan, Liu, Zhou, Yosinski: LCA: Loss Change Allocation for Neural Network Training (NeurIPS 2019)"
-CHECK_SOURCE = "independent implementation, rule in float64, one run on the real MNIST"
 OWN_SOURCE = "chosen for lcakit; not in the paper"
 CIFAR_SOURCE = "batch size 250 and all 50 000 training images (the paper's may be 45 000) are chosen for lcakit"
 
@@ -125,16 +124,6 @@ PAPER: dict[Key, Figures] = {
         ("cifar10-resnet20", "adam"): (50.30, 0.004, 0.0537, -923.88, 1.07e-5, 0.00793, 6.76, 9.81),
         ("cifar10-allcnn", "sgd"): (51.09, 0.23, 0.1374, -1371.69, 4.51e-6, 0.00662, 7.06, 11.18),
         ("cifar10-allcnn", "adam"): (50.19, 0.01, 0.0745, -972.61, 2.77e-6, 0.00482, 6.76, 10.37),
-    }.items()
-}
-
-# The same with the rule applied in float64; one run, so no standard deviation.
-CHECK: dict[Key, Figures] = {
-    key: Figures(*row, CHECK_SOURCE)
-    for key, row in {
-        ("mnist-fc", "sgd-mom0"): (53.84, None, -0.45, -5054.0, 6.8e-5, 0.131, 3.66, 3.69),
-        ("mnist-fc", "sgd"): (57.77, None, 6.9e-3, -174.7, 2.95e-6, 0.00453, 13.54, 11.82),
-        ("mnist-fc", "adam"): (55.67, None, 2.7e-3, -77.2, 2.36e-6, 0.00200, 12.57, 12.69),
     }.items()
 }
 

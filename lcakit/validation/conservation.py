@@ -16,7 +16,7 @@ from lcakit.validation.checks import Check, Status, listed
 from lcakit.validation.structure import is_whole
 
 TOTAL_ERROR = 0.01
-"""The account of a run is closed if it misses the loss change by less than 1 % (section 1 of the design)."""
+"""The account of a run is closed if it misses the loss change by less than 1 %."""
 
 ROUNDING = 2e-6
 """Float32 allocations, summed in float32 inside a block, may miss by this fraction of Σ|A|: measured 1e-7."""

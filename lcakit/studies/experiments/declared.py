@@ -15,7 +15,6 @@ from lcakit.studies.run import Run
 if TYPE_CHECKING:
     from lcakit.studies.experiments.results import Results
 
-SCALES = ("small", "paper")
 NOT_GIVEN = "–"
 
 

@@ -1,0 +1,61 @@
+"""A trajectory read without lcakit: bare, and by loops one would write. The measures of ``lcakit bench analysis``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+
+WINDOW = 64, 262_144  # rows and columns of one sequential read
+
+
+def sum_memory_map(path: Path) -> float:
+    """Add up the bytes of a file as float32."""
+    values = np.memmap(path, np.float32, mode="r", shape=(path.stat().st_size // 4,))
+    step = WINDOW[0] * WINDOW[1]
+    with np.errstate(all="ignore"):  # the file's own tables are no float32
+        return float(sum(values[start : start + step].sum() for start in range(0, values.size, step)))
+
+
+def sum_sequentially(path: Path) -> float:
+    """Read and decode all of ``lca`` with the netCDF library, block by block."""
+    total = 0.0
+    with _lca(path) as variable:
+        rows, columns = variable.shape
+        for top in range(0, rows, WINDOW[0]):
+            for left in range(0, columns, WINDOW[1]):
+                total += float(variable[top : top + WINDOW[0], left : left + WINDOW[1]].sum())
+    return total
+
+
+def help_hurt_zero(path: Path) -> np.ndarray:
+    """Return the fractions of parameters that help, hurt and do neither, (T, 3)."""
+    rows = [np.stack([(lca < 0).mean(1), (lca > 0).mean(1), (lca == 0).mean(1)], axis=1) for lca in _rows(path)]
+    return np.concatenate(rows)
+
+
+def tensor_sums(path: Path) -> np.ndarray:
+    """Return the LCA of each tensor (T, tensors); where all tensors are kernels, these are the layers."""
+    with netCDF4.Dataset(path) as file:
+        offsets = [*file["tensor_offset"][:].tolist(), file["lca"].shape[1]]
+    columns = [slice(*ends) for ends in itertools.pairwise(offsets)]
+    return np.concatenate([np.stack([lca[:, c].sum(1) for c in columns], axis=1) for lca in _rows(path)])
+
+
+def _rows(path: Path) -> Iterator[np.ndarray]:
+    with _lca(path) as variable:
+        for top in range(0, len(variable), WINDOW[0]):
+            yield variable[top : top + WINDOW[0]]
+
+
+@contextmanager
+def _lca(path: Path) -> Iterator[Any]:
+    with netCDF4.Dataset(path) as file:
+        variable = file["lca"]
+        variable.set_auto_maskandscale(False)
+        yield variable

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 import xarray as xr
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import lcakit as lk
 from lcakit import netcdfstore, segments, store
@@ -404,6 +406,36 @@ def test_resume_with_something_else_is_refused_naming_it(tmp_path, change, says)
     with pytest.raises(lk.RecordingError, match=says):
         record(path, **({"make": dropout_net, "config": {"command": "other"}} | change), resume=True)
     assert lk.open_trajectory(path).sizes["iteration"] == 14
+
+
+def test_the_loop_of_the_readme_goes_on_in_the_middle_of_an_epoch(tmp_path):
+    x, y = examples(60)
+
+    def run(path, stop=None):
+        torch.manual_seed(3)
+        model = dropout_net()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        order = torch.Generator()
+        loader = DataLoader(TensorDataset(x, y), batch_size=10, shuffle=True, generator=order)
+        objective = lk.Objective(model, (x, y), workers=1)
+        with lk.Recorder(path, objective, optimizer, resume=True, quiet=True, block_rows=4) as rec:
+            while rec.steps < 3 * len(loader):
+                epoch, done = divmod(rec.steps, len(loader))
+                order.manual_seed(epoch)
+                for a, b in itertools.islice(loader, done, None):
+                    optimizer.zero_grad()
+                    torch.nn.functional.cross_entropy(model(a), b).backward()
+                    if rec.steps + 1 == stop:
+                        raise Interrupted
+                    optimizer.step()
+        return lk.open_trajectory(path)
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "run.nc", stop=11)
+    assert lk.open_trajectory(tmp_path / "run.nc").sizes["iteration"] % 6, "the test needs a stop inside an epoch"
+    resumed, whole = run(tmp_path / "run.nc"), run(tmp_path / "whole.nc")
+    for name in ("theta", "lca", "loss"):
+        np.testing.assert_array_equal(resumed[name], whole[name])
 
 
 def test_resume_that_rounds_otherwise_is_told(tmp_path):

@@ -7,12 +7,13 @@ import contextlib
 import dataclasses
 import gc
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lcakit.errors import TrajectoryError, unknown
+from lcakit.errors import unknown
 
 SOUND, UNSOUND, UNREADABLE = 0, 1, 2
 Command = Callable[..., argparse.ArgumentParser]
@@ -75,12 +76,25 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
+def _json(data: Any) -> str:
+    """Return data as JSON, which has no word for numbers that are not finite: they become null."""
+    return json.dumps(_finite(data), indent=2, allow_nan=False)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
 def _info(args: argparse.Namespace) -> None:
     with _uncollected():
         from lcakit.provenance import describe
 
     found = describe(args.file)
-    print(json.dumps(found.to_dict(), indent=2) if args.json else found.to_text())
+    print(_json(found.to_dict()) if args.json else found.to_text())
 
 
 def _account(args: argparse.Namespace) -> None:
@@ -90,7 +104,7 @@ def _account(args: argparse.Namespace) -> None:
     ds = open_trajectory(args.file)
     numbers = account(ds, args.objective)
     if args.json:
-        print(json.dumps(dataclasses.asdict(numbers), indent=2))
+        print(_json(dataclasses.asdict(numbers)))
         return
     if ds.attrs.get("partial"):
         print("this recording is not finished: lcakit finish, or record with --resume\n")
@@ -100,22 +114,20 @@ def _account(args: argparse.Namespace) -> None:
 def _validate(args: argparse.Namespace) -> int:
     from lcakit.validation import GROUPS, validate
 
-    try:
-        report = validate(args.file, groups=args.groups or GROUPS)
-    except TrajectoryError as error:
-        print(f"lcakit: {error}", file=sys.stderr)
-        return UNREADABLE
-    print(json.dumps(report.to_dict(), indent=2) if args.json else report.to_text())
+    report = validate(args.file, groups=args.groups or GROUPS)
+    print(_json(report.to_dict()) if args.json else report.to_text())
     return SOUND if report.ok else UNSOUND
 
 
 def iterations(text: str) -> slice:
     """Read FIRST:LAST, labels of iterations, both included."""
     try:
-        first, last = text.split(":")
-        return slice(int(first) if first else None, int(last) if last else None)
+        first, last = (int(label) if label else None for label in text.split(":"))
     except ValueError:
         raise argparse.ArgumentTypeError(f"iterations are FIRST:LAST, such as 0:219; got {text!r}") from None
+    if first is not None and last is not None and first > last:
+        raise argparse.ArgumentTypeError(f"iterations are FIRST:LAST, FIRST at most LAST; got {text!r}")
+    return slice(first, last)
 
 
 def _share(args: argparse.Namespace) -> None:
@@ -137,6 +149,12 @@ def _import(args: argparse.Namespace) -> None:
 
         sources = args.sources if len(args.sources) > 1 else args.sources[0]
         from_checkpoints(sources, out=args.out, overwrite=args.overwrite)
+        print(
+            "lcakit: the file holds the parameters of each checkpoint (theta), and no LCA. To allocate the changes of "
+            f"a loss to them: lk.allocate({args.out!r}, objective), with an lk.Objective of your model and data "
+            "(lcakit allocate does it for the networks of lcakit record only).",
+            file=sys.stderr,
+        )
     else:
         from lcakit.interop import read_lca_hdf5
         from lcakit.store import save
@@ -154,7 +172,7 @@ def _cite(args: argparse.Namespace) -> None:
 
 
 def _landscape(args: argparse.Namespace) -> None:
-    from lcakit.landscapes import command
+    from lcakit import cli_landscape as command
 
     if args.experiment is None:
         if args.model not in command.EXPERIMENTS:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lcakit.cli_options import port
 from lcakit.errors import LcakitError
 
 Command = Callable[..., argparse.ArgumentParser]
@@ -36,7 +37,7 @@ def add(command: Command) -> None:
     lab.add_argument("--no-start", action="store_true", help="copy only")
     lab.add_argument("--no-browser", action="store_true", help="print the address only")
     lab.add_argument("--allow-root", action="store_true", help="let JupyterLab run as root, as in a container")
-    lab.add_argument("--port", type=int, help="default: 8888, or the next that is free")
+    lab.add_argument("--port", type=port, help="default: 8888, or the next that is free")
 
 
 def _lab(args: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+LAST_PORT = 65535
+
 
 def device_options(parser: argparse.ArgumentParser) -> None:
     """Add where the data is, and where and how to compute."""
@@ -105,10 +107,11 @@ def keeping_options(parser: argparse.ArgumentParser) -> None:
 
 
 class _Keep(argparse.Action):
-    """Read names of variables; ``none`` is no name."""
+    """Read names of variables, with spaces or commas between them; ``none`` is no name."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        setattr(namespace, self.dest, [] if values == ["none"] else values)
+        names = [name for value in values for name in value.split(",") if name]
+        setattr(namespace, self.dest, [] if names == ["none"] else names)
 
 
 def writing_options(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +126,13 @@ def gpus(text: str) -> list[int]:
     if not all(number.isdecimal() for number in numbers):
         raise argparse.ArgumentTypeError(f"GPUs are numbers such as 0 or 0,1; got {text!r}")
     return [int(number) for number in numbers]
+
+
+def port(text: str) -> int:
+    """Read the number of a port; 0 is any that is free."""
+    if not text.isdecimal() or int(text) > LAST_PORT:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to {LAST_PORT}, got {text!r}")
+    return int(text)
 
 
 def positive(text: str) -> int:

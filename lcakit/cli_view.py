@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lcakit.cli_options import port
 from lcakit.errors import LcakitError
 
 Command = Callable[..., argparse.ArgumentParser]
@@ -19,7 +20,7 @@ def add(command: Command) -> None:
     """Add the command; ``command(name, function, help)`` makes its parser."""
     view = command("view", _view, "explore a file in a browser, on this machine only")
     view.add_argument("file", metavar="FILE", nargs="+", help="a file, an unfinished recording, or several runs")
-    view.add_argument("--port", type=int, default=PORT, help=f"default {PORT}; 0 takes any that is free")
+    view.add_argument("--port", type=port, default=PORT, help=f"default {PORT}; 0 takes any that is free")
     view.add_argument("--no-browser", action="store_true", help="print the address only")
     view.add_argument("--dark", action="store_true", help="light letters on a dark page")
 

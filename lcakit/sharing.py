@@ -31,6 +31,7 @@ from lcakit.aggregated import RESOLUTIONS, aggregated
 from lcakit.budget import format_bytes
 from lcakit.errors import RecordingError, TrajectoryError, unknown
 from lcakit.handles import write_netcdf
+from lcakit.paths import given_path, writable_path
 from lcakit.progress import progress
 from lcakit.rounding import MANTISSA, relative_error, rounded
 from lcakit.select import select_iterations
@@ -146,7 +147,7 @@ def share(
     bits = KEEPBITS if keepbits is None else keepbits
     if not 1 <= bits <= MANTISSA or bits != int(bits):
         raise ValueError(f"keepbits must be 1 to {MANTISSA} ({MANTISSA} is lossless), got {keepbits!r}")
-    path = Path(out)
+    path = writable_path(out)
     _refuse(path, source, overwrite)
     if isinstance(source, xr.Dataset):
         return _share(source, path, resolution, iterations, int(bits), drop, quiet)
@@ -159,7 +160,8 @@ def _refuse(path: Path, source: Any, overwrite: bool) -> None:
         raise ValueError(f"a compact copy is a netCDF file, got {path}. Save it as a store afterwards: lk.save(ds, …)")
     if path.exists() and not overwrite:
         raise RecordingError(f"{path} exists already. Choose another name, or pass overwrite=True to replace it.")
-    original = Path(source.encoding.get("source", "") if isinstance(source, xr.Dataset) else source)
+    name = source.encoding.get("source", "") if isinstance(source, xr.Dataset) else source
+    original = given_path(name) if name else Path()
     if path.exists() and original.exists() and path.samefile(original):
         raise RecordingError(f"{path} is the original, which a compact copy cannot replace. Choose another name.")
     writable_parent(path)

@@ -23,24 +23,12 @@ from lcakit.errors import LcakitWarning, RecordingError, TrajectoryError, unknow
 from lcakit.handles import open_netcdf
 from lcakit.join import join
 from lcakit.packages import package
+from lcakit.paths import Pathlike, given_path, no_file, partial_path, run_names, unfinished, writable_path
+from lcakit.paths import allocation_partial as allocation_partial
 from lcakit.wholefiles import Lock, remove_stale
 
 COMPRESSIONS = (None, "zlib")
 STATES = ("partial", "all_chunks_written")  # attributes that say how something is stored, not what
-Pathlike = str | os.PathLike[str]
-
-
-def partial_path(path: Pathlike) -> Path:
-    """Return the folder that holds the segments of a recording to ``path``."""
-    path = Path(path)
-    return path if path.name.endswith(".partial") else path.with_name(path.name + ".partial")
-
-
-def allocation_partial(path: Pathlike, name: str | None = None) -> Path:
-    """Return the folder of the segments while an allocation is added to the file ``path``."""
-    path = Path(path)
-    return path.with_name(path.name + (f".{name}" if name else "") + ".allocation.partial")
-
 
 # ---- opening ---------------------------------------------------------------------------------------------------
 
@@ -74,21 +62,21 @@ def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact"
     """
     if not isinstance(path, str | os.PathLike):
         return open_runs(path, align=align)
-    pattern, path = os.fspath(path), Path(path)
-    if remote.is_url(pattern):
-        return _open_url(pattern, check)
+    if remote.is_url(os.fspath(path)):
+        return _open_url(os.fspath(path), check)
+    path = given_path(path)
     if path.is_file():
         return _open_file(path, check)
     if is_zarr(path):
         return _open_zarr(str(path), check)
-    if path.is_dir() or partial_path(path).is_dir():
+    if path.name and partial_path(path).is_dir():
         return open_partial(partial_path(path), check=check)
-    if glob.has_magic(pattern):
-        found = sorted(glob.glob(pattern))
+    if glob.has_magic(str(path)) and not path.is_dir():
+        found = sorted(glob.glob(str(path)))
         if not found:
             raise TrajectoryError(f"{path}: no file matches this pattern")
         return open_runs(found, align=align)
-    raise TrajectoryError(f"{path}: there is no such file, and no unfinished recording to it")
+    raise no_file(path)
 
 
 def open_runs(paths: Iterable[Pathlike], *, align: str = "exact") -> xr.Dataset:
@@ -105,19 +93,13 @@ def open_runs(paths: Iterable[Pathlike], *, align: str = "exact") -> xr.Dataset:
     Raises
     ------
     TrajectoryError
-        If the runs have other parameters, variables or iterations; the message names the first that differs.
+        If the runs have other parameters, variables or iterations; the message names the first that differs. If a
+        file is given twice.
     """
     files = [os.fspath(p) for p in paths]
     if not files:
         raise TrajectoryError("no runs to open: the list of files is empty")
-    names = [_run_name(f) for f in files]
-    names = names if len(set(names)) == len(names) else files
-    return join({name: open_trajectory(f) for name, f in zip(names, files, strict=True)}, align)
-
-
-def _run_name(path: str) -> str:
-    name = remote.url_name(path) if remote.is_url(path) else Path(path).name
-    return name.removesuffix(".partial").removesuffix(".nc").removesuffix(".zarr")
+    return join({name: open_trajectory(f) for name, f in zip(run_names(files), files, strict=True)}, align)
 
 
 def _open_file(path: Path, check: bool = True, source: str = "") -> xr.Dataset:
@@ -235,6 +217,7 @@ def _from_segments(header: xr.Dataset, parts: list[dict[str, StoredArray]], once
     arrays = {name: _joined(name, [part[name] for part in parts if name in part], once) for name in names}
     coords: dict[str, Any] = {str(name): header[name].variable for name in header.coords}
     coords |= {name: ((name,), np.asarray(arrays.pop(name))) for name in ("snapshot", "iteration") if name in arrays}
+    coords.setdefault("iteration", (("iteration",), np.zeros(0, np.int64)))  # stopped before the first
     long = {name: values for name, values in arrays.items() if values.shape[0]}
     ds = schema.build_dataset(coords, long, header.attrs | {"partial": 1})
     extra = {name: header[name] for name in header.data_vars}
@@ -271,15 +254,6 @@ def _joined(name: str, blocks: list[StoredArray], once: bool) -> Any:
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------
-
-
-def writable_path(path: Pathlike) -> Path:
-    """Return the path of a file to write; raise RecordingError for a URL, which is read only."""
-    if remote.is_url(os.fspath(path)):
-        raise RecordingError(
-            f"{os.fspath(path)}: files behind a URL are read, not written. Write to a folder, and copy that."
-        )
-    return Path(path)
 
 
 def check_compression(compression: str | None) -> None:
@@ -385,10 +359,12 @@ def finish(
 
     Raises
     ------
+    TrajectoryError
+        If there is no unfinished recording.
     RecordingError
         As in :func:`save`; and where running statistics would be lost.
     """
-    folder = partial_path(path)
+    folder = unfinished(path)
     target = folder.with_name(folder.name.removesuffix(".partial"))
     ds = open_partial(folder, once=True)
     lost = set(str(ds.attrs.get("statistics", "")).split()) & set(schema.STATISTICS) - set(ds.data_vars)

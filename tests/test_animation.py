@@ -12,6 +12,7 @@ from PIL import Image
 import lcakit as lk
 from lcakit.animation import film as painting
 from lcakit.animation import frames as rooms
+from lcakit.animation import making
 from lcakit.animation import player as playing
 from lcakit.animation.scale import GAP, LEVELS, ZERO, SignedLog, palette, scale_of
 from lcakit.errors import LcakitError
@@ -139,6 +140,13 @@ def test_wrong_use_is_said_before_anything_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib, "import_module", without)
     with pytest.raises(LcakitError, match="pip install imageio-ffmpeg"):
         film(ds, "fc", out=tmp_path / "a.mp4")
+
+
+def test_what_cannot_be_written_is_said_before_frames_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(making, "frames_of", None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LcakitError, match=r"cannot write .*a\.gif"):
+        film(tiny_trajectory(), "fc", out=tmp_path / "file" / "a.gif")
 
 
 def test_mp4_is_written(tmp_path):

@@ -13,8 +13,8 @@ from torch import nn
 
 import lcakit as lk
 from lcakit.errors import LcakitError, RecordingError, TrajectoryError
-from lcakit.interop import _rows
-from lcakit.interop._numbered import numbered
+from lcakit.interop import rows
+from lcakit.interop.numbered import numbered
 from lcakit.labels import tensor_shapes
 from lcakit.record import checkpoints
 from lcakit.record.allocator import Allocator
@@ -85,7 +85,7 @@ def test_any_block_of_it_is_read(tmp_path, monkeypatch):
     model = dense()
     theta = series(model, tmp_path / "all")
     for bytes_ in (1, 4 * theta.shape[1] * 2, 2**26):
-        monkeypatch.setattr(_rows, "BLOCK_BYTES", bytes_)
+        monkeypatch.setattr(rows, "BLOCK_BYTES", bytes_)
         array = from_checkpoints(tmp_path / "all", model)["theta"]
         assert len(array.chunks[0]) == {1: 4, 2**26: 1}.get(bytes_, 2)
         for key in (slice(None), (2, 7), (slice(1, 3), slice(3, 33)), (slice(None), -1)):

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 import lcakit as lk
-from lcakit.cli import main
+from lcakit.cli import _parser, main
+from lcakit.cli_files import iterations
+from lcakit.cli_words import in_options, options_of
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +151,104 @@ def test_bad_input_is_named_without_a_traceback(arguments, says, capsys, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("text", "options", "says"),
+    [
+        ("Pass overwrite=True to replace it.", "--overwrite", "Pass --overwrite to replace it."),
+        ("Pass overwrite=True to replace it.", "", "Pass overwrite=True to replace it."),
+        ("Continue it with resume=True, which", "--resume --overwrite", "Continue it with --resume, which"),
+        ("Thin it (every=20), or classes=None", "--every --classes", "Thin it (--every 20), or --classes none"),
+        ('coarser (classes="unit" or None).', "--classes", "coarser (--classes unit or none)."),
+        ('keep=("lca", …) and keep=()', "--keep", "--keep lca … and --keep"),
+        ("max_splits=64, statistics=False", "--max-splits --no-statistics", "--max-splits 64, --no-statistics"),
+        ("use device='cpu'; tolerance=None", "--device --tolerance", "use --device cpu; --tolerance 0"),
+        ('lk.Recorder(…, keep=("lca", …)) stores it', "--keep", 'lk.Recorder(…, keep=("lca", …)) stores it'),
+        ("/data/every=20/run.nc and seed.every=20", "--every", "/data/every=20/run.nc and seed.every=20"),
+        ("seeds=None is not allowed", "--seeds", "seeds=None is not allowed"),
+    ],
+)
+def test_errors_name_options_of_the_command(text, options, says):
+    assert in_options(text, options_of(f"usage: lcakit record [-h] [{options}]")) == says
+
+
+def test_errors_of_commands_speak_of_options(recorded, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for step in (0, 10):
+        torch.save(torch.nn.Linear(3, 2).state_dict(), f"step{step}.pt")
+    (tmp_path / "new.nc.partial").mkdir()
+    for arguments, says in (
+        (["record", "digits-fc", "--out", str(recorded)], "pass --overwrite"),
+        (["record", "digits-fc", "--out", "new.nc"], "Pass --resume to continue it, or --overwrite"),
+        (["record", "digits-fc", "--iterations", "200", "--budget", "1 MB"], "--every"),
+        (["share", str(recorded), "-o", str(recorded)], "pass --overwrite"),
+        (["allocate", str(recorded)], "Pass --overwrite to replace them, or --name"),
+        (["import", "checkpoints", "step0.pt", "step10.pt", "-o", str(recorded)], "pass --overwrite"),
+    ):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert says in error
+        assert "=True" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["share", "a.nc", "-o", "b.nc", "--iterations", "5:3"], "FIRST at most LAST; got '5:3'"),
+        (["animate", "a.nc", "-o", "b.gif", "--iterations", "5:2"], "FIRST at most LAST; got '5:2'"),
+        (["view", "a.nc", "--port", "99999"], "0 to 65535, got '99999'"),
+        (["view", "a.nc", "--port=-1"], "0 to 65535, got '-1'"),
+        (["lab", "--port", "65536"], "0 to 65535, got '65536'"),
+    ],
+)
+def test_what_no_command_can_do_is_refused_when_it_is_read(arguments, says, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert says in capsys.readouterr().err
+
+
+def test_iterations_and_names_are_read():
+    assert iterations("3:3") == slice(3, 3)
+    assert (iterations(":3"), iterations("3:")) == (slice(None, 3), slice(3, None))
+    for text, names in (("lca,theta", ["lca", "theta"]), ("lca, theta", ["lca", "theta"]), ("none", []), ("", [])):
+        assert _parser().parse_args(["record", "digits-fc", "--keep", *text.split()]).keep == names
+
+
+def test_a_demo_that_cannot_be_written_is_said(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["demo", "--out", str(tmp_path / "file")]) == 2
+    assert "file is a file" in capsys.readouterr().err
+    assert main(["demo", "--out", str(tmp_path / "file" / "below")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_json_has_no_numbers_that_json_has_not(recorded, tmp_path, capsys):
+    ds = lk.open_trajectory(recorded).load()
+    ds["loss"][-1], ds["residual"][3] = np.inf, np.nan
+    path = lk.save(ds, tmp_path / "run.nc")
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    for command in ("account", "info", "validate"):
+        capsys.readouterr()
+        main([command, str(path), "--json"])
+        found = json.loads(capsys.readouterr().out, parse_constant=refuse)
+        assert command != "account" or found["loss_last"] is None
+
+
+def test_checkpoints_alone_say_what_is_missing(tmp_path, capsys):
+    for step in (0, 10):
+        torch.save(torch.nn.Linear(3, 2).state_dict(), tmp_path / f"step{step}.pt")
+    out = str(tmp_path / "run.nc")
+    assert main(["import", "checkpoints", *(str(tmp_path / f"step{n}.pt") for n in (0, 10)), "-o", out]) == 0
+    said = capsys.readouterr()
+    assert said.out.split() == [out]
+    assert "no LCA" in said.err
+    assert "lk.allocate(" in said.err
+    assert main(["account", out]) == 0
+    assert "There is no LCA" in capsys.readouterr().out.splitlines()[-1]
+
+
 @pytest.mark.mnist
 def test_real_mnist_records_and_conserves(mnist_root, tmp_path):
     path = tmp_path / "mnist.nc"
@@ -205,3 +307,11 @@ def test_reproduce_makes_a_table_and_keeps_the_runs(mnist_root, tmp_path, capsys
     arguments[arguments.index("4")] = "5"
     assert main(arguments) == 2
     assert "is of another run" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_ends_a_command_quietly(tmp_path):
+    path = lk.save(lk.testing.tiny_trajectory(), tmp_path / "run.nc")
+    command = f"{sys.executable} -m lcakit.cli info {path} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1

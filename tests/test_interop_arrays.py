@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lcakit import labels
 from lcakit.errors import LcakitError, TrajectoryError
 from lcakit.interop import arrays, from_arrays
-from lcakit.interop._rows import Rows, lazy
+from lcakit.interop.rows import Rows, lazy
 from lcakit.interop.names import guess_labels, split
 from lcakit.packages import package
 from lcakit.provenance import describe

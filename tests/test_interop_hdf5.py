@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lcakit.errors import TrajectoryError
-from lcakit.interop import _rows, _tensorflow, read_lca_hdf5
+from lcakit.interop import _tensorflow, read_lca_hdf5
+from lcakit.interop import rows as interop_rows
 from lcakit.interop._nodes import simpson_weights
 from lcakit.interop._tensorflow import network
 from lcakit.labels import tensor_shapes
@@ -182,8 +183,8 @@ def test_everything_is_derived(tmp_path_factory, splits, gpus, seed, helped, lea
         tmp_path_factory.mktemp("run"), helped=helped, learned_only=learned_only, dtype=dtype, chunks=chunks
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_rows, "WIDEST", block[0])
-        patch.setattr(_rows, "BLOCK_BYTES", block[1])
+        patch.setattr(interop_rows, "WIDEST", block[0])
+        patch.setattr(interop_rows, "BLOCK_BYTES", block[1])
         patch.setattr(_tensorflow, "BLOCK_BYTES", block[1])
         assert_is(read_lca_hdf5(folder), run)
 

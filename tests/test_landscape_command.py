@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from lcakit.landscapes.command import EXPERIMENTS, MOST_ROWS, Experiment, _table, find, run
+from lcakit.cli_landscape import EXPERIMENTS, MOST_ROWS, Experiment, _table, find, run
 
 SMALL = {
     "nqm": {"directions": 30},

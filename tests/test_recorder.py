@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import shutil
 import time
 
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import lcakit as lk
 from lcakit import netcdfstore, segments, store
 from lcakit.errors import LcakitWarning
+from lcakit.record import loopstate
 from lcakit.studies.batches import Batches
 from tests.networks import dense, dropout_net, examples, flat, norm_net, train
 
@@ -356,6 +358,27 @@ def test_resume_restores_frozen_parameters_for_the_objective_too(tmp_path):
     assert float(ds["loss"][-1]) == pytest.approx(lk.Objective(model, (x, y)).loss(), rel=1e-6)
 
 
+def test_generators_come_back_between_the_halves_of_a_pair():
+    random.seed(1)
+    np.random.seed(1)
+    random.gauss(0, 1)
+    np.random.randn()  # both keep the second number of a pair
+    state = loopstate.unpack(loopstate.pack(0, {}))
+    drawn = []
+    for _ in range(2):
+        drawn.append((random.gauss(0, 1), np.random.randn(), float(torch.rand(1))))
+        assert loopstate.restore(state, {}) == 0
+    assert drawn[0] == drawn[1]
+
+
+def test_a_loop_with_fewer_parts_is_not_resumed():
+    parts = {"a": torch.Generator(), "b": torch.Generator()}
+    state = loopstate.unpack(loopstate.pack(3, parts))
+    assert loopstate.restore(state, parts) == 3
+    with pytest.raises(lk.RecordingError, match=r"state of \['a', 'b'\], this loop has \['a'\]"):
+        loopstate.restore(state, {"a": parts["a"]})
+
+
 def test_overwriting_recording_that_was_interrupted_can_be_resumed(tmp_path):
     path = tmp_path / "run.nc"
     record(path, dropout_net, steps=3)
@@ -539,6 +562,8 @@ def test_budget_is_checked_before_anything_is_written(tmp_path):
         ({"allocate": "never"}, "online"),
         ({"allocate": "later", "keep": ("lca",)}, "must include"),
         ({"every": 0}, "at least 1"),
+        ({"path": ""}, "name of the file is empty"),
+        ({"path": None}, "a text or a Path, got NoneType"),
         ({"every": 2.5}, "every must be a whole number"),
         ({"n_iterations": 1.5}, "n_iterations must be a whole number"),
         ({"compression": "lzma"}, "unknown compression 'lzma'.*zlib"),
@@ -550,7 +575,7 @@ def test_budget_is_checked_before_anything_is_written(tmp_path):
 )
 def test_bad_options_are_named(tmp_path, options, says):
     with pytest.raises((ValueError, lk.RecordingError), match=says):
-        record(tmp_path / "run.nc", **options)
+        record(**({"path": tmp_path / "run.nc"} | options))
     assert not list(tmp_path.iterdir())
 
 
@@ -589,6 +614,29 @@ def test_blocks_stay_within_their_bytes(tmp_path):
     assert sizes == [4] * 5
 
 
+def test_a_block_is_closed_when_it_is_old(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(segments.time, "monotonic", lambda: now[0])
+    rows = {"loss": 1.0, "snapshot": 0}
+    writer = segments.SegmentWriter(tmp_path / "run.nc.partial", xr.Dataset(), block_seconds=60.0)
+    writer.append(rows, {})
+    for step in range(6):
+        now[0] += 25.0
+        writer.append(rows, {"residual": 0.0, "iteration": step})
+    writer.close()
+    paths = segments.segment_paths(writer.directory)
+    assert [segments.open_segment(path)["iteration"].shape[0] for path in paths] == [3, 3]
+
+
+def test_going_back_passes_all_blocks_without_statistics(tmp_path):
+    for number in range(4):
+        rows = [({}, {"iteration": 2 * number + k}) for k in range(2)]
+        running = (lambda: [("iterations", np.array([4]))]) if number == 1 else None
+        segments.write_rows(tmp_path / f"{number:06d}.npz", rows, 2, running)
+    segments.go_back_to_running(tmp_path)
+    assert [path.name for path in segments.segment_paths(tmp_path)] == ["000000.npz", "000001.npz"]
+
+
 def test_learning_rate_is_the_one_the_step_used(tmp_path):
     model, (x, y) = dense(), examples()
     opt = OPTIMIZERS["sgd"](model.parameters())
@@ -617,6 +665,18 @@ def test_a_loop_without_a_step_leaves_its_start(tmp_path, mode):
     ds = lk.open_trajectory(tmp_path / "run.nc")
     assert (ds.sizes["snapshot"], ds.sizes["iteration"]) == (1, 0)
     assert lk.validate(ds, quiet=True).ok
+
+
+def test_recordings_without_a_step_are_opened_as_runs(tmp_path):
+    paths = [tmp_path / "a.nc", tmp_path / "b.nc"]
+    for path in paths:
+        with pytest.warns(LcakitWarning, match="no iteration"):
+            record(path, steps=0)
+    for align in ("exact", "shortest"):
+        both = lk.open_runs(paths, align=align)
+        assert (both.sizes["run"], both.sizes["snapshot"], both.sizes["iteration"]) == (2, 1, 0)
+        assert both["theta"].shape == (2, 1, both.sizes["parameter"])
+        assert lk.validate(both, quiet=True).ok
 
 
 def test_a_loss_reported_after_the_step_is_told(tmp_path):

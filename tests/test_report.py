@@ -13,6 +13,7 @@ from lcakit.analysis.layers import layer_lca
 from lcakit.cli import main
 from lcakit.labels import TensorSpec
 from lcakit.plot import _colours
+from lcakit.progress import progress
 from lcakit.reporting import course, drawing, noise, subject, writing
 from lcakit.reporting.subject import Subject, number, percent
 from lcakit.testing import tiny_trajectory
@@ -219,6 +220,52 @@ def test_damaged_and_unfinished_files(quick, tmp_path):
     assert "not finished" in write(ds.assign_attrs(partial=1), tmp_path, layers=[], classes=[]).text
     with pytest.raises(lk.TrajectoryError, match="no iteration"):
         write(ds.isel(iteration=slice(0), snapshot=slice(1)), tmp_path)
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_read(quick, tmp_path, monkeypatch):
+    def read(*_, **__):
+        raise AssertionError("read")
+
+    monkeypatch.setattr(writing, "validate", read)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(lk.LcakitError, match=r"cannot write .*a\.html"):
+        lk.report(tiny_trajectory(5), tmp_path / "file" / "a.html", quiet=True)
+
+
+def test_a_file_without_lca_does_not_look_complete(quick, tmp_path):
+    ds = tiny_trajectory(30)
+    page = write(ds.drop_vars([name for name in ds.data_vars if name not in ("theta", "loss")]), tmp_path, layers=[])
+    assert "There is no LCA here" in page.text
+    assert "most of this one is missing" in page.text
+    assert "There is no LCA" not in write(ds, tmp_path, layers=[], classes=[]).text
+
+
+@pytest.mark.parametrize("drop", [(), ("lca", "theta", "gradient")])
+def test_the_bar_ends_at_its_total(quick, tmp_path, monkeypatch, drop):
+    bars = []
+
+    def kept(*args, **options):
+        bars.append(progress(*args, **options))
+        return bars[-1]
+
+    monkeypatch.setattr(drawing, "progress", kept)
+    lk.report(tiny_trajectory(30).drop_vars(drop), tmp_path / "a.html", [], [])
+    assert [bar.n for bar in bars] == [bar.total for bar in bars]
+    assert bars[0].total > 10
+
+
+def test_no_turn_is_said_in_words():
+    def turns(ds):
+        return noise._turns(Subject(ds, lk.account(ds, quiet=True)))
+
+    ds = tiny_trajectory(30)
+    still = ds.assign({name: ds[name] * 0 for name in ("theta", "gradient")})
+    assert turns(ds).startswith("In the mean a weight turns around once in ")
+    assert turns(still) == "No weight turns around; no gradient crosses zero."
+    assert turns(ds.assign(theta=still["theta"])).startswith("In the mean a gradient crosses zero once in ")
+    assert turns(tiny_trajectory(1)).endswith("o weight turns around.")
+    runs = xr.concat([ds, still], xr.Variable("run", ["a", "b"]), data_vars="all", coords="minimal", compat="override")
+    assert noise._turns(Subject(runs, lk.account(ds))) == turns(ds)
 
 
 def test_command_writes_beside_the_file(quick, tmp_path, monkeypatch, capsys):

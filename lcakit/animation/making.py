@@ -12,6 +12,7 @@ from lcakit.animation import film, player
 from lcakit.animation.frames import Frames, frames_of
 from lcakit.errors import unknown
 from lcakit.output import written
+from lcakit.paths import writable_now, writable_path
 
 SUFFIXES = (".gif", ".mp4", ".html")
 
@@ -35,7 +36,7 @@ class Animation:
 
     def save(self, path: str | os.PathLike[str], fps: float = 10.0, quiet: bool = False) -> Path:
         """Write the film to a file: see ``out`` of :func:`animate`."""
-        path = Path(path)
+        path = writable_path(path)
         suffix = _suffix(path, fps)
         with written(path) as temporary:
             if suffix == ".gif":
@@ -118,7 +119,9 @@ def animate(
     >>> animate(tiny_trajectory(), "fc", quiet=True)
     <Animation: LCA of fc.weight, 12 frames>
     """
-    if out is not None and _suffix(Path(out), fps) == ".mp4":
-        film.require_encoder()
+    if out is not None:
+        if _suffix(writable_path(out), fps) == ".mp4":
+            film.require_encoder()
+        writable_now(out)
     film_of = Animation(frames_of(ds, layer, iterations, step, quantity, tensor, lca, quiet))
     return film_of if out is None else film_of.save(out, fps, quiet)

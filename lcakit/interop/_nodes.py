@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lcakit.interop._rows import Rows
+from lcakit.interop.rows import Rows
 
 
 def starts(splits: np.ndarray) -> np.ndarray:

@@ -18,8 +18,8 @@ import numpy as np
 
 from lcakit.errors import TrajectoryError
 from lcakit.interop import _h5
-from lcakit.interop._rows import BLOCK_BYTES, Rows
 from lcakit.interop.names import DEPTHWISE, guess_labels, is_learned, split
+from lcakit.interop.rows import BLOCK_BYTES, Rows
 from lcakit.labels import Labels
 
 _SHAPE = re.compile(r"(TensorShape|Dimension|[\s()\[\],]|[0-9]{1,10}L?)*")

@@ -29,9 +29,9 @@ import xarray as xr
 from lcakit.errors import TrajectoryError
 from lcakit.interop import _h5
 from lcakit.interop._nodes import AtSnapshots, Integrated, Joined
-from lcakit.interop._rows import Rows, lazy
 from lcakit.interop._tensorflow import Columns, Network, network
 from lcakit.interop.arrays import from_arrays
+from lcakit.interop.rows import Rows, lazy
 from lcakit.schema import with_suffix
 
 WEIGHTS, GRADIENTS, HELPED = "weights", "gradients_adaptive", "helped"

@@ -17,6 +17,7 @@ from lcakit.budget import KEEP, check_keep
 from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.guard import printable
 from lcakit.labels import tensor_shapes
+from lcakit.paths import given_path
 from lcakit.progress import progress
 from lcakit.record.allocator import Allocator, Facts, Row, Rule, Stored, facts_of, refuse_other_settings, rows_along
 from lcakit.record.describe import tensors_fingerprint
@@ -240,7 +241,7 @@ def _as_dataset(trajectory: Any, facts: Facts, in_place: bool) -> tuple[xr.Datas
                 f"{trajectory} is an unfinished recording, and cannot be extended. Make it a file with lk.finish, or "
                 "pass out=…"
             )
-        return source, store.writable_path(trajectory) if in_place else Path(trajectory)
+        return source, store.writable_path(trajectory) if in_place else given_path(trajectory)
     tensor = isinstance(trajectory, torch.Tensor)
     theta = np.asarray(trajectory.detach().cpu() if tensor else trajectory, np.float32)
     n_parameters = facts.labels.n_parameters

@@ -23,10 +23,10 @@ from torch import nn
 
 from lcakit import store
 from lcakit.errors import RecordingError, TrajectoryError
-from lcakit.interop._numbered import SAFETENSORS, Paths, numbered
-from lcakit.interop._rows import Rows, lazy
 from lcakit.interop.arrays import from_arrays
 from lcakit.interop.names import guess_labels, is_learned
+from lcakit.interop.numbered import SAFETENSORS, Paths, numbered
+from lcakit.interop.rows import Rows, lazy
 from lcakit.labels import Labels
 from lcakit.packages import package
 from lcakit.record.allocate import allocate
@@ -108,7 +108,7 @@ def from_checkpoints(
     if allocation and objective is None:
         raise ValueError(f"{', '.join(allocation)}: options of lk.allocate, which needs an objective=…")
     files = numbered(paths, pattern)
-    target = Path(out) if out is not None else None
+    target = store.writable_path(out) if out is not None else None
     if target is not None:
         _refuse_existing(target, overwrite)
     model = objective.model if model is None and objective is not None else model

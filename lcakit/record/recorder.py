@@ -147,7 +147,7 @@ class Recorder:
         store.check_compression(compression)
         if budget is not None and n_iterations is None:
             raise ValueError("a budget needs n_iterations=…, the number of optimizer steps the loop will take")
-        self.path = Path(path).absolute()  # the loop may change the working directory
+        self.path = store.writable_path(path).absolute()  # the loop may change the working directory
         self.objective = objective
         self.steps = 0
         self.seconds = 0.0

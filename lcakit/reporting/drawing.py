@@ -38,8 +38,15 @@ class Missing:
 def draw(figures: Sequence[Figure], quiet: bool = False) -> list[Drawn]:
     """Draw figures; what a file does not allow becomes a sentence."""
     load(BACKEND)
+    drawn: set[int] = set()
     with progress(len(figures), "drawing", unit="figure", quiet=quiet) as bar:
-        pictures = [partial(_attempt, partial(_picture_of, figure, bar)) for figure in figures]
+
+        def count(n: int) -> None:
+            if n not in drawn:  # some are drawn twice: see together
+                drawn.add(n)
+                bar.update(1)
+
+        pictures = [partial(_counted, figure, partial(count, n)) for n, figure in enumerate(figures)]
         captions = [partial(_attempt, figure.caption) for figure in figures]
         done = together([*pictures, *captions], quiet=quiet)
     return [_drawn(*parts) for parts in zip(figures, done, done[len(figures) :], strict=False)]
@@ -52,10 +59,11 @@ def _attempt(make: Callable[[], Any]) -> Any:
         return Missing(str(error))
 
 
-def _picture_of(figure: Figure, bar: Any) -> tuple[bytes, tuple[int, int]]:
-    element = figure.draw()
-    bar.update(1)
-    return picture(element)
+def _counted(figure: Figure, count: Callable[[], None]) -> Any:
+    """Return a picture, or why there is none; both are a step towards the end."""
+    done = _attempt(lambda: picture(figure.draw()))
+    count()
+    return done
 
 
 def picture(element: Any) -> tuple[bytes, tuple[int, int]]:

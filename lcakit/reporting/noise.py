@@ -183,11 +183,17 @@ def turning(s: Subject) -> Section:
 
 def _turns(s: Subject) -> str:
     words = {
-        "theta": ("a weight turns around once in {} iterations", oscillation.iterations_per_turn),
-        "gradient": ("a gradient crosses zero once in {}", oscillation.iterations_per_crossing),
+        "theta": ("a weight turns around once in {} iterations", "no weight turns around"),
+        "gradient": ("a gradient crosses zero once in {}", "no gradient crosses zero"),
     }
-    found = get({word: mean_over_runs(study(s.ds)) for needs, (word, study) in words.items() if needs in s.ds})
-    return f"In the mean {' and '.join(word.format(number(value)) for word, value in found.items())}."
+    studies = {"theta": oscillation.iterations_per_turn, "gradient": oscillation.iterations_per_crossing}
+    there = [needs for needs in studies if needs in s.ds] or ["theta"]  # whose running count may stand in its place
+    found = get({needs: studies[needs](s.ds) for needs in there})
+    means = {needs: mean_over_runs(values.where(np.isfinite(values))) for needs, values in found.items()}
+    often = [words[needs][0].format(number(mean)) for needs, mean in means.items() if np.isfinite(mean)]
+    never = [words[needs][1] for needs, mean in means.items() if not np.isfinite(mean)]
+    told = "; ".join([*([f"in the mean {' and '.join(often)}"] if often else []), *never])
+    return f"{told[0].upper()}{told[1:]}."
 
 
 def _lagging(s: Subject) -> xr.Dataset:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis.account import Account, account
+from lcakit.analysis.account import NO_LCA, Account, account
 from lcakit.errors import TrajectoryError
 from lcakit.guard import printable
 from lcakit.output import written
+from lcakit.paths import writable_now, writable_path
 from lcakit.provenance import describe
 from lcakit.reporting import course, noise, page, parts, tables
 from lcakit.reporting.drawing import draw
@@ -73,14 +74,14 @@ def report(
     >>> report(tiny_trajectory(), f"{folder}/tiny.html", layers=[], classes=[], quiet=True).name
     'tiny.html'
     """
-    path = Path(out)
+    path = writable_path(out)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"a report is a page: its file name ends in .html, got {path.name!r}")
     if isinstance(trajectory, xr.Dataset):
-        text = _page(trajectory, path.stem, layers, classes, quiet)
+        text = _page(trajectory, path, path.stem, layers, classes, quiet)
     else:
         with open_trajectory(trajectory) as ds:
-            text = _page(ds, _name(trajectory), layers, classes, quiet)
+            text = _page(ds, path, _name(trajectory), layers, classes, quiet)
     return _write(path, text)
 
 
@@ -96,9 +97,17 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _page(ds: xr.Dataset, name: str, layers: Sequence[str] | None, classes: Sequence[str] | None, quiet: bool) -> str:
+def _page(
+    ds: xr.Dataset,
+    path: Path,
+    name: str,
+    layers: Sequence[str] | None,
+    classes: Sequence[str] | None,
+    quiet: bool,
+) -> str:
     if not ds.sizes.get("iteration"):
         raise TrajectoryError(f"{printable(name)} has no iteration yet, so there is nothing to report; record some")
+    writable_now(path)
     checks = validate(ds, quiet=quiet)
     accounts = {} if _broken(checks) else _accounts(ds)
     found = [("account", "Account", _account(accounts, ds.sizes.get("run", 1))), ("checks", "Checks", _checks(checks))]
@@ -108,7 +117,7 @@ def _page(ds: xr.Dataset, name: str, layers: Sequence[str] | None, classes: Sequ
         controls = page.controls(subject.layers, subject.classes)
         found += _figures(_sections(subject), quiet)
     found.append(("origin", "How it was made", _origin(ds)))
-    return page.page(f"Report of {printable(name, 80)}", _lead(ds), controls, found)
+    return page.page(f"Report of {printable(name, 80)}", _lead(ds, accounts), controls, found)
 
 
 # ---- account and checks ----------------------------------------------------------------------------------------
@@ -205,7 +214,7 @@ def _figures(sections: Sequence[Section], quiet: bool) -> list[tuple[str, str, s
 # ---- origin ----------------------------------------------------------------------------------------------------
 
 
-def _lead(ds: xr.Dataset) -> str:
+def _lead(ds: xr.Dataset, accounts: dict[str, Account]) -> str:
     parameters = f" of {ds.sizes['parameter']:,} parameters" if "parameter" in ds.sizes else ""
     runs = f"{ds.sizes['run']} runs: " if "run" in ds.sizes else ""
     objective = printable(ds.attrs.get("loss_name", "loss"), 60)
@@ -213,6 +222,9 @@ def _lead(ds: xr.Dataset) -> str:
     lead = f'<p class="lead">{tables.text(text)} Written by {creator()} on {now()[:10]}.</p>'
     if ds.attrs.get("partial"):
         lead += '<p class="notice">This recording is not finished: the report is of what is on disk so far.</p>'
+    if accounts and not any(one.has_lca for one in accounts.values()):
+        missing = "Most of a report is of LCA, so most of this one is missing."
+        lead += f'<p class="notice">{tables.text(NO_LCA)} {missing}</p>'
     return lead
 
 

@@ -152,7 +152,7 @@ def record_run(
     >>> rec = record_run(run, "frozen.nc", validation=True)  # doctest: +SKIP
     """
     run = run.resolved()
-    path = Path(path).absolute()
+    path = store.writable_path(path).absolute()
     if options.get("resume"):
         refuse_other_end(path, run)
     data = run.data()

@@ -51,19 +51,32 @@ class TrajectoryAccessor:
             Channel numbers inside the selected layers; values of the ``unit`` coordinate if no layer or
             tensor is named.
         cls
-            A class (its dimension goes) or several.
+            A class (its dimension goes) or several. Where these are not all, sums over all classes do not pass for
+            those of the selected ones: ``lca`` and ``loss`` become the sums of ``lca_class`` and ``loss_class`` over
+            the selected classes, and go where the file does not hold these; ``gradient``, ``accuracy``,
+            ``first_order``, ``residual``, ``unit_lca`` and running statistics of LCA and gradients go. So studies of
+            layers and units (from ``lca_unit_class``) are of the selected classes, and those of parameters need a
+            file with ``classes="parameter"``.
         iteration
             Label slice, both ends included, or one label; the snapshots at both ends of every iteration stay.
 
         Returns
         -------
         Dataset
-            With the coordinate ``parameter`` (index in the whole network); the tables stay whole.
+            With the coordinate ``parameter`` (index in the whole network); the tables stay whole. Of some classes or
+            units, with the attribute ``all_classes`` or ``all_units``, their number before.
 
         Raises
         ------
         ValueError
-            For a name that does not exist (with the closest that do), or if nothing is left.
+            For a name that does not exist (with the closest that do) or is no text, a unit that is no number, or if
+            nothing is left.
+
+        Examples
+        --------
+        >>> from lcakit.testing import tiny_trajectory
+        >>> tiny_trajectory().lk.sel(layer="fc", unit=[0, 2], cls="a")["lca_unit_class"].sizes
+        Frozen({'iteration': 12, 'unit': 2})
         """
         return select.select(self._ds, layer, kernel_layer, tensor, unit, cls, role, iteration)
 

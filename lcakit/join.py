@@ -16,7 +16,9 @@ ALIGNMENTS = ("exact", "shortest")
 
 
 def join(runs: Mapping[str, xr.Dataset], align: str = "exact") -> xr.Dataset:
-    """Join opened trajectories by name. Lazy where they are.
+    r"""Join opened trajectories by name. Lazy where they are.
+
+    .. math:: x[r, \dots] = x_r[\dots], \qquad t \in \bigcap_r \{t_r\}
 
     Parameters
     ----------
@@ -34,6 +36,15 @@ def join(runs: Mapping[str, xr.Dataset], align: str = "exact") -> xr.Dataset:
     ------
     TrajectoryError
         If the runs have other parameters, iterations or loss units; the message names the first that differs.
+    ValueError
+        For another alignment.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> runs = join({"short": tiny_trajectory(8), "long": tiny_trajectory(12)}, align="shortest")
+    >>> runs["loss"].dims, runs.sizes["iteration"]
+    (('run', 'snapshot'), 8)
     """
     if align not in ALIGNMENTS:
         raise ValueError(f'align must be "exact" or "shortest", got {align!r}')

@@ -202,6 +202,11 @@ def _ids_of_table(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:
     return index, ds[by].drop_vars([c for c in ds[by].coords if c not in (by, "layer_kind", "tensor_role")])
 
 
+def is_whole(ds: xr.Dataset) -> bool:
+    """Say whether the dataset holds every parameter of its tensor table (a selection does not)."""
+    return "tensor_size" in ds.variables and ds.sizes.get("parameter") == int(ds["tensor_size"].values.sum())
+
+
 def parameter_coord(ds: xr.Dataset, name: str) -> np.ndarray:
     """Return a label column of the parameters, or say that the file holds none."""
     if name not in ds.coords:

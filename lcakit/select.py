@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,18 @@ from lcakit.labels import parameter_coord
 Names = str | Iterable[str] | None
 Units = int | Iterable[int] | None
 TAPS = ("kz", "ky", "kx")
+
+OF_ALL_CLASSES = frozenset(
+    {"lca", "unit_lca", "gradient", "loss", "accuracy", "first_order", "residual", *schema.LAYER_COUNTS}
+    | {name for name, series in schema.STATISTICS.items() if series != "theta"}
+)
+"""What is summed or counted over all classes, and so is not that of a selection of some."""
+
+SUMS_OF = {"lca": "lca_class", "loss": "loss_class"}
+"""What of that can be summed over the selected classes, and from what."""
+
+ALL_CLASSES, ALL_UNITS = "all_classes", "all_units"
+"""Attributes of a selection of some classes or units: how many there were before."""
 
 
 def select(
@@ -37,14 +50,44 @@ def select(
     return ds if iteration is None else select_iterations(ds, iteration)
 
 
-def _listed(names: str | Iterable[str]) -> list[str]:
-    return [names] if isinstance(names, str) else [str(name) for name in names]
+def with_class_dimension(ds: xr.Dataset) -> xr.Dataset:
+    """Return ``ds`` with a dimension of classes again where a selection of one class has left only its name."""
+    if "class" not in ds.coords or ds["class"].ndim:
+        return ds
+    dims = {name: schema.VARIABLES[base].dims for name in ds.data_vars if (base := _base(name)) in schema.VARIABLES}
+    wide = {
+        name: ds[name].drop_vars("class").expand_dims("class").transpose(..., *own, missing_dims="ignore")
+        for name, own in dims.items()
+        if "class" in own
+    }
+    return ds.drop_vars("class").assign(wide).assign_coords({"class": [str(ds["class"].values)]})
 
 
-def _rows(kind: str, names: list[str], allowed: np.ndarray) -> np.ndarray:
+def _base(name: object) -> str:
+    return schema.split_name(str(name))[0]
+
+
+def _listed(given: Any) -> list[Any]:
+    """Return one thing, or several, as a list: a text is one, an array any number."""
+    if isinstance(given, np.ndarray | xr.DataArray):
+        return list(np.asarray(given).ravel().tolist())
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
+
+
+def _typed(value: object) -> str:
+    """Return a value and its type, for messages: where the type is wrong, the value may look right."""
+    return f"{value!r} ({type(value).__name__})"
+
+
+def _rows(kind: str, names: list[Any], allowed: np.ndarray) -> np.ndarray:
     """Return the mask of the rows of a table whose entry is one of the names."""
     known = allowed.astype(str)
     for name in names:
+        if not isinstance(name, str):
+            many = list(dict.fromkeys(known.tolist()))
+            shown = ", ".join(map(repr, many[:20])) + (f", … ({len(many)} in all)" if len(many) > 20 else "")
+            hint = f" Did you mean {str(name)!r}?" if str(name) in many else ""
+            raise ValueError(f"{kind} must be a name (text) or several, got {_typed(name)}.{hint} Allowed: {shown}.")
         if name not in known:
             raise unknown(kind, name, dict.fromkeys(known))
     return np.isin(known, names)
@@ -74,14 +117,22 @@ def _sel_parameters(ds: xr.Dataset, chosen: dict[str, list[str]], unit: Units) -
             index = xr.Variable("parameter", np.arange(ds.sizes["parameter"]), {"long_name": "index in the network"})
             ds = ds.assign_coords(parameter=index)
         ds = ds.isel(parameter=_positions(keep, "parameter"))
-    return ds.isel(unit=_positions(units, "unit"))
+    before = {} if units.all() else {ALL_UNITS: ds.attrs.get(ALL_UNITS, units.size)}
+    return ds.isel(unit=_positions(units, "unit")).assign_attrs(before)
 
 
 def _unit_rows(ds: xr.Dataset, among: np.ndarray, unit: int | Iterable[int], named: bool) -> np.ndarray:
     """Return the mask of units by channel number (``named``: inside layers) or coordinate value."""
-    wanted = [unit] if isinstance(unit, int | np.integer) else list(unit)
+    wanted = _listed(unit)
     values = ds["unit_channel" if named else "unit"].values
     for number in wanted:
+        if not isinstance(number, Real) or isinstance(number, bool | np.bool_):
+            example = f"ds.lk.sel(layer={str(ds['layer'].values[0])!r}, unit={values[among][0]})"
+            raise ValueError(
+                f"unit must be a whole number or several, got {_typed(number)}. Allowed: channel numbers inside the "
+                f"selected layers, as in {example}, or, where no layer or tensor is named, values of the coordinate "
+                "'unit'."
+            )
         if number not in values[among]:
             raise unknown("unit", number, dict.fromkeys(values[among].tolist()))
     return np.isin(values, wanted)
@@ -97,16 +148,40 @@ def _positions(mask: np.ndarray, dim: str) -> slice | np.ndarray:
 
 
 def _sel_class(ds: xr.Dataset, cls: str | Iterable[str]) -> xr.Dataset:
+    """Narrow the classes; what is of all of them becomes that of the selected ones, or goes."""
     if "class" not in ds.dims:
         raise TrajectoryError(
             'this dataset has no classes. Record with lk.Recorder(…, classes="unit") to split LCA by class.'
         )
     names = [str(name) for name in ds["class"].values]
-    one = isinstance(cls, str) or not isinstance(cls, Iterable)
-    for name in [str(cls)] if one else _listed(cls):
+    one = isinstance(cls, str) or not isinstance(cls, Iterable) or getattr(cls, "ndim", 1) == 0
+    wanted = list(dict.fromkeys(str(name) for name in _listed(cls)))  # classes are often numbers: 7 is '7'
+    for name in wanted:
         if name not in names:
             raise unknown("class", name, names)
-    return ds.isel({"class": names.index(str(cls)) if one else [names.index(name) for name in _listed(cls)]})
+    if not wanted:
+        raise ValueError(f"the selection leaves no class; allowed: one or more of {', '.join(map(repr, names[:20]))}")
+    part = ds.isel({"class": names.index(wanted[0]) if one else [names.index(name) for name in wanted]})
+    if len(wanted) == len(names):
+        return part
+    part = part.drop_vars([name for name in part.data_vars if _base(name) in OF_ALL_CLASSES])
+    part = part.assign(_sums_over_classes(part))
+    return part.assign_attrs({ALL_CLASSES: ds.attrs.get(ALL_CLASSES, len(names))})
+
+
+def _sums_over_classes(ds: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return LCA and losses of the classes that are there, from what is held by class. Lazy."""
+    found = {}
+    for suffix in dict.fromkeys(schema.split_name(str(name))[1] for name in ds.data_vars):
+        for base, by_class in SUMS_OF.items():
+            name, held = (schema.with_suffix(n, suffix) for n in (base, by_class))
+            if held in ds:
+                attrs = schema.variable_attrs(name, schema.loss_unit(ds, name))
+                total = ds[held]
+                if "class" in total.dims:
+                    total = total.sum("class", skipna=False, dtype=np.float64).astype(total.dtype)
+                found[name] = total.assign_attrs(attrs)
+    return found
 
 
 def select_iterations(ds: xr.Dataset, iteration: slice | int) -> xr.Dataset:
@@ -129,7 +204,7 @@ def select_iterations(ds: xr.Dataset, iteration: slice | int) -> xr.Dataset:
     if place.stop <= place.start:
         raise ValueError(f"no iteration in {iteration!r}; {has}")
     if place.stop - place.start < labels.size:  # running statistics are of the whole recording
-        ds = ds.drop_vars([name for name in ds.data_vars if schema.split_name(str(name))[0] in schema.STATISTICS])
+        ds = ds.drop_vars([name for name in ds.data_vars if _base(name) in schema.STATISTICS])
     moves = {"iteration": slice(place.start, place.stop), "snapshot": slice(place.start, place.stop + 1)}
     return ds.isel({dim: part for dim, part in moves.items() if dim in ds.dims})
 

@@ -145,7 +145,7 @@ def _differs(got: Any, expected: Any, data_too: bool) -> str:
     """Say what is different in two loaded datasets; names and texts may differ, they are content."""
     import numpy as np
 
-    from lcakit.validation.structure import is_whole
+    from lcakit.labels import is_whole
 
     if set(got.variables) != set(expected.variables):
         return f"other variables: {sorted(set(map(str, got.variables)) ^ set(map(str, expected.variables)))}"

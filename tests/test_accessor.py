@@ -60,12 +60,81 @@ def test_sel_classes(ds):
     assert np.array_equal(two["loss_class"], ds["loss_class"].values[:, [2, 0]])
 
 
+def test_classes_whose_names_are_numbers():
+    ds = tiny_trajectory(3, classes=("0", "1", "2"))
+    xr.testing.assert_identical(ds.lk.sel(cls=1), ds.lk.sel(cls="1"))
+    xr.testing.assert_identical(ds.lk.sel(cls=[2, 0]), ds.lk.sel(cls=["2", "0"]))
+
+
+@pytest.mark.parametrize(("cls", "rows"), [("b", [1]), (["c", "a"], [2, 0]), (["a", "a"], [0])])
+def test_what_is_of_all_classes_does_not_pass_for_that_of_some(ds, cls, rows):
+    with nothing_computed():
+        part = ds.lk.sel(cls=cls)
+    assert is_lazy(part["lca"])
+    whole = ds["lca_class"].values.astype(float)[:, rows].sum(1)
+    np.testing.assert_allclose(part["lca"], whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(part["loss"], ds["loss_class"].values[:, rows].sum(1))
+    assert part["lca"].dtype == np.float32
+    assert part["lca"].attrs == ds["lca"].attrs
+    assert part["loss"].attrs == ds["loss"].attrs
+    np.testing.assert_allclose(lk.layers.layer_lca(part, "layer")[:, -1], whole[:, 33:].sum(1), rtol=1e-4)
+    assert float(lk.noise.fraction_helping(part)) != float(lk.noise.fraction_helping(ds))
+    gone = {"gradient", "accuracy", "first_order", "residual"}
+    assert set(ds.data_vars) - set(part.data_vars) == gone
+    assert part.attrs["all_classes"] == 3
+    assert lk.validate(part).ok
+
+
+@pytest.mark.parametrize("cls", ["b", ["c", "a"]])
+def test_classes_of_a_file_with_sums_of_units_only(ds, cls):
+    bare = ds.drop_vars("lca_class")
+    part, places = bare.lk.sel(cls=cls), [1] if cls == "b" else [2, 0]
+    assert "lca" not in part
+    expected = ds["lca_unit_class"].values[:, 6:, places].sum((1, 2))
+    np.testing.assert_allclose(lk.layers.layer_lca(part, "layer").sel(layer="fc"), expected, rtol=1e-5)
+    says = f"selection of {len(places)} of 3 classes has no 'lca'.*before the classes.*classes=\"parameter\""
+    with pytest.raises(lk.TrajectoryError, match=says):
+        lk.noise.fraction_helping(part)
+    with pytest.raises(lk.TrajectoryError, match="no 'gradient'"):
+        lk.oscillation.gradient_crossings(part)
+    assert lk.validate(part).ok
+    assert "loss" not in bare.drop_vars("loss_class").lk.sel(cls=cls)
+
+
+def test_all_classes_are_no_selection_and_some_of_some_are_fewer(ds):
+    xr.testing.assert_identical(ds.lk.sel(cls=["a", "b", "c"]), ds)
+    in_steps = ds.lk.sel(cls=["b", "c"]).lk.sel(cls="b")
+    xr.testing.assert_identical(in_steps.load(), ds.lk.sel(cls="b").load())
+    assert "gradient" in ds.isel({"class": [0]}).lk.sel(cls="a")  # it was the only one
+
+
+def test_classes_and_what_else_a_file_may_hold(ds, tmp_path):
+    more = {f"{name}_val": 2 * ds[name] for name in ("lca", "lca_class", "loss", "gradient")}
+    zero = ds["theta"][0].astype("f8").drop_vars("snapshot") * 0
+    counts = dict.fromkeys(("total_lca", "helped_count", "turn_count", "crossing_count"), zero)
+    part = ds.assign(more | counts | {"mine": zero}).lk.sel(cls=["a", "b"])
+    np.testing.assert_allclose(part["lca_val"], 2 * part["lca"], rtol=1e-5)
+    assert {"turn_count", "mine", "theta", "splits", "batch_loss", "learning_rate"} <= set(part.data_vars)
+    assert not {"loss_val", "gradient_val", "total_lca", "helped_count", "crossing_count"} & set(part.data_vars)
+    with lk.open_trajectory(lk.save(ds, tmp_path / "run.nc")) as opened:
+        path = lk.save(opened.lk.sel(cls="b"), tmp_path / "part.nc")
+    with lk.open_trajectory(path) as again:
+        assert "1 of 3 classes" in lk.account(again).to_text()
+
+
 @pytest.mark.parametrize(("wanted", "first", "last"), [(slice(3, 6), 3, 6), (4, 4, 4), (slice(None, 2), 0, 2)])
 def test_sel_iterations_stays_a_trajectory(ds, wanted, first, last):
     part = ds.lk.sel(iteration=wanted)
     assert part["iteration"].values.tolist() == list(range(first, last + 1))
     assert part["snapshot"].values.tolist() == list(range(first, last + 2))
     assert lk.validate(part).ok
+
+
+def test_statistics_of_the_whole_run_are_not_those_of_all_but_one():
+    ds = tiny_trajectory(6).assign(turn_count=("parameter", np.zeros(61, np.int32)))
+    assert "turn_count" in ds.lk.sel(iteration=slice(0, 5))
+    for part in (slice(0, 4), slice(1, 5)):
+        assert "turn_count" not in ds.lk.sel(iteration=part)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +144,15 @@ def test_sel_iterations_stays_a_trajectory(ds, wanted, first, last):
         ({"kernel_layer": "norm1"}, "conv1"),
         ({"tensor": "fc.weights"}, r"fc\.weight"),
         ({"role": "biases"}, "'bias'"),
+        ({"layer": 0}, r"layer must be a name .* got 0 \(int\).*'conv1', 'norm1', 'fc'"),
+        ({"tensor": ["fc.bias", None]}, r"got None \(NoneType\)"),
         ({"cls": "A"}, "'a'"),
+        ({"cls": []}, "leaves no class"),
         ({"layer": "fc", "unit": 4}, "unknown unit 4"),
         ({"unit": 10}, "unknown unit 10"),
+        ({"unit": ("fc", 3)}, r"got 'fc' \(str\).*channel numbers inside.*layer='conv1', unit=0.*coordinate 'unit'"),
+        ({"unit": "3"}, r"got '3' \(str\)"),
+        ({"unit": True}, "bool"),
         ({"layer": "fc", "role": "norm_scale"}, "nothing in common"),
         ({"iteration": slice(50, 60)}, "0 to 11"),
         ({"iteration": slice(0, 8, 2)}, "step of 2"),
@@ -86,6 +161,20 @@ def test_sel_iterations_stays_a_trajectory(ds, wanted, first, last):
 def test_sel_errors_name_what_is_allowed(ds, names, match):
     with pytest.raises(ValueError, match=match):
         ds.lk.sel(**names)
+
+
+def test_sel_takes_arrays_of_names(ds):
+    xr.testing.assert_identical(ds.lk.sel(layer=ds["layer"][2]), ds.lk.sel(layer="fc"))
+    xr.testing.assert_identical(ds.lk.sel(cls=ds["class"].values[:2]), ds.lk.sel(cls=["a", "b"]))
+    xr.testing.assert_identical(ds.lk.sel(cls=ds["class"][1]), ds.lk.sel(cls="b"))
+    xr.testing.assert_identical(ds.lk.sel(unit=ds["unit"][3:5]), ds.lk.sel(unit=[3, 4]))
+
+
+def test_a_layer_named_as_a_number_is_not_asked_for_as_one():
+    sequential = tiny_trajectory(3, layers=(TensorSpec("0.weight", (2, 3), "kernel", "0", "linear"),))
+    with pytest.raises(ValueError, match="Did you mean '0'"):
+        sequential.lk.sel(layer=0)
+    assert sequential.lk.sel(layer="0").sizes["parameter"] == 6
 
 
 def test_sel_class_needs_classes(ds):

@@ -69,8 +69,19 @@ def test_what_is_not_there_is_left_out(ds):
     assert got.layers == {}
     text = got.to_text()
     assert "loss at the end" in text
-    assert "LCA" not in text
+    assert text.count("LCA") == 1
+    assert "There is no LCA" in text.splitlines()[-1]
+    assert "lk.allocate" in text.splitlines()[-1]
+    assert "no LCA" not in lk.account(ds).to_text()
     assert "None" not in text
+
+
+def test_an_objective_that_is_not_there_is_named_beside_those_that_are(ds):
+    both = ds.assign({f"{name}_val": ds[name] for name in ("lca", "loss")})
+    assert lk.account(both, "val").lca_sum == lk.account(ds).lca_sum
+    for wrong in ("vall", "class", "order"):  # first_order and loss_class are no objectives
+        with pytest.raises(lk.TrajectoryError, match=rf"objective '{wrong}'.* Allowed: 'val'\."):
+            lk.account(both, wrong)
 
 
 def test_sum_from_residual_or_units_where_lca_is_not_kept(ds):
@@ -81,6 +92,42 @@ def test_sum_from_residual_or_units_where_lca_is_not_kept(ds):
     assert short.lca_sum == pytest.approx(full.lca_sum, rel=1e-5)
 
 
+@pytest.mark.parametrize("kept", [["lca"], []])
+def test_a_part_of_the_network_says_so_and_is_not_held_against_the_loss(ds, kept):
+    held = [*kept, "loss", "accuracy", "residual", "first_order", "splits"]
+    whole = lk.account(ds)
+    got = lk.account(ds.lk.sel(layer="fc").drop_vars([name for name in ds.data_vars if name not in held]))
+    assert (got.part, whole.part) == ("28 of 61 parameters", None)
+    for name in ("error_percent", "first_order_error_percent", "first_order_mean_abs_error", "mean_abs_error"):
+        assert getattr(got, name) is None
+    assert got.worst_residual is got.worst_iteration is got.flagged is None
+    assert (got.loss_last, got.gradient_evaluations) == (whole.loss_last, whole.gradient_evaluations)
+    assert got.lca_sum == (pytest.approx(whole.layers["fc"]) if kept else None)
+    text = got.to_text()
+    assert text.count("28 of 61 parameters") == 1
+    assert "error" not in text
+    assert "part" not in whole.to_text()
+
+
+def test_so_does_a_part_of_a_file_without_parameters(ds):
+    units = ds.drop_dims("parameter")
+    whole, got = lk.account(units), lk.account(units.lk.sel(layer="fc"))
+    assert (got.part, whole.part) == ("4 of 10 units", None)
+    assert got.error_percent is got.mean_abs_error is None
+    assert got.lca_sum == pytest.approx(whole.layers["fc"])
+    assert abs(whole.error_percent) < 1e-3
+    assert lk.account(units.lk.sel(layer="fc").lk.sel(unit=7)).part == "1 of 10 units"
+
+
+def test_classes_are_held_against_their_own_loss():
+    ds = tiny_trajectory(12, class_parameters=True)
+    got = lk.account(ds.lk.sel(cls=["a", "c"]))
+    assert got.part == "2 of 3 classes"
+    assert got.loss_last == pytest.approx(ds["loss_class"].values[-1, [0, 2]].sum())
+    assert abs(got.error_percent) < 1e-3
+    assert lk.account(ds.lk.sel(cls="b", layer="fc")).part == "28 of 61 parameters, 1 of 3 classes"
+
+
 def test_another_objective(ds):
     val = {f"{name}_val": 2 * ds[name] for name in ("lca", "loss", "residual")}
     got = lk.account(ds.assign(val), "val")
@@ -89,6 +136,14 @@ def test_another_objective(ds):
     assert got.accuracy_first is None
     with pytest.raises(lk.TrajectoryError, match="'test'"):
         lk.account(ds, "test")
+
+
+def test_residuals_of_another_objective_are_held_against_its_own_tolerance(ds):
+    residual = ("iteration", np.linspace(0, -2e-3, 12))
+    both = ds.assign(loss_val=ds["loss"], lca_val=ds["lca"], residual_val=residual)
+    assert lk.account(both, "val").flagged == 6
+    assert lk.account(both.assign_attrs(tolerance_val=1e-4), "val").flagged == 11
+    assert lk.account(both.assign_attrs(tolerance_val=-1.0), "val").flagged is None
 
 
 def test_text(ds):

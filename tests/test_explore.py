@@ -469,3 +469,10 @@ def test_the_benchmark_uses_every_control_of_a_short_file_without_classes():
         action(app, 2)
     assert app.controls.selection().iteration == 97 * 2 % 5
     assert app.controls.selection().classes == ()
+
+
+def test_one_class_is_explored_like_several():
+    ds = tiny_trajectory(12)
+    one, listed = (Explorer(Models(ds.lk.sel(cls=cls))) for cls in ("b", ["b"]))
+    assert Model(ds.lk.sel(cls="b")).classes == ("b",)
+    assert text(one.summary) == text(listed.summary)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from lcakit import labels
 from lcakit.errors import LcakitError, TrajectoryError
 from lcakit.interop import arrays, from_arrays
-from lcakit.interop.rows import Rows, lazy
 from lcakit.interop.names import guess_labels, split
+from lcakit.interop.rows import Rows, lazy
 from lcakit.packages import package
 from lcakit.provenance import describe
 from lcakit.testing import LAYERS, tiny_trajectory

@@ -66,6 +66,24 @@ def test_helping_by_window(chunks):
         helping_by_window(ds, [])
 
 
+@pytest.mark.parametrize(("iterations", "sizes"), [(1, [1]), (30, [1, 10]), (100, [1, 10, 100])])
+def test_default_windows_are_those_the_run_is_long_enough_for(iterations, sizes):
+    ds = tiny_trajectory(iterations)
+    assert helping_by_window(ds)["window_size"].values.tolist() == sizes
+    with pytest.raises(ValueError, match=f"1 to {iterations} iterations.*got 1000"):
+        helping_by_window(ds, [1000])
+
+
+def test_iterations_of_several_steps_are_called_recorded():
+    ds = tiny_trajectory(12)
+    every = ds.assign_attrs(every=np.int64(10))
+    text = " (each of 10 steps)"
+    assert iterations_helped(every).attrs["long_name"] == "recorded iterations by outcome" + text
+    assert helping_by_window(every)["window_size"].attrs["long_name"] == "recorded iterations of a window" + text
+    for plain in (ds, ds.assign_attrs(every=1), ds.assign_attrs(every="ten")):
+        assert iterations_helped(plain).attrs["long_name"] == "iterations by outcome"
+
+
 @settings(deadline=None, max_examples=30)
 @given(any_chunks(), st.sampled_from(["unit", "parameter"]))
 def test_signs_per_class_against_loops(chunks, of):
@@ -97,6 +115,8 @@ def test_fraction_helping_of_each_class():
 
 def test_what_is_missing_is_said():
     ds = tiny_trajectory(3)
+    with pytest.raises(lk.TrajectoryError, match="no classes to count"):
+        signs_per_class(ds.lk.sel(cls="a"))
     with pytest.raises(lk.TrajectoryError, match='classes="parameter"'):
         fraction_helping(ds, "class")
     with pytest.raises(lk.TrajectoryError, match='classes="unit"'):

@@ -118,6 +118,7 @@ def test_detail_of_one_parameter():
     np.testing.assert_array_equal(got["theta"], ds["theta"][:, 41])
     np.testing.assert_array_equal(got["movement"], np.diff(ds["theta"].values[:, 41].astype(float)))
     np.testing.assert_array_equal(got["lca"], ds["lca"][:, 41])
+    np.testing.assert_array_equal(got["gradient"], ds["gradient"][:, 41])
     np.testing.assert_allclose(got["cumulative_lca"], np.cumsum(ds["lca"].values[:, 41].astype(float)))
     part = ds.lk.sel(layer="fc")
     assert oscillation_detail(part, 41)["theta"].equals(got["theta"])
@@ -125,3 +126,12 @@ def test_detail_of_one_parameter():
         oscillation_detail(part, 0)
     with pytest.raises(ValueError, match="0 to 60"):
         oscillation_detail(ds, 61)
+
+
+def test_iterations_of_several_steps_are_called_recorded():
+    ds = tiny_trajectory(20)
+    for study, name in ((iterations_per_turn, "weight turn"), (iterations_per_crossing, "gradient crossing")):
+        plain, every = study(ds), study(ds.assign_attrs(every=10))
+        assert plain.attrs["long_name"] == f"iterations per {name}"
+        assert every.attrs["long_name"] == f"recorded iterations per {name} (each of 10 steps)"
+        assert (every.name, float(every)) == (plain.name, float(plain))

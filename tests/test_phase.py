@@ -89,3 +89,18 @@ def test_runs_standstill_and_bad_lags():
             phase_lag(tiny_trajectory(12), max_lag=bad)
     with pytest.raises(lk.TrajectoryError, match="gradient"):
         phase_lag(tiny_trajectory(12).drop_vars("gradient"))
+
+
+@pytest.mark.parametrize(("iterations", "most"), [(1, 0), (2, 0), (12, 5), (20, 9), (40, 10)])
+def test_the_default_lags_are_those_the_run_is_long_enough_for(iterations, most):
+    assert phase_lag(tiny_trajectory(iterations))["lag"].values[-1] == most
+
+
+def test_lags_of_several_steps_are_called_recorded_iterations():
+    every = phase_lag(tiny_trajectory(12).assign_attrs(every=10))
+    assert every["lag"].attrs["units"] == "recorded iterations (each of 10 steps)"
+    assert every["lag_of_peak"].attrs["units"] == "recorded iterations (each of 10 steps)"
+    plain = phase_lag(tiny_trajectory(12))
+    assert plain["lag"].attrs["units"] == plain["lag_of_peak"].attrs["units"] == "iterations"
+    with pytest.raises(ValueError, match="half of the 12"):
+        phase_lag(tiny_trajectory(12), max_lag=10)

@@ -156,6 +156,12 @@ def test_iterations_over_tolerance_are_marked():
     np.testing.assert_array_equal(columns(dots["over tolerance"])[0], [7])
 
 
+def test_residuals_of_another_objective_are_held_against_its_own_tolerance():
+    both = DS.assign(loss_val=DS["loss"], residual_val=DS["residual"] + (DS["iteration"] == 7))
+    assert "over tolerance" in named(plot.residual(both, "val"), hv.Scatter)
+    assert "over tolerance" not in named(plot.residual(both.assign_attrs(tolerance_val=2.0), "val"), hv.Scatter)
+
+
 @pytest.mark.parametrize(("by", "outcome"), [(None, "both"), (None, "hurting")])
 def test_the_tail_counts_values_beyond_each_magnitude(by, outcome):
     x, share = columns(named(plot.tail_fits(DS, outcome), hv.Scatter)["recorded"])
@@ -249,6 +255,17 @@ def test_axes_of_an_image_are_its_rows_and_columns(backend):
     else:
         x, y = figure.axes[0].get_xlim(), figure.axes[0].get_ylim()
     assert (x, y) == ((-0.5, 5.5), (3.5, -0.5))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_ends_of_a_colour_scale_can_be_given(backend):
+    drawn = hv.renderer(backend).get_plot(plot.parameter_map(DS, "fc", limits=(-2.0, 3.0), backend=backend))
+    if backend == "bokeh":
+        mapper = drawn.handles["color_mapper"]
+        ends = mapper.low, mapper.high
+    else:
+        ends = drawn.handles["artist"].get_clim()
+    assert ends == (-2.0, 3.0)
 
 
 def test_units_over_time():

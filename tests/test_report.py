@@ -305,3 +305,11 @@ def test_page_works_in_a_browser_from_disk(tmp_path):
             assert "of class <b>" in seen.text_content()
             assert page.locator(".group:has(> h3:text-is('Over the run')) figure:visible").count() == 1
         assert [one for one in trouble if not one.startswith("request file:")] == []
+
+
+@pytest.mark.parametrize("part", [{"cls": "b"}, {"cls": ["a", "b"]}, {"layer": "fc"}, {"layer": "fc", "cls": "a"}])
+def test_a_selection_has_a_report(tmp_path, part):
+    ds = tiny_trajectory(30).lk.sel(**part)
+    page = lk.report(ds, tmp_path / "part.html", quiet=True).read_text()
+    assert "only a part" in page
+    assert "None" not in page

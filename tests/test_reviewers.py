@@ -95,6 +95,19 @@ def test_agreement_of_runs_and_where_nothing_moves():
     assert (still["rms"] == 0).all()
 
 
+@pytest.mark.parametrize(("iterations", "sizes"), [(2, [2]), (30, [2, 10]), (120, [2, 10, 100])])
+def test_default_windows_are_those_the_run_is_long_enough_for(iterations, sizes):
+    assert sign_agreement(tiny_trajectory(iterations))["window_size"].values.tolist() == sizes
+
+
+def test_a_window_needs_two_iterations():
+    for windows in (None, [2]):
+        with pytest.raises(ValueError, match="a single iteration, and a window needs 2"):
+            sign_agreement(tiny_trajectory(1), windows)
+    every = sign_agreement(tiny_trajectory(4).assign_attrs(every=5))
+    assert every["window_size"].attrs["long_name"] == "recorded iterations of a window (each of 5 steps)"
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

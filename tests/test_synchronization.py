@@ -318,6 +318,9 @@ def test_errors():
     for k in (0, 7, 2.5):
         with pytest.raises(ValueError, match="k must be 1 to 6"):
             peak_iterations(ds, k)
+    for study in (peak_iterations, synchronization_test):
+        with pytest.raises(ValueError, match="got k=20; pass fewer peaks, such as k=1"):
+            study(ds)
     with pytest.raises(ValueError, match="movement"):
         peak_iterations(ds, 2, of="movements")
     with pytest.raises(ValueError, match="kernel_layer"):
@@ -333,6 +336,9 @@ def test_errors():
     for wrong in (peaks.isel(rank=0), peaks.isel(layer=0), peaks.expand_dims("seed")):
         with pytest.raises(ValueError, match="peak_iterations"):
             synchronized(wrong)
+    with pytest.raises(ValueError, match=r"peak_iterations\(ds\); got a Dataset with \(snapshot, parameter") as caught:
+        synchronized(ds)
+    assert "Frozen" not in str(caught.value)
     for option in ({"max_shift": 0}, {"trials": 0}, {"max_shift": 1.5}):
         with pytest.raises(ValueError, match=next(iter(option))):
             synchronization_test(ds, k=2, **option)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.schema import STATISTICS, VARIABLES, split_name, with_suffix
+from lcakit.select import ALL_CLASSES, ALL_UNITS, OF_ALL_CLASSES
 
 
 def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
@@ -14,7 +16,8 @@ def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
     Raises
     ------
     TrajectoryError
-        If the file does not hold it; the message says which option of ``lk.Recorder`` stores it.
+        If the file does not hold it; the message says which option of ``lk.Recorder`` stores it, or that it went with
+        a selection of classes.
     ValueError
         If the format has no such variable.
     """
@@ -26,6 +29,13 @@ def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
     if base not in VARIABLES:
         raise unknown("variable", variable, present or VARIABLES)
     option = VARIABLES[base].option
+    if base in OF_ALL_CLASSES and (classes := part_of_classes(ds)):
+        by_parameter = ' or record with lk.Recorder(…, classes="parameter")' if base == "lca" else ""
+        raise TrajectoryError(
+            f"this selection of {classes} has no {variable!r} ({VARIABLES[base].long_name}): that is of all classes. "
+            f"It has {', '.join(present) or 'no data'}. "
+            f"To have it, ask before the classes are selected (ds.lk.sel(cls=…)){by_parameter}."
+        )
     remedy = f"record with lk.Recorder(…, {option})" if option else "record the run again with this lcakit"
     if suffix:
         remedy = f"allocate that objective along the stored run: lk.allocate(file, objective, name={suffix!r})"
@@ -34,6 +44,29 @@ def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
         f"It has {', '.join(present) or 'no data'}. "
         f"To have it, {remedy}."
     )
+
+
+def part_of_classes(ds: xr.Dataset) -> str:
+    """Say how many classes of how many a selection of classes has: ``"1 of 10 classes"``; "" where it has all."""
+    return _part(ds, "class", ALL_CLASSES, "classes")
+
+
+def part_of_units(ds: xr.Dataset) -> str:
+    """Say how many units of how many a selection of layers or units has; "" where it has all."""
+    return _part(ds, "unit", ALL_UNITS, "units")
+
+
+def _part(ds: xr.Dataset, dim: str, attribute: str, plural: str) -> str:
+    before, now = ds.attrs.get(attribute), ds.sizes.get(dim, int(dim in ds.coords))
+    return f"{now or 'some'} of {before} {plural}" if isinstance(before, int | np.integer) and before > now else ""
+
+
+def recorded(ds: xr.Dataset, text: str) -> str:
+    """Return a text on iterations which says how many steps each is, where the recording left steps out (``every``)."""
+    every = ds.attrs.get("every")
+    if not isinstance(every, int | np.integer) or every <= 1:
+        return text
+    return f"{text.replace('iteration', 'recorded iteration', 1)} (each of {every} steps)"
 
 
 def require_iterations(data: xr.Dataset | xr.DataArray) -> int:

@@ -9,13 +9,20 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis._check import in_place_of, source
+from lcakit.analysis._check import in_place_of, part_of_classes, part_of_units, source
 from lcakit.analysis.layers import layer_lca
 from lcakit.analysis.noise import fraction_helping, help_hurt_zero
 from lcakit.computing import compute
-from lcakit.errors import TrajectoryError
+from lcakit.errors import TrajectoryError, unknown
 from lcakit.guard import printable
-from lcakit.schema import LAYER_COUNTS, loss_unit, with_suffix
+from lcakit.labels import is_whole
+from lcakit.schema import LAYER_COUNTS, loss_unit, split_name, with_suffix
+
+NO_LCA = (
+    "There is no LCA here: no loss change is allocated to parameters. lk.allocate(file, objective) does that where "
+    "theta is stored; for a run of lcakit record, so does lcakit allocate."
+)
+"""What is said of such a trajectory."""
 
 
 def _number(label: str, form: str, meaning: str) -> Any:
@@ -27,18 +34,26 @@ class Account:
     """The numbers that ``lcakit account`` prints. None where the trajectory cannot tell.
 
     Errors are :math:`100\\,(ΣA - ΔL) / |ΔL|` for the whole run: negative when the allocations claim a larger
-    fall of the loss than there was. Losses and LCA are in ``loss_unit``.
+    fall of the loss than there was. Losses and LCA are in ``loss_unit``. A part of the parameters (``part``) cannot add
+    up to the loss, so what compares the two is None there.
     """
 
     loss_unit: str
     iterations: int | None = _number("iterations", "{:,}", "Moves from one recorded snapshot to the next.")
     parameters: int | None = _number("parameters", "{:,}", "Numbers that the training can change.")
+    part: str | None = _number(
+        "only a part",
+        "{}",
+        "LCA is that of the selection; of some parameters it cannot add up to the loss, which is of all.",
+    )
     loss_first: float | None = _number("loss at the start", "{:.6g} {unit}", "The objective before the first move.")
     loss_last: float | None = _number("loss at the end", "{:.6g} {unit}", "The objective after the last move.")
     accuracy_first: float | None = _number("accuracy at the start", "{:.2%}", "Fraction of examples right at first.")
     accuracy_last: float | None = _number("accuracy at the end", "{:.2%}", "Fraction of examples right at the end.")
     lca_sum: float | None = _number(
-        "sum of LCA", "{:.6g} {unit}", "All allocations together; they should equal the change of the loss."
+        "sum of LCA",
+        "{:.6g} {unit}",
+        "All allocations together; of a whole network they should equal the change of the loss.",
     )
     error_percent: float | None = _number(
         "total error",
@@ -78,6 +93,11 @@ class Account:
     )
     layers: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def has_lca(self) -> bool:
+        """Loss changes are allocated to parameters, or to something that they are in."""
+        return self.lca_sum is not None or self.helping_percent is not None or self.zero_percent is not None
+
     def lines(self, explain: bool = False) -> list[str]:
         """Return one aligned line per number that is known; ``explain`` puts one sentence below each."""
         rows = list(self.rows())
@@ -89,8 +109,8 @@ class Account:
         return out
 
     def to_text(self, explain: bool = False) -> str:
-        """Return :meth:`lines` as one text."""
-        return "\n".join(self.lines(explain))
+        """Return :meth:`lines` as one text; a last line says if there is no LCA."""
+        return "\n".join([*self.lines(explain), *([] if self.has_lca else [NO_LCA])])
 
     def __str__(self) -> str:
         return self.to_text()
@@ -125,6 +145,8 @@ def account(ds: xr.Dataset, suffix: str | None = None, quiet: bool = False) -> A
     Returns
     -------
     Account
+        Of a selection of parameters without the errors, since its sums are not those of the loss; ``part`` says how
+        many parameters (or units, where the file is not by parameter) and classes the selection has.
 
     Raises
     ------
@@ -141,24 +163,37 @@ def account(ds: xr.Dataset, suffix: str | None = None, quiet: bool = False) -> A
         raise TrajectoryError(
             f"an account is of one run, got {ds.sizes['run']}: pass ds.isel(run=0), or loop over them"
         )
-    if suffix and not any(str(name).endswith(f"_{suffix}") for name in ds.data_vars):
-        raise TrajectoryError(
-            f"this trajectory has no objective {suffix!r}; it has {', '.join(map(str, ds.data_vars))}"
-        )
+    if suffix and suffix not in (there := _objectives(ds)):
+        said = unknown("objective", suffix, there, TrajectoryError)
+        raise TrajectoryError(f"{said} Leave it out for the one that the run was recorded with.")
     values = _compute(ds, suffix, quiet)
     loss = values.get("loss")
-    change = float(loss[-1] - loss[0]) if loss is not None and loss.size > 1 else None
+    missing = _missing(ds)
+    change = float(loss[-1] - loss[0]) if not missing and loss is not None and loss.size > 1 else None
     numbers: dict[str, Any] = {
         "iterations": ds.sizes.get("iteration"),
         "parameters": ds.sizes.get("parameter"),
+        "part": ", ".join(filter(None, [missing, part_of_classes(ds)])) or None,
         **_ends("loss", loss),
         **_ends("accuracy", values.get("accuracy")),
         **_sums(values, change),
-        **_residuals(ds, values),
-        **_first_order(values, loss, change),
+        **_quadrature(values),
+        **(_residuals(ds, values, suffix) | _first_order(values, loss, change) if not missing else {}),
         **_signs(values),
     }
     return Account(loss_unit=printable(loss_unit(ds, with_suffix("loss", suffix)), 20), **numbers)
+
+
+def _objectives(ds: xr.Dataset) -> list[str]:
+    """Return the suffixes of the further objectives along a trajectory."""
+    return [suffix for suffix in dict.fromkeys(split_name(str(name))[1] for name in ds.data_vars) if suffix]
+
+
+def _missing(ds: xr.Dataset) -> str:
+    """Return how many parameters of how many there are (or units, in a file without), "" for the whole network."""
+    if "parameter" not in ds.dims or "tensor_size" not in ds.variables:
+        return part_of_units(ds)
+    return "" if is_whole(ds) else f"{ds.sizes['parameter']:,} of {int(ds['tensor_size'].values.sum()):,} parameters"
 
 
 def _compute(ds: xr.Dataset, suffix: str | None, quiet: bool) -> dict[str, Any]:
@@ -200,18 +235,24 @@ def _sums(values: dict[str, Any], change: float | None) -> dict[str, Any]:
     return {"layers": layers, "lca_sum": total, "error_percent": _percent(total, change)}
 
 
-def _residuals(ds: xr.Dataset, values: dict[str, Any]) -> dict[str, Any]:
+def _residuals(ds: xr.Dataset, values: dict[str, Any], suffix: str | None) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    residual, tolerance = values.get("residual"), float(ds.attrs.get("tolerance", -1))
+    residual = values.get("residual")
+    tolerance = float(ds.attrs.get(with_suffix("tolerance", suffix), ds.attrs.get("tolerance", -1)))
     if residual is not None and residual.size:
         worst = int(np.argmax(np.abs(residual)))
         out |= {"mean_abs_error": float(np.abs(residual).mean()), "worst_residual": float(residual[worst])}
         out["worst_iteration"] = int(ds["iteration"].values[worst])
         if tolerance > 0:
             out["flagged"] = int((np.abs(residual) > tolerance).sum())
-    if "splits" in values:  # neighbouring iterations share the gradient at their common snapshot
-        out["gradient_evaluations"] = int(values["splits"].sum(dtype=np.int64)) + 1
     return out
+
+
+def _quadrature(values: dict[str, Any]) -> dict[str, Any]:
+    if "splits" not in values:
+        return {}
+    # neighbouring iterations share the gradient at their common snapshot
+    return {"gradient_evaluations": int(values["splits"].sum(dtype=np.int64)) + 1}
 
 
 def _first_order(values: dict[str, Any], loss: np.ndarray | None, change: float | None) -> dict[str, Any]:

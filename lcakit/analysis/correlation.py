@@ -74,6 +74,8 @@ def mean_correlation(
 
     Raises
     ------
+    TrajectoryError
+        If there is no iteration, the file does not hold ``lca``, or the weights of the kernel have no inputs.
     ValueError
         For a layer without a kernel, or unknown groups.
 
@@ -118,8 +120,14 @@ def correlation_test(ds: xr.Dataset, layer: str, seed: int = 0, lca: str = "lca"
 
     Raises
     ------
+    TrajectoryError
+        If there is no iteration, the file does not hold ``lca``, or the weights of the kernel have no inputs.
     ValueError
         For a layer without a kernel.
+
+    Notes
+    -----
+    Fig. S20 of the paper.
 
     Examples
     --------

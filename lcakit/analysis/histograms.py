@@ -48,8 +48,14 @@ def histogram(ds: xr.Dataset, by: str | None = None, lca: str = "lca", bins_per_
 
     Raises
     ------
+    TrajectoryError
+        If the file does not hold ``lca``.
     ValueError
         For another number of bins, or an unknown grouping.
+
+    Notes
+    -----
+    Fig. 3b of the paper.
 
     Examples
     --------
@@ -148,6 +154,11 @@ def trim(histogram: xr.Dataset) -> xr.Dataset:
     -------
     Dataset
         The same, in memory. Without bins if nothing is counted.
+
+    Raises
+    ------
+    ValueError
+        For no histogram.
 
     Examples
     --------

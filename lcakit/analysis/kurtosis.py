@@ -35,6 +35,8 @@ def excess_kurtosis(
         window holds what is left); ``"run"``, everything.
     by
         None for the whole network, or a grouping of :func:`lcakit.aggregate.sum_by`.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
 
     Returns
     -------
@@ -47,11 +49,15 @@ def excess_kurtosis(
 
     Raises
     ------
+    TrajectoryError
+        If the file does not hold ``lca``.
     ValueError
         For a window that is not 1 … T, or an unknown grouping.
 
     Notes
     -----
+    Fig. S10 of the paper.
+
     Central moments of blocks are merged in float64 (Pébay 2008), so that a mean far from zero does no harm.
 
     Examples

@@ -9,8 +9,11 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis._check import require, require_iterations
+from lcakit.analysis._check import recorded, require, require_iterations
 from lcakit.errors import TrajectoryError, unknown
+
+WINDOWS = (2, 10, 100)
+"""Sizes of windows, unless others are asked for."""
 
 PLACES = ("start", "centre")
 TILE = 2**17  # numbers at a time, so that the running sums stay in the cache
@@ -24,7 +27,7 @@ NAMES = {
 
 
 def sign_agreement(
-    ds: xr.Dataset, windows: Sequence[int] = (2, 10, 100), at: str = "start", lca: str = "lca"
+    ds: xr.Dataset, windows: Sequence[int] | None = None, at: str = "start", lca: str = "lca"
 ) -> xr.Dataset:
     r"""Return how often the sign of one iteration's LCA agrees with that of a window of iterations.
 
@@ -46,7 +49,8 @@ def sign_agreement(
     ds
         Trajectory with ``lca`` (iteration, parameter), or a selection of one (a layer: ``ds.lk.sel(layer=…)``).
     windows
-        Numbers of iterations n, each 2 … T. Only whole windows count, T − n + 1 for each parameter.
+        Numbers of recorded iterations n, each 2 … T; by default 2, 10 and 100, as far as the run is that long. Only
+        whole windows count, T − n + 1 for each parameter.
     at
         Where the iteration is in its window: ``"start"``: the window is it and what follows; ``"centre"``: the window
         begins n // 2 iterations before it.
@@ -64,9 +68,9 @@ def sign_agreement(
     Raises
     ------
     TrajectoryError
-        If the variable has no iterations or parameters.
+        If the file does not hold the variable, it has no iterations or parameters, or there is no iteration.
     ValueError
-        For a place that is none, or a window that is empty or longer than the run.
+        For a place that is none, a window that is empty or longer than the run, or a run of a single iteration.
 
     Notes
     -----
@@ -84,16 +88,21 @@ def sign_agreement(
     if at not in PLACES:
         raise unknown("place in the window", at, PLACES)
     array = array.transpose(..., "iteration", "parameter")
-    sizes = _checked(windows, require_iterations(array))
+    sizes = _sizes(windows, require_iterations(array))
     parts = [_window(array, n, n // 2 if at == "centre" else 0) for n in sizes]
     out = xr.concat(parts, dim=xr.DataArray(sizes, dims="window_size", name="window_size"))
     for name, text in NAMES.items():
         units = array.attrs.get("units", "1") if name == "rms" else "1"
         out[name] = out[name].transpose(..., "window_size").assign_attrs(long_name=text, units=units)
+    out["window_size"].attrs = {"long_name": recorded(ds, "iterations of a window"), "units": "1"}
     return out
 
 
-def _checked(windows: Sequence[int], iterations: int) -> list[int]:
+def _sizes(windows: Sequence[int] | None, iterations: int) -> list[int]:
+    if iterations < 2:
+        raise ValueError("the run has a single iteration, and a window needs 2: record or select more of them")
+    if windows is None:
+        return [n for n in WINDOWS if n <= iterations]
     sizes = [int(n) for n in windows]
     if not sizes:
         raise ValueError("windows is empty; allowed: one or more numbers of iterations")

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit import labels
-from lcakit.analysis._check import in_place_of, require, require_tables
+from lcakit.analysis._check import in_place_of, recorded, require, require_iterations, require_tables
 from lcakit.analysis._fold import fold
 from lcakit.analysis._groups import count_signs
 from lcakit.analysis._layer_counts import outcomes_by_layer
@@ -17,6 +17,8 @@ from lcakit.errors import TrajectoryError, unknown
 from lcakit.schema import split_name, with_suffix
 
 OUTCOMES = ["helping", "hurting", "zero"]
+WINDOWS = (1, 10, 100)
+"""Sizes of windows, unless others are asked for."""
 
 
 def _counts(ds: xr.Dataset, array: xr.DataArray, by: str | None) -> xr.DataArray:
@@ -54,6 +56,17 @@ def help_hurt_zero(ds: xr.Dataset, lca: str = "lca", by: str | None = None) -> x
     DataArray
         (iteration, outcome[, by]) with outcomes ``helping, hurting, zero``; they sum to 1. Lazy.
 
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``lca`` nor counts that know this grouping.
+    ValueError
+        For an unknown grouping or variable.
+
+    Notes
+    -----
+    Section 3.1 of the paper; helping over helping and hurting is Fig. 3c.
+
     Examples
     --------
     >>> from lcakit.testing import tiny_trajectory
@@ -86,12 +99,25 @@ def fraction_helping(ds: xr.Dataset, by: str | None = None, lca: str = "lca") ->
     Returns
     -------
     DataArray
-        Without dimensions, or (by); with a leading ``run`` where ``ds`` has one (its mean and standard deviation:
-        :func:`lcakit.runs.summary`). Lazy. NaN where nothing ever moves.
+        Without dimensions, or (by), from 0 to 1; with a leading ``run`` where ``ds`` has one (its mean and standard
+        deviation: :func:`lcakit.runs.summary`). Lazy. NaN where nothing ever moves.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``lca`` nor counts that know this grouping, or the variable has no classes to split.
+    ValueError
+        For an unknown grouping or variable.
 
     Notes
     -----
     Table 1 of the paper: 50.3 to 57.8 %.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> fraction_helping(tiny_trajectory(), "layer").round(2).values
+    array([0.53, 0.62, 0.56])
     """
     if by == "class" and split_name(lca)[0] == "lca":
         lca = with_suffix("lca_class", split_name(lca)[1])
@@ -113,7 +139,7 @@ def _share_helping(counts: xr.DataArray) -> xr.DataArray:
     return helping / moving.where(moving > 0)
 
 
-def helping_by_window(ds: xr.Dataset, windows: Sequence[int] = (1, 10, 100), lca: str = "lca") -> xr.DataArray:
+def helping_by_window(ds: xr.Dataset, windows: Sequence[int] | None = None, lca: str = "lca") -> xr.DataArray:
     r"""Return the fraction of moving parameters that help, as a function of the window LCA is summed over.
 
     .. math:: f[n] = \operatorname{mean}_w \frac{\#\{i : A_w[i] < 0\}}{\#\{i : A_w[i] \ne 0\}}, \quad
@@ -123,35 +149,75 @@ def helping_by_window(ds: xr.Dataset, windows: Sequence[int] = (1, 10, 100), lca
 
     Parameters
     ----------
+    ds
+        Trajectory with ``lca`` (iteration, parameter).
     windows
-        Numbers of iterations, each 1 … T. See :func:`lcakit.aggregate.window_lca`.
+        Numbers of recorded iterations, each 1 … T; by default 1, 10 and 100, as far as the run is that long. See
+        :func:`lcakit.aggregate.window_lca`.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
 
     Returns
     -------
     DataArray
-        (window_size). Lazy.
+        (window_size), from 0 to 1. A window in which every LCA is zero does not count; NaN where all are so. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is no iteration, or the file does not hold ``lca``.
+    ValueError
+        For no windows, or one that is no number of iterations of the run.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> helping_by_window(tiny_trajectory(), [1, 12]).round(2).values
+    array([0.55, 0.92])
     """
-    sizes = [int(n) for n in windows]
+    array = require(ds, lca)
+    most = require_iterations(array)
+    sizes = [n for n in WINDOWS if n <= most] if windows is None else [int(n) for n in windows]
     if not sizes:
         raise ValueError("windows is empty; allowed: one or more numbers of iterations")
-    array = require(ds, lca)
     shares = [_share_helping(_counts(ds, windowed(array, n), by=None)).mean("window") for n in sizes]
     out = xr.concat(shares, dim=xr.DataArray(sizes, dims="window_size", name="window_size"))
+    out["window_size"].attrs = {"long_name": recorded(ds, "iterations of a window"), "units": "1"}
     return out.rename("fraction_helping").assign_attrs(long_name="fraction helping (zeros ignored)", units="1")
 
 
 def iterations_helped(ds: xr.Dataset, lca: str = "lca") -> xr.DataArray:
     r"""Count the iterations in which each parameter helps, hurts and does neither.
 
-    .. math:: n_{help}[i] = \#\{t : A[t, i] < 0\}
+    .. math:: n_{help}[i] = \#\{t : A[t, i] < 0\}, \quad n_{hurt}[i] = \#\{t : A[t, i] > 0\}
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``lca`` (iteration, parameter), or with the running counts in its place.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
 
     Returns
     -------
     DataArray
-        (outcome, parameter), int64; over outcomes they sum to T. Lazy. From the running counts of the recording where
-        these stand in place of ``lca``.
+        (outcome, parameter) with outcomes ``helping, hurting, zero``: numbers of recorded iterations, int64; over
+        outcomes they sum to T. Lazy. From the running counts of the recording where these stand in place of ``lca``.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``lca`` nor the counts.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> iterations_helped(tiny_trajectory()).isel(parameter=[0, 1]).values
+    array([[7, 8],
+           [5, 4],
+           [0, 0]])
     """
-    attrs = {"long_name": "iterations by outcome", "units": "1"}
+    attrs = {"long_name": recorded(ds, "iterations by outcome"), "units": "1"}
     if found := in_place_of(ds, lca, "helped_count", "hurt_count"):
         helped, hurt = (counts.astype(np.int64) for counts in found)
         parts = [helped, hurt, ds.sizes["iteration"] - helped - hurt]
@@ -183,12 +249,14 @@ def _count_outcomes(block: np.ndarray) -> np.ndarray:
 
 
 def helped_histogram(ds: xr.Dataset, bins: int = 50, lca: str = "lca") -> xr.DataArray:
-    r"""Return the histogram over parameters of the share of iterations helped, zeros ignored (Fig. 3d).
+    r"""Return the histogram over parameters of the share of recorded iterations helped, zeros ignored (Fig. 3d).
 
     .. math:: n_{help}[i] \,/\, (n_{help}[i] + n_{hurt}[i])
 
     Parameters
     ----------
+    ds, lca
+        See :func:`iterations_helped`.
     bins
         Number of equal bins from 0 to 1.
 
@@ -197,6 +265,19 @@ def helped_histogram(ds: xr.Dataset, bins: int = 50, lca: str = "lca") -> xr.Dat
     DataArray
         (bin), int64 numbers of parameters; ``left`` and ``right`` on ``bin``. The last bin holds its right end.
         Parameters that never move are left out. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``lca`` nor the counts of iterations.
+    ValueError
+        For fewer than one bin.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> helped_histogram(tiny_trajectory(), bins=4).values
+    array([ 0, 11, 36,  2])
     """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
@@ -234,18 +315,37 @@ def signs_per_class(ds: xr.Dataset, of: str = "unit", lca: str = "lca") -> xr.Da
 
     Parameters
     ----------
+    ds
+        Trajectory with ``lca_unit_class`` (iteration, unit, class) or ``lca_class`` (iteration, class, parameter).
     of
         ``"unit"`` (from ``lca_unit_class``) or ``"parameter"`` (from ``lca_class``).
+    lca
+        ``"lca"``, or with a suffix (``"lca_val"``) for another objective.
 
     Returns
     -------
     DataArray
         (iteration, classes_helped) with classes_helped 0 … C; sums to 1, NaN where nothing acts. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        If the trajectory was recorded without these classes.
+    ValueError
+        For anything else than units and parameters.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> signs_per_class(tiny_trajectory())[0].round(2).values  # at first most units help all three classes
+    array([0. , 0. , 0.2, 0.8])
     """
     if of not in ("unit", "parameter"):
         raise unknown("what signs are counted of", of, ("unit", "parameter"))
     name = with_suffix("lca_unit_class" if of == "unit" else "lca_class", split_name(lca)[1])
     array = require(ds, name)
+    if "class" not in array.dims:
+        raise TrajectoryError(f"{name!r} has dimensions {array.dims}, so no classes to count; select several, or none")
     helped = (array < 0).sum("class")
     acts = (array != 0).any("class")
     n = array.sizes["class"]

@@ -1,7 +1,8 @@
 """Oscillation: weights turn around and gradients cross zero every few iterations (section 3.2, Table S2).
 
 A sign change is counted between neighbouring *nonzero* values: a zero takes the sign of the last nonzero
-value before it, and zeros at the start are skipped. Counts are exact across blocks: each block reports its
+value before it, and zeros at the start are skipped. What happens between two recorded snapshots is not seen: with
+``every=10`` an iteration is ten optimizer steps. Counts are exact across blocks: each block reports its
 count and its first and last nonzero signs, and blocks are merged in order, in a tree.
 """
 
@@ -15,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit import labels
-from lcakit.analysis._check import in_place_of, require, require_tables
+from lcakit.analysis._check import in_place_of, recorded, require, require_tables
 from lcakit.analysis._fold import fold
 from lcakit.analysis.aggregate import grouped
 from lcakit.analysis.phase import phase_lag
@@ -45,7 +46,7 @@ class _Signs:
 
 
 def weight_turns(ds: xr.Dataset) -> xr.DataArray:
-    r"""Count how often each parameter turns around.
+    r"""Count how often each parameter turns around, from one recorded iteration to the next.
 
     .. math:: n_i = \#\{t : \operatorname{sign}(θ_{t+1} - θ_t)_i \ne \text{the last nonzero sign before}\}
 
@@ -57,7 +58,16 @@ def weight_turns(ds: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     DataArray
-        (parameter), int64. Lazy. A step of exactly zero is no turn, nor does it hide one.
+        (parameter), int64, numbers of turns. Lazy. A step of exactly zero is no turn, nor does it hide one.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``theta`` nor the count.
+
+    Notes
+    -----
+    Section 3.2 of the paper.
 
     Examples
     --------
@@ -84,7 +94,22 @@ def gradient_crossings(ds: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     DataArray
-        (parameter), int64. Lazy. A gradient of exactly zero is no crossing, nor does it hide one.
+        (parameter), int64, numbers of crossings. Lazy. A gradient of exactly zero is no crossing, nor does it hide one.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``gradient`` nor the count.
+
+    Notes
+    -----
+    Section 3.2 of the paper.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> gradient_crossings(tiny_trajectory())[:5].values  # the last of these does not move
+    array([3, 0, 4, 2, 0])
     """
     name, long_name = "gradient_crossings", "sign changes of the gradient"
     if found := in_place_of(ds, "gradient", "crossing_count"):
@@ -93,19 +118,74 @@ def gradient_crossings(ds: xr.Dataset) -> xr.DataArray:
 
 
 def iterations_per_turn(ds: xr.Dataset, by: str | None = None) -> xr.DataArray:
-    r"""Return the iterations per weight turn, :math:`T / \frac1{|g|} \sum_{i \in g} n_i` (Table S2; by layer Fig. S7).
+    r"""Return the recorded iterations per weight turn (Table S2; by layer Fig. S7).
 
-    ``by`` is None for the whole network or a grouping of :func:`lcakit.aggregate.sum_by`. The result is a DataArray
-    ([run][, by]). Lazy. Infinite where nothing turns.
+    .. math:: T \Big/ \frac1{|g|} \sum_{i \in g} n_i
+
+    with n of :func:`weight_turns`.
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``theta`` (snapshot, parameter), or with the running count in its place.
+    by
+        None for the whole network, or a grouping of :func:`lcakit.aggregate.sum_by`.
+
+    Returns
+    -------
+    DataArray
+        Without dimensions, or (by), float64, recorded iterations for each turn (of a run recorded with ``every=10``,
+        each of 10 optimizer steps); with a leading ``run`` where ``ds`` has one. Infinite where nothing turns. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``theta`` nor the count.
+    ValueError
+        For an unknown grouping.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> iterations_per_turn(tiny_trajectory(), "kernel_layer").round(2).values
+    array([2.61, 2.75])
     """
     return _iterations_per(ds, weight_turns(ds), by, "iterations per weight turn")
 
 
 def iterations_per_crossing(ds: xr.Dataset, by: str | None = None) -> xr.DataArray:
-    r"""Return the iterations per gradient crossing, :math:`T / \frac1{|g|} \sum_{i \in g} n_i` (Table S2).
+    r"""Return the recorded iterations per gradient crossing (Table S2).
 
-    ``by`` is None for the whole network or a grouping of :func:`lcakit.aggregate.sum_by`. The result is a DataArray
-    ([run][, by]). Lazy. Infinite where nothing crosses.
+    .. math:: T \Big/ \frac1{|g|} \sum_{i \in g} n_i
+
+    with n of :func:`gradient_crossings`.
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``gradient`` (snapshot, parameter), or with the running count in its place.
+    by
+        None for the whole network, or a grouping of :func:`lcakit.aggregate.sum_by`.
+
+    Returns
+    -------
+    DataArray
+        Without dimensions, or (by), float64, recorded iterations for each crossing (of a run recorded with
+        ``every=10``, each of 10 optimizer steps); with a leading ``run`` where ``ds`` has one. Infinite where nothing
+        crosses. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``gradient`` nor the count.
+    ValueError
+        For an unknown grouping.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> iterations_per_crossing(tiny_trajectory(), "layer").round(2).values
+    array([4.44, 3.6 , 3.91])
     """
     return _iterations_per(ds, gradient_crossings(ds), by, "iterations per gradient crossing")
 
@@ -114,7 +194,8 @@ def _iterations_per(ds: xr.Dataset, counts: xr.DataArray, by: str | None, long_n
     iterations = ds.sizes["snapshot"] - 1
     mean = counts.mean("parameter") if by is None else _mean_by(ds, counts, by)
     out = iterations / mean.where(mean > 0, np.nan)
-    return out.fillna(np.inf).rename(long_name.replace(" ", "_")).assign_attrs(long_name=long_name, units="1")
+    out = out.fillna(np.inf).rename(long_name.replace(" ", "_"))
+    return out.assign_attrs(long_name=recorded(ds, long_name), units="1")
 
 
 def _mean_by(ds: xr.Dataset, counts: xr.DataArray, by: str) -> xr.DataArray:
@@ -127,21 +208,37 @@ def _mean_by(ds: xr.Dataset, counts: xr.DataArray, by: str) -> xr.DataArray:
 def oscillation_detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca") -> xr.Dataset:
     r"""Return one parameter's movement, gradient and LCA over the run (Fig. S8).
 
+    .. math:: m[t] = θ_{t+1, i} - θ_{t, i}, \qquad C[t] = \sum_{s \le t} A[s, i]
+
     Parameters
     ----------
+    ds
+        Trajectory with ``theta`` (snapshot, parameter).
     parameter
-        Index in the whole network, or name: ``"fc1.weight[3, 17]"``.
+        i: its index in the whole network, or its name: ``"fc1.weight[3, 17]"``.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
 
     Returns
     -------
     Dataset
-        ``theta`` (snapshot), ``movement`` θ_{t+1} − θ_t (iteration, float64), and of what the file has: ``gradient``
-        (snapshot), ``lca`` and ``cumulative_lca`` (iteration). The attribute ``parameter`` is the name. Lazy.
+        ``theta`` (snapshot), ``movement`` m (iteration, float64), and of what the file has: ``gradient`` (snapshot),
+        ``lca`` and ``cumulative_lca`` C (iteration), these three in the unit of the loss. The attribute ``parameter``
+        is the name. Lazy.
 
     Raises
     ------
+    TrajectoryError
+        If ``theta`` was not recorded.
     ValueError
         For a parameter that the network or this selection of it does not have.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> found = oscillation_detail(tiny_trajectory(), "fc.weight[1, 2]")
+    >>> found["movement"][:3].round(2).values
+    array([0.95, 0.07, 0.19])
     """
     theta = require(ds, "theta")
     require_tables(ds)

@@ -14,14 +14,17 @@ import numpy as np
 import xarray as xr
 
 from lcakit import labels
-from lcakit.analysis._check import require, require_tables
+from lcakit.analysis._check import recorded, require, require_tables
 from lcakit.analysis._groups import reduce_groups
 from lcakit.analysis.layers import layer_lca
+
+MAX_LAG = 10
+"""Largest lag, unless another is asked for."""
 
 TILE = 8_192  # columns at a time: float64 copies stay small
 
 
-def phase_lag(ds: xr.Dataset, by: str = "kernel_layer", max_lag: int = 10, lca: str = "lca") -> xr.Dataset:
+def phase_lag(ds: xr.Dataset, by: str = "kernel_layer", max_lag: int | None = None, lca: str = "lca") -> xr.Dataset:
     r"""Return how far the movement of each layer lags behind its negative full gradient, and behind other layers.
 
     With :math:`m_i(t) = θ_{t+1,i} - θ_{t,i}`, :math:`d_i(t) = -∇L(θ_t)_i`, and both less their means over the run:
@@ -39,7 +42,10 @@ def phase_lag(ds: xr.Dataset, by: str = "kernel_layer", max_lag: int = 10, lca: 
     by
         A grouping of :func:`lcakit.aggregate.sum_by`.
     max_lag
-        Lags −max_lag … max_lag, in recorded iterations; less than half of the run.
+        Lags −max_lag … max_lag, in recorded iterations; less than half of the run. By default 10, as far as the run is
+        long enough.
+    lca
+        Name of the variable whose correlation between layers is added; ``"lca_val"`` for another objective.
 
     Returns
     -------
@@ -48,6 +54,13 @@ def phase_lag(ds: xr.Dataset, by: str = "kernel_layer", max_lag: int = 10, lca: 
         has LCA and ``by`` is a layer grouping, ``layer_correlation`` (layer, other_layer, lag): Pearson correlation of
         the LCA of ``layer`` at t + τ with that of ``other_layer`` at t (both less their means). NaN where a layer does
         not move, or has no gradient. Lazy; one pass over the data.
+
+    Raises
+    ------
+    TrajectoryError
+        If ``theta`` or ``gradient`` were not recorded.
+    ValueError
+        For a largest lag that is not less than half of the run, or an unknown grouping.
 
     Examples
     --------
@@ -58,6 +71,7 @@ def phase_lag(ds: xr.Dataset, by: str = "kernel_layer", max_lag: int = 10, lca: 
     theta, gradient = require(ds, "theta"), require(ds, "gradient")
     require_tables(ds)
     iterations = ds.sizes["snapshot"] - 1
+    max_lag = max(0, min(MAX_LAG, (iterations - 1) // 2)) if max_lag is None else max_lag
     if not 0 <= max_lag < iterations / 2:
         raise ValueError(f"max_lag must be 0 to less than half of the {iterations} iterations, got {max_lag}")
     ids, names = labels.group_ids(ds, by)
@@ -74,10 +88,11 @@ def phase_lag(ds: xr.Dataset, by: str = "kernel_layer", max_lag: int = 10, lca: 
     correlation = xr.DataArray(values, dims=dims, coords=coords).transpose(..., "layer", "lag")
     correlation.attrs = {"long_name": "correlation of movement with the negative gradient", "units": "1"}
     out = xr.Dataset({"gradient_correlation": correlation})
-    out["lag_of_peak"] = _peak(correlation, lags)
+    unit = recorded(ds, "iterations")
+    out["lag_of_peak"] = _peak(correlation, lags).assign_attrs(units=unit)
     if lca in ds and by in ("kernel_layer", "layer"):
         out["layer_correlation"] = _between_layers(layer_lca(ds, by, lca), max_lag)
-    out["lag"].attrs = {"long_name": "lag behind", "units": "iterations"}
+    out["lag"].attrs = {"long_name": "lag behind", "units": unit}
     return out
 
 
@@ -90,7 +105,7 @@ def _peak(correlation: xr.DataArray, lags: np.ndarray) -> xr.DataArray:
         output_dtypes=[np.float64],
         dask_gufunc_kwargs={"allow_rechunk": True},
     )
-    return place.assign_attrs(long_name="lag of the largest correlation", units="iterations")
+    return place.assign_attrs(long_name="lag of the largest correlation")
 
 
 # ---- movement against gradient ------------------------------------------------------------------------------------

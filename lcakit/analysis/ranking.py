@@ -28,12 +28,16 @@ def extremes(
 
     Parameters
     ----------
+    ds
+        Trajectory with ``lca`` (iteration, parameter), or with running sums in its place.
     by
         ``"parameter"``, or a grouping of :func:`lcakit.aggregate.sum_by`.
     k
         How many on each side, at most the number of members.
     iterations
         Label slice, both ends included; the whole run by default, for which running sums will do.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
 
     Returns
     -------
@@ -44,8 +48,10 @@ def extremes(
 
     Raises
     ------
+    TrajectoryError
+        If the file holds neither ``lca`` nor, for the whole run, its sums.
     ValueError
-        For a k that is no number of members, or iterations outside the run.
+        For a k that is no number of members, iterations outside the run, or an unknown grouping.
 
     Examples
     --------
@@ -146,13 +152,31 @@ def last_active_iteration(ds: xr.Dataset, by: str = "unit", lca: str = "lca") ->
 
     Parameters
     ----------
+    ds
+        Trajectory with ``lca`` (iteration, parameter).
     by
         A grouping of :func:`lcakit.aggregate.sum_by`.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
 
     Returns
     -------
     DataArray
-        (by), labels of ``iteration`` as float64; NaN for a group that never has LCA. Lazy.
+        (by), labels of ``iteration`` (optimizer steps taken before it) as float64; NaN for a group that never has LCA.
+        Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is no iteration, or the file does not hold ``lca``.
+    ValueError
+        For an unknown grouping.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> last_active_iteration(tiny_trajectory(), "layer").values
+    array([11., 11., 11.])
     """
     array = require(ds, lca)
     require_iterations(array)
@@ -170,13 +194,30 @@ def dead_units(ds: xr.Dataset, after: int, by: str = "unit", lca: str = "lca") -
 
     Parameters
     ----------
+    ds, by, lca
+        See :func:`last_active_iteration`.
     after
         Label of an iteration of the run.
 
     Returns
     -------
     DataArray
-        (by) bool. Lazy.
+        (by), bool. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is no iteration, or the file does not hold ``lca``.
+    ValueError
+        For an iteration outside the run, or an unknown grouping.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> ds = tiny_trajectory()
+    >>> ds["lca"] = ds["lca"].where((ds["iteration"] < 6) | (ds["unit_index"] != 2), 0)
+    >>> dead_units(ds, after=6).values.nonzero()[0].tolist()
+    [2]
     """
     require_iterations(ds)
     first, last = ds["iteration"].values[[0, -1]]

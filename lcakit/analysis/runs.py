@@ -49,8 +49,21 @@ def summary(array: xr.DataArray, confidence: float = 0.95) -> xr.Dataset:
     Returns
     -------
     Dataset
-        ``mean``, ``sd`` (of the sample), ``low``, ``high``, ``n`` (runs that are not NaN), in the units of the array.
-        Lazy. With one run, sd and interval are NaN.
+        ``mean``, ``sd`` (of the sample), ``low``, ``high``, ``n`` (runs that are not NaN), over the other dimensions
+        of the array and, but for ``n``, in its units. Lazy. With one run, sd and interval are NaN.
+
+    Raises
+    ------
+    ValueError
+        For a confidence outside its range.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> runs = align({f"seed {seed}": tiny_trajectory(seed=seed) for seed in range(4)})
+    >>> found = summary(runs["loss"].isel(snapshot=-1))
+    >>> [round(float(found[name]), 1) for name in ("mean", "low", "high")]
+    [79.3, 51.0, 107.5]
     """
     _check_confidence(confidence)
     require_runs(array, least=1)
@@ -78,14 +91,22 @@ def bootstrap(
     method: str = "percentile",
     seed: int = 0,
 ) -> xr.Dataset:
-    """Return a bootstrap confidence interval over runs (``scipy.stats.bootstrap``).
+    r"""Return a bootstrap confidence interval over runs (``scipy.stats.bootstrap``).
+
+    .. math:: \left[Q_{(1-\gamma)/2},\ Q_{(1+\gamma)/2}\right] \text{ of } \{f(x^*_1), \dots, f(x^*_B)\}
+
+    for the percentile method: each :math:`x^*` has as many runs as the array, drawn from these with replacement.
 
     Parameters
     ----------
     array
         With a ``run`` dimension of at least two runs.
     statistic
-        ``"mean"`` or ``"median"``.
+        f: ``"mean"`` or ``"median"``.
+    confidence
+        γ, between 0 and 1.
+    resamples
+        B.
     method
         ``"percentile"``, ``"basic"`` or ``"BCa"`` (NaN where all runs agree).
     seed
@@ -94,7 +115,22 @@ def bootstrap(
     Returns
     -------
     Dataset
-        ``estimate``, ``low``, ``high``, in the units of the array. Lazy.
+        ``estimate`` f(x), ``low``, ``high``, over the other dimensions of the array and in its units. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        For fewer than two runs.
+    ValueError
+        For a confidence outside its range, an unknown statistic or, when it is computed, an unknown method.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> runs = align({f"seed {seed}": tiny_trajectory(seed=seed) for seed in range(4)})
+    >>> found = bootstrap(runs["loss"].isel(snapshot=-1))
+    >>> bool(found["low"] < found["estimate"] < found["high"])
+    True
     """
     require_runs(array)
     _check_confidence(confidence)
@@ -131,13 +167,29 @@ def one_sample(
     ----------
     array
         With a ``run`` dimension of at least two runs.
+    value
+        :math:`\mu_0`, in the units of the array.
     correction, over
         How p-values are corrected for the many tests along the dimension ``over``: see :func:`corrected`.
 
     Returns
     -------
     Dataset
-        ``t``, ``p``, ``p_corrected``. Lazy.
+        ``t``, ``p``, ``p_corrected``, over the other dimensions of the array. NaN where a run is. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        For fewer than two runs.
+    ValueError
+        For an unknown correction, or one without ``over``.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> runs = align({f"seed {seed}": tiny_trajectory(seed=seed) for seed in range(4)})
+    >>> round(float(one_sample(runs["loss"].diff("snapshot").sum("snapshot"))["t"]), 1)
+    -7.3
     """
     require_runs(array)
 
@@ -158,7 +210,10 @@ def compare(
     correction: str = "none",
     over: str | None = None,
 ) -> xr.Dataset:
-    """Test whether two groups of runs differ, two-sided.
+    r"""Test whether two groups of runs differ, two-sided.
+
+    .. math:: t = \frac{\bar b - \bar a}{\sqrt{s_a^2 / n_a + s_b^2 / n_b}} \quad \text{(Welch)}, \qquad
+              t = \bar d \sqrt n / s_d,\ d = b - a \quad \text{(paired)}
 
     Parameters
     ----------
@@ -174,7 +229,23 @@ def compare(
     Returns
     -------
     Dataset
-        ``difference`` (mean of b − mean of a), ``statistic``, ``p``, ``p_corrected``. Lazy.
+        ``difference`` (mean of b − mean of a, in the units of the arrays), ``statistic`` (t, U of b, or the smaller sum
+        of ranks), ``p``, ``p_corrected``, over the other dimensions. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        For fewer than two runs on a side.
+    ValueError
+        For an unknown method or correction, a correction without ``over``, or paired runs that are not as many.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> runs = align({f"seed {seed}": tiny_trajectory(seed=seed) for seed in range(4)})
+    >>> found = compare(runs["loss"].isel(snapshot=0), runs["loss"].isel(snapshot=-1), paired=True)
+    >>> bool(found["difference"] < 0), bool(found["p"] < 0.05)
+    (True, True)
     """
     n_a, n_b = require_runs(a), require_runs(b)
     if method not in METHODS:
@@ -196,13 +267,37 @@ def compare(
 
 
 def corrected(p: xr.DataArray, over: str, correction: str = "holm") -> xr.DataArray:
-    """Return p-values corrected for the many tests along a dimension.
+    r"""Return p-values corrected for the many tests along a dimension.
+
+    Of m p-values, ordered :math:`p_1 \le \dots \le p_m`:
+
+    .. math:: \tilde p_k = \min\!\left(1, \max_{j \le k} (m - j + 1)\, p_j\right) \quad \text{(holm)}, \qquad
+              \tilde p_k = \min\!\left(1, \min_{j \ge k} \frac mj\, p_j\right) \quad \text{(bh)}
 
     Parameters
     ----------
+    p
+        Probabilities.
+    over
+        Name of the dimension.
     correction
         ``"holm"`` (family-wise error), ``"bh"`` (Benjamini-Hochberg, false discovery rate) or ``"none"``. NaN stay NaN
         and do not count as tests.
+
+    Returns
+    -------
+    DataArray
+        With the dimensions of ``p``, from 0 to 1. Lazy.
+
+    Raises
+    ------
+    ValueError
+        For an unknown correction.
+
+    Examples
+    --------
+    >>> corrected(xr.DataArray([0.01, 0.04, 0.03], dims="layer"), "layer").values
+    array([0.03, 0.06, 0.06])
     """
     if correction not in CORRECTIONS:
         raise unknown("correction", correction, CORRECTIONS)

@@ -98,8 +98,10 @@ def class_share(
 
     Raises
     ------
+    TrajectoryError
+        If the file was recorded without classes.
     ValueError
-        For a k that is no number of classes of the trajectory.
+        For a k that is no number of classes of the trajectory, or iterations that the run does not have.
 
     Examples
     --------
@@ -168,12 +170,18 @@ def specialized_fraction(
     Returns
     -------
     DataArray
-        (layer, top); NaN where no unit of a layer helps anything. Lazy.
+        (layer, top), between 0 and 1; NaN where no unit of a layer helps anything. Lazy.
 
     Raises
     ------
+    TrajectoryError
+        If the file was recorded without classes.
     ValueError
-        For a threshold out of range, or an unknown grouping.
+        For a threshold out of range, an unknown grouping, and as :func:`class_share`.
+
+    Notes
+    -----
+    Fig. S21 of the paper.
 
     Examples
     --------
@@ -217,6 +225,8 @@ def class_curves(ds: xr.Dataset, unit: int, layer: str | None = None, lca: str =
 
     Raises
     ------
+    TrajectoryError
+        If the file was recorded without classes.
     ValueError
         For a unit or layer that does not exist.
 
@@ -275,8 +285,14 @@ def saliency(
 
     Raises
     ------
+    TrajectoryError
+        If the file does not hold ``lca``, or no layer has a kernel.
     ValueError
-        For an unknown unit or layer, or a shape that does not fit.
+        For an unknown unit or layer, a shape that does not fit, or iterations that the run does not have.
+
+    Notes
+    -----
+    Fig. S22 of the paper.
 
     Examples
     --------

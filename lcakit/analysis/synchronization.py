@@ -67,8 +67,11 @@ def peak_iterations(
 
     Raises
     ------
+    TrajectoryError
+        If there is no iteration, or the file does not hold the quantity.
     ValueError
-        For a k that the run has no iterations for, an unknown quantity or grouping.
+        For a k that the run has no iterations for (a short run needs a smaller one than 20), an unknown quantity or
+        grouping.
 
     Notes
     -----
@@ -106,6 +109,10 @@ def synchronized(peaks: xr.DataArray, min_fraction: float = 1.0) -> xr.Dataset:
     ------
     ValueError
         For a share outside (0, 1], fewer than two layers, or an array without ``rank`` and one kind of layers.
+
+    Notes
+    -----
+    Fig. 6 of the paper.
 
     Examples
     --------
@@ -163,8 +170,8 @@ def synchronization_test(
 
     Raises
     ------
-    ValueError
-        For fewer than two layers, no trials, or a largest shift below 1.
+    TrajectoryError, ValueError
+        As :func:`peak_iterations` and :func:`synchronized`; and ValueError for no trials, or a largest shift below 1.
 
     Notes
     -----
@@ -258,7 +265,8 @@ def _row_differences(block: np.ndarray) -> np.ndarray:
 def _peaks(series: xr.DataArray, k: int, of: str) -> xr.DataArray:
     n = require_iterations(series)
     if not 1 <= k <= n or k != int(k):
-        raise ValueError(f"k must be 1 to {n} (the run has {n} iterations), got {k!r}")
+        fewer = f"; pass fewer peaks, such as k={max(1, n // 5)}" if k > n else ""
+        raise ValueError(f"k must be 1 to {n} (the run has {n} iterations), got k={k!r}{fewer}")
     options = {"iterations": series["iteration"].values, "k": int(k), "sign": -1 if of == "lca" else 1}
     ranks = [["rank"], ["rank"]]
     found, value = _apply(
@@ -310,10 +318,13 @@ def _strongest(series: np.ndarray, iterations: np.ndarray, k: int, sign: int) ->
 
 def _layer_dim(peaks: xr.DataArray) -> str:
     """Return the dimension of layers (or tensors, units) among those of an array of peaks."""
-    others = [str(dim) for dim in peaks.dims if dim not in ("run", "class", "rank")]
-    if len(others) != 1 or "rank" not in peaks.dims:
+    dims = [str(dim) for dim in peaks.dims]
+    others = [dim for dim in dims if dim not in ("run", "class", "rank")]
+    if not isinstance(peaks, xr.DataArray) or len(others) != 1 or "rank" not in dims:
+        got = f"a {type(peaks).__name__} with ({', '.join(dims)})"
         raise ValueError(
-            f"peaks must have the dimensions (layer[, class], rank), as from peak_iterations, got {peaks.dims}"
+            "peaks must be an array with the dimensions (layer[, class], rank), as from "
+            f"lk.synchronization.peak_iterations(ds); got {got}"
         )
     return others[0]
 

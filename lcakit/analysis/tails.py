@@ -164,15 +164,20 @@ def tail_share(ds: xr.Dataset, sigmas: float = 3.0, lca: str = "lca") -> xr.Data
         Trajectory with ``lca`` (iteration, parameter).
     sigmas
         c ≥ 0.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
 
     Returns
     -------
     DataArray
-        (iteration, part) with parts ``all, helping, hurting``; the coordinate ``gaussian`` is what a Gaussian would
-        give, :math:`e^{-c^2 / 2}`. NaN where a part is empty or a value is not finite. Lazy; holds whole rows.
+        (iteration, part) with parts ``all, helping, hurting``, from 0 to 1; the coordinate ``gaussian`` is what a
+        Gaussian would give, :math:`e^{-c^2 / 2}`. NaN where a part is empty or a value is not finite. Lazy; holds whole
+        rows.
 
     Raises
     ------
+    TrajectoryError
+        If the file does not hold ``lca``.
     ValueError
         For a negative or infinite ``sigmas``.
 

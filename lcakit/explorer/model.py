@@ -24,6 +24,7 @@ from lcakit.explorer.reading import Reader
 from lcakit.explorer.selection import ALL, CUMULATIVE, GRADIENT, LCA, MOVEMENT, QUANTITIES, WEIGHT, Selection
 from lcakit.labels import parameter_coord
 from lcakit.schema import loss_unit, split_name, with_suffix
+from lcakit.select import with_class_dimension
 
 SMALL_BYTES = 4 * 2**30
 """Of LCA: a larger file is not read as a whole to count signs."""
@@ -69,6 +70,7 @@ class Model:
         if not ds.sizes.get("iteration", 0):
             raise TrajectoryError("this trajectory has no iteration yet, so there is nothing to explore")
         require_tables(ds)
+        ds = with_class_dimension(ds)
         self.ds, self.objective = ds, objective
         self.reader = Reader(ds)
         self.iterations: np.ndarray = ds["iteration"].values

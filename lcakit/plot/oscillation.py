@@ -116,7 +116,7 @@ def _spikes(backend: str, values: xr.DataArray, title: str) -> Any:
 def phase_lag(
     ds: xr.Dataset,
     by: str = "kernel_layer",
-    max_lag: int = 10,
+    max_lag: int | None = None,
     backend: str = "bokeh",
     title: str = "Movement against the negative gradient",
 ) -> Any:

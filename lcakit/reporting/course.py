@@ -74,6 +74,8 @@ def _loss_classes(s: Subject) -> str:
 def _residual(s: Subject) -> str:
     a = s.account
     first = a.first_order_error_percent
+    if a.error_percent is None or a.worst_residual is None:
+        return f"All LCA together is {number(a.lca_sum, s.unit, True)}{s.which_run}."
     other = f" (first order: {number(first, sign=True)} %)" if first is not None else ""
     worst = f"the worst iteration, {a.worst_iteration}, misses by {number(a.worst_residual, s.unit, True)}"
     return (

@@ -115,12 +115,13 @@ def window(subject: Subject) -> int:
 
 
 def kernel_layers(ds: xr.Dataset) -> list[str]:
-    """Return the layers that own a kernel, in their order."""
+    """Return the layers that own a kernel and are in this selection, in their order."""
     if "layer" not in ds.coords or "tensor_role" not in ds.coords:
         return []
     kernels = ds["tensor_role"].values.astype(str) == "kernel"
     owners = dict.fromkeys(parameter_coord(ds, "tensor_layer")[kernels].tolist())
-    return [str(ds["layer"].values[row]) for row in owners]
+    present = set(parameter_coord(ds, "unit_layer").tolist())
+    return [str(ds["layer"].values[row]) for row in owners if row in present]
 
 
 def chosen(kind: str, wanted: Sequence[str] | None, names: list[str], sizes: dict[str, float]) -> list[str]:

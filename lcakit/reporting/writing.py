@@ -20,6 +20,7 @@ from lcakit.reporting import course, noise, page, parts, tables
 from lcakit.reporting.drawing import draw
 from lcakit.reporting.subject import MOST_CHOICES, Section, Subject, chosen, get, kernel_layers
 from lcakit.schema import creator, now, split_name
+from lcakit.select import with_class_dimension
 from lcakit.store import open_trajectory
 from lcakit.validation import Report, validate
 
@@ -108,8 +109,9 @@ def _page(
     if not ds.sizes.get("iteration"):
         raise TrajectoryError(f"{printable(name)} has no iteration yet, so there is nothing to report; record some")
     writable_now(path)
+    ds = with_class_dimension(ds)
     checks = validate(ds, quiet=quiet)
-    accounts = {} if _broken(checks) else _accounts(ds)
+    accounts = {} if _broken(checks) else _accounts(ds, quiet)
     found = [("account", "Account", _account(accounts, ds.sizes.get("run", 1))), ("checks", "Checks", _checks(checks))]
     controls = ""
     if accounts:
@@ -130,15 +132,15 @@ def _broken(checks: Report) -> bool:
     )
 
 
-def _accounts(ds: xr.Dataset) -> dict[str, Account]:
+def _accounts(ds: xr.Dataset, quiet: bool) -> dict[str, Account]:
     """Return the account of each run, or of each objective of one run."""
     if "run" in ds.dims:
         runs = _unique(ds["run"].values[:MOST_RUNS])
-        return {name: account(ds.isel(run=n, drop=True)) for n, name in enumerate(runs)}
+        return {name: account(ds.isel(run=n, drop=True), quiet=quiet) for n, name in enumerate(runs)}
     objectives = dict.fromkeys(split_name(str(name))[1] for name in ds.data_vars)
     suffixes = [suffix for suffix in objectives if suffix and f"loss_{suffix}" in ds]
     names = _unique(["value", *suffixes])
-    return {name: account(ds, suffix or None) for name, suffix in zip(names, ["", *suffixes], strict=True)}
+    return {name: account(ds, suffix or None, quiet) for name, suffix in zip(names, ["", *suffixes], strict=True)}
 
 
 def _unique(names: Iterable[Any]) -> list[str]:

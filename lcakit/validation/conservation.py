@@ -11,9 +11,9 @@ import xarray as xr
 from lcakit.analysis._check import require
 from lcakit.analysis._groups import sum_runs_and_magnitudes
 from lcakit.analysis.aggregate import grouped, sum_by
+from lcakit.labels import is_whole
 from lcakit.schema import split_name, with_suffix
 from lcakit.validation.checks import Check, Status, listed
-from lcakit.validation.structure import is_whole
 
 TOTAL_ERROR = 0.01
 """The account of a run is closed if it misses the loss change by less than 1 %."""

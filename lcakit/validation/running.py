@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lcakit.labels import is_whole
 from lcakit.schema import LAYER_COUNTS, STATISTICS, split_name, with_suffix
 from lcakit.validation.checks import Check, listed
 from lcakit.validation.conservation import AGAIN, ROUNDING, rounded_to
-from lcakit.validation.structure import is_whole
 
 COUNTS = tuple(name for name in STATISTICS if name.endswith("_count"))
 

@@ -10,6 +10,7 @@ import xarray as xr
 from lcakit import schema
 from lcakit.errors import TrajectoryError
 from lcakit.guard import CorruptError, printable, tables, text
+from lcakit.labels import is_whole
 from lcakit.validation.checks import Check, Status, listed
 
 ESSENTIAL = (
@@ -49,11 +50,6 @@ def _table_checks(ds: xr.Dataset) -> Iterator[Check]:
         yield _parameter_labels(ds)
         if not is_whole(ds):
             yield _selection(ds)
-
-
-def is_whole(ds: xr.Dataset) -> bool:
-    """Say whether the dataset holds every parameter of its tensor table (a selection does not)."""
-    return "tensor_size" in ds.variables and ds.sizes.get("parameter") == int(ds["tensor_size"].values.sum())
 
 
 def _version(ds: xr.Dataset) -> Check:

@@ -5,10 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import nn
 
 import lcakit as lk
-from lcakit.record.allocator import Allocator, Rule
+from lcakit.record.allocator import Allocator, Rule, rows_along
 from lcakit.record.quadrature import RULES
 from tests.networks import conv_net, dense, examples, norm_net, train
 
@@ -103,6 +104,13 @@ def test_a_rule_conserves_polynomials_up_to_its_degree(rule, degree):
         ds = lk.allocate(theta, objective, rule=rule, tolerance=None, quiet=True)
         size = np.abs(np.diff(ds["loss"])).max()
         assert (np.abs(ds["residual"]).max() < 1e-6 * size) == exact
+
+
+def test_residuals_are_those_of_float64():
+    x, y = examples(30, 4)
+    objective = lk.Objective(Polynomial(1), (x, y), loss=lambda out, _: out.square() / 2, precision="float64")
+    theta = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    assert float(abs(lk.allocate(theta, objective, quiet=True)["residual"]).max()) < 1e-13
 
 
 def test_quadratic_has_the_closed_form():
@@ -241,6 +249,19 @@ def interrupted_allocation(theta, objective, path, monkeypatch, after=2):
             lk.allocate(theta, objective, out=path, quiet=True)
 
 
+@pytest.mark.parametrize("make", [dense, norm_net], ids=["dense", "batchnorm"])
+def test_a_batch_is_a_setting_where_it_is_part_of_the_objective(tmp_path, monkeypatch, make):
+    data, path = examples(), tmp_path / "run.nc"
+    theta = walk(make(), *data, 4)
+    interrupted_allocation(theta, lk.Objective(make(), data, batch_size=25), path, monkeypatch)
+    other = lk.Objective(make(), data, batch_size=50)
+    if make is norm_net:
+        with pytest.raises(lk.RecordingError, match="evaluation_batch_size: stored 25, now 50"):
+            lk.allocate(theta, other, out=path, quiet=True)
+    else:
+        assert lk.allocate(theta, other, out=path, quiet=True).sizes["iteration"] == 4
+
+
 def test_an_interrupted_allocation_of_another_path_is_not_continued(tmp_path, monkeypatch):
     model, (x, y) = dense(), examples()
     objective = lk.Objective(model, (x, y))
@@ -333,6 +354,59 @@ def test_diverged_snapshot_names_the_iteration():
     theta[3] = np.inf
     with pytest.raises(lk.DivergedError, match="iteration 2"):
         lk.allocate(theta, lk.Objective(model, (x, y)), quiet=True)
+
+
+class Weight(nn.Module):
+    """The examples times one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * self.w).sum(1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "path", "says"),
+    [
+        (lambda out, _: out**-2, [[-1.0], [1.0]], "iteration 0: the gradient is not finite between two snapshots"),
+        (lambda out, _: out.abs().sqrt(), [[1.0], [0.5], [0.0]], "iteration 1: the gradient has entries that are not"),
+    ],
+    ids=["between", "at the end"],
+)
+def test_a_gradient_that_is_not_finite_is_told(loss, path, says):
+    objective = lk.Objective(Weight(), (torch.ones(4, 1), torch.zeros(4)), loss=loss)
+    with pytest.raises(lk.DivergedError, match=says):
+        lk.allocate(np.array(path, np.float32), objective, quiet=True)
+
+
+class Followed:
+    """In place of an allocator: notes the snapshots that it is told of."""
+
+    moves_at_once = 2
+
+    def start(self, theta, first=True):
+        self.foreseen = []
+        return {"at": float(theta[0])}
+
+    def expect(self, thetas):
+        self.foreseen += [float(theta[0]) for theta in thetas]
+
+    def advance(self, theta):
+        return {"at": float(theta[0])}, {}
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, None), (2, 6), (5, 7)])
+def test_long_snapshots_are_read_in_blocks(start, stop):
+    n = 2**25 // 4 // 3  # three of them in a block
+    theta = np.broadcast_to(np.arange(8, dtype=np.float32)[:, None], (8, n))
+    ds = xr.Dataset({"theta": (("snapshot", "parameter"), theta)}, {"iteration": np.arange(7)})
+    allocator = Followed()
+    rows = list(rows_along(ds, allocator, start, stop))
+    expected = list(range(0 if start == 0 else start + 1, 8 if stop is None else stop + 1))
+    assert [snapshot["at"] for snapshot, _ in rows] == expected
+    assert allocator.foreseen == [t for t in expected if t]
 
 
 def test_rule_settings_are_checked_before_anything_runs():

@@ -16,7 +16,7 @@ from distributed import Client, LocalCluster
 import lcakit as lk
 from lcakit import store
 from lcakit.labels import TensorSpec
-from lcakit.record.cluster import device_of_worker
+from lcakit.record.cluster import _differences, _identity, device_of_worker
 from lcakit.testing import tiny_trajectory
 from tests.networks import dense, examples, train
 
@@ -199,9 +199,15 @@ def test_running_statistics_of_blocks_are_joined(client, run, tmp_path, monkeypa
     ],
 )
 def test_workers_that_cannot(client, run, factory, told):
-    with pytest.raises(lk.RecordingError, match=told):
+    with pytest.raises(lk.RecordingError, match=told) as error:
         lk.allocate(run, lk.ObjectiveSpec(factory), quiet=True, cluster=client)
+    assert ".. " not in str(error.value)
     assert not store.allocation_partial(run).exists()
+
+
+def test_workers_of_another_version_are_named():
+    own = _identity(objective())
+    assert "lcakit 0.0 and" in _differences(own | {"lcakit": "0.0"}, own)
 
 
 def test_what_cannot_be_shared(client, run):

@@ -52,6 +52,28 @@ def test_against_loops(chunks, by, window):
                 assert STATES[state] == words[x < 0, y < 0]
 
 
+def test_a_window_is_a_twentieth_of_the_run():
+    assert overfitting_map(with_validation(40))["window"].values.tolist() == list(range(0, 40, 2))
+    assert overfitting_map(with_validation(7)).sizes["window"] == 7
+
+
+def test_the_meanings_are_those_of_the_numbers():
+    state = overfitting_map(with_validation(3))["state"]
+    assert state.attrs["flag_values"].tolist() == [0, 1, 2, 3, 4]
+    assert state.attrs["flag_meanings"].split() == list(STATES)
+
+
+@pytest.mark.parametrize("chunks", [None, {"parameter": 7, "iteration": 2}])
+@pytest.mark.parametrize("name", ["lca", "lca_val"])
+def test_what_is_not_known_is_in_no_state(name, chunks):
+    whole, ds = with_validation(6), with_validation(6)
+    ds[name][3, 0] = np.nan
+    got, expected = (overfitting_map(rechunked(data, chunks), "parameter", 1)["state"] for data in (ds, whole))
+    assert STATES[int(got[3, 0])] == "nothing"
+    assert STATES[int(expected[3, 0])] != "nothing"
+    assert int((got != expected).sum()) == 1
+
+
 def test_without_a_validation_objective():
     with pytest.raises(lk.TrajectoryError, match=r"lk\.allocate"):
         train_validation(tiny_trajectory(3))

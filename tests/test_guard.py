@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import time
+import zipfile
 from pathlib import Path
 
 import netCDF4
@@ -18,8 +19,11 @@ from hypothesis import strategies as st
 import lcakit as lk
 from lcakit import guard, segments, store
 from lcakit.guard import printable
-from lcakit.guard.blocks import CorruptError
+from lcakit.guard.blocks import Blocks, CorruptError, Cursor
+from lcakit.guard.chunks import ChunkIndex
 from lcakit.guard.hdf5 import MOST_TEXTS, Stored, walk
+from lcakit.guard.heaps import REFERENCE, Texts
+from lcakit.guard.messages import Type, read_type
 from lcakit.guard.text import clean_attributes, clean_names
 from lcakit.labels import TensorSpec
 from lcakit.testing import tiny_trajectory
@@ -260,6 +264,67 @@ def test_two_chunks_in_one_place(tmp_path, monkeypatch, ds):
         lk.open_trajectory(path)
 
 
+@pytest.fixture
+def blank() -> Blocks:
+    return Blocks(io.BytesIO(bytes(100)), 100)
+
+
+def test_chunks_that_unpack_to_too_much(blank):
+    with pytest.raises(CorruptError, match="packed in chunks of 1,073,741,824 bytes"):
+        ChunkIndex(blank, (10,), (2**28, 4), True, "v")
+    ChunkIndex(blank, (10,), (2**28, 4), False, "v")
+    with pytest.raises(CorruptError, match="10 bytes, for 4,000,000 of data"):
+        ChunkIndex(blank, (10**6,), (10**6, 4), True, "v")._leaf(10, 0, (0, 0), 0)
+
+
+def test_a_chunk_with_a_filter_left_out(blank):
+    with pytest.raises(CorruptError, match="40 bytes, for 40 of data"):
+        ChunkIndex(blank, (10,), (10, 4), True, "v")._leaf(40, 1, (0, 0), 0)
+
+
+def test_blocks_that_overlap_in_part(blank):
+    for address in (20, 0, 10):
+        blank.claim(address, 10, f"block {address}")
+    blank.check_overlaps()
+    blank.claim(29, 5, "another")
+    with pytest.raises(CorruptError, match=r"block 20 and another lie on the same bytes \(29\)"):
+        blank.check_overlaps()
+
+
+def test_numbers_are_those_of_ieee():
+    def cursor(*bits):
+        head = (0x11).to_bytes(4, "little") + (4).to_bytes(4, "little")
+        return Cursor(head + bytes([0, 0, 32, 0, *bits]) + (127).to_bytes(4, "little"), "a type")
+
+    assert read_type(cursor(23, 8, 0, 23)).size == 4
+    with pytest.raises(CorruptError, match="IEEE"):
+        read_type(cursor(24, 7, 0, 24))
+
+
+@pytest.mark.parametrize(("length", "fine"), [(6, True), (8, True), (9, False)])
+def test_a_text_is_no_longer_than_what_is_stored(length, fine):
+    def entry(index, size):
+        return index.to_bytes(2, "little") + bytes(6) + size.to_bytes(8, "little")
+
+    body = entry(1, 8) + b"kernel\0\0"
+    heap = b"GCOL\x01" + bytes(3) + (128).to_bytes(8, "little") + body
+    heap += entry(0, 128 - len(heap))
+    file = bytes(8) + heap.ljust(128, b"\0")
+    texts, reference = Texts(Blocks(io.BytesIO(file), len(file))), np.array([(length, 8, 1)], REFERENCE).tobytes()
+    if fine:
+        assert texts.check(reference, 1, "'role'") == [b"kernel\0\0"[:length]]
+    else:
+        with pytest.raises(CorruptError, match="'role' points to text that is not there"):
+            texts.check(reference, 1, "'role'")
+
+
+def test_more_declared_than_stored():
+    ds = xr.Dataset({"loss": ("snapshot", np.zeros(5))})
+    guard.check_declared(ds, {"loss": Stored((5,), Type(1, 8), True, False)}, "run.nc")
+    with pytest.raises(lk.TrajectoryError, match=r"'loss' declares shape \(5,\), but shape \(3,\) is stored"):
+        guard.check_declared(ds, {"loss": Stored((3,), Type(1, 8), True, False)}, "run.nc")
+
+
 def test_sizes_are_checked_before_anything_is_loaded(tmp_path):
     path = tmp_path / "bomb.nc"
     tiny_trajectory(3).drop_dims("parameter").to_netcdf(path, engine="netcdf4")
@@ -419,6 +484,13 @@ def test_parts_of_a_trajectory_are_no_contradiction(ds, change, tmp_path):
     lk.open_trajectory(tmp_path / "run.nc").close()
 
 
+def test_a_selection_beyond_the_network(ds):
+    part = ds.lk.sel(layer="fc")
+    assert lk.validate(part, quiet=True)["parameter labels"].status == "pass"
+    beyond = part.assign_coords(parameter=[*range(33, 60), 61])
+    assert lk.validate(beyond, quiet=True)["parameter labels"].status == "fail"
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.lists(st.integers(1, 4), max_size=4), min_size=1, max_size=4), st.data())
 def test_labels_of_any_network_are_no_contradiction(shapes, data):
@@ -501,6 +573,16 @@ def test_segments_hold_what_a_recording_writes(partial, arrays, message):
     rewritten(partial / "000001.npz", **arrays)
     with pytest.raises(lk.TrajectoryError, match=rf"run\.nc\.partial.*({message})"):
         lk.open_trajectory(partial)
+
+
+def test_a_segment_that_declares_more_than_it_holds(tmp_path):
+    buffer, path = io.BytesIO(), tmp_path / "000000.npz"
+    np.save(buffer, np.zeros(4))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("loss.npy", buffer.getvalue().replace(b"(4,), ", b"(9,), "))
+        archive.writestr("residual.npy", bytes(1000))
+    with pytest.raises(lk.TrajectoryError, match=r"000000\.npz.*declares shape \(9,\)"):
+        guard.check_segment(path, {})
 
 
 def test_nothing_is_unpickled(partial, tmp_path):

@@ -33,6 +33,17 @@ def totals(ds: xr.Dataset) -> np.ndarray:
     return layer_lca(ds).sum("iteration").transpose("run", "layer").values
 
 
+def runs_of_sums(conv1: list[float], fc: list[float]) -> xr.Dataset:
+    """Runs of one iteration whose layers have these LCA."""
+    found = {}
+    for seed, (a, b) in enumerate(zip(conv1, fc, strict=True)):
+        ds = tiny_trajectory(1, seed=seed)
+        ds["lca"][:] = 0
+        ds["lca"][0, 0], ds["lca"][0, 60] = a, b
+        found[f"seed{seed}"] = ds
+    return lk.runs.align(found)
+
+
 @settings(deadline=None, max_examples=15)
 @given(any_chunks())
 def test_hurting_layers_is_a_t_test(chunks):
@@ -59,6 +70,16 @@ def test_verdicts_follow_sign_and_corrected_p():
     assert hurting_layers(ds)["verdict"].values.tolist() == ["unclear", "unclear"]
 
 
+def test_a_verdict_needs_the_corrected_p():
+    values = [-1.0, -2.0, -3.0, 0.5, -2.0, -1.0]  # p = 0.034, twice that corrected for two layers
+    ds = runs_of_sums(values, values)
+    got, alone = hurting_layers(ds), hurting_layers(ds, correction="none")
+    assert (alone["p"] < 0.05).all()
+    assert (got["p_corrected"] > 0.05).all()
+    assert got["verdict"].values.tolist() == ["unclear", "unclear"]
+    assert alone["verdict"].values.tolist() == ["helps", "helps"]
+
+
 def test_one_run_is_not_enough():
     with pytest.raises(lk.TrajectoryError, match=r"lk\.open_runs"):
         hurting_layers(tiny_trajectory(3))
@@ -78,6 +99,9 @@ def test_compare_runs(paired):
     last = [ds["loss"].values[:, -1] for ds in (a, b)]
     assert float(got["final_loss_difference"]) == pytest.approx(last[1].mean() - last[0].mean())
     assert float(got["final_loss_p"]) == pytest.approx(test(last[1], last[0]).pvalue)
+    for name, ds, loss in zip("ab", (a, b), last, strict=True):
+        np.testing.assert_allclose(got[f"lca_{name}"], totals(ds).mean(0))
+        assert float(got[f"final_loss_{name}"]) == pytest.approx(loss.mean())
 
 
 def test_compare_runs_of_other_networks():
@@ -150,3 +174,12 @@ def test_freeze_candidates():
     assert both["agreement"].values.tolist() == [0, 0.5]
     with pytest.raises(ValueError, match="least"):
         freeze_candidates(ds, least=-1)
+    with pytest.raises(ValueError, match="unknown grouping into layers 'parameter'"):
+        freeze_candidates(ds, by="parameter")
+
+
+def test_a_layer_that_gains_nothing_is_no_candidate():
+    ds = tiny_trajectory(4)
+    ds["lca"][:] = 0
+    ds["lca"][:, 0], ds["lca"][:, 60] = -1, [-1, 1, 1, -1]
+    assert freeze_candidates(ds, least=0)["candidate"].values.tolist() == [False, True]

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import lcakit as lk
 from lcakit.record.describe import describe
+from lcakit.record.losses import cross_entropy
 from tests.networks import conv_net, dense, dropout_net, examples, flat, norm_net
 
 
@@ -182,6 +183,12 @@ def test_mse_callable_and_dataset():
     assert objective.class_names is None
     with pytest.raises(lk.ObjectiveError, match="no classes"):
         objective.gradient(classes=True)
+
+
+def test_cross_entropy_of_sequences_is_a_mean():
+    torch.manual_seed(0)
+    output, y = torch.randn(5, 4, 7), torch.randint(4, (5, 7))
+    torch.testing.assert_close(cross_entropy(output, y), F.cross_entropy(output, y, reduction="none").mean(1))
 
 
 def test_accuracy_and_class_names():

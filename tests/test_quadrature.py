@@ -117,6 +117,8 @@ def test_no_refinement_without_tolerance_or_by_definition(rule, tolerance):
         (lambda: weights("rk4", 6), "power of two"),
         (lambda: levels_of(0), "power of two"),
         (lambda: check_settings("rk4", -1.0, 32), "positive"),
+        (lambda: check_settings("rk4", float("nan"), 32), "positive"),
+        (lambda: check_settings("rk4", 1e-3, 6), "power of two"),
         (lambda: check_settings("boole", 1e-3, 2), "below the 4"),
     ],
 )

@@ -52,6 +52,15 @@ def test_bootstrap_is_seeded_and_covers(sample):
     np.testing.assert_allclose(median["estimate"], np.median(sample.values, axis=0))
 
 
+def test_bootstrap_takes_its_options(sample):
+    usual = runs.bootstrap(sample, resamples=500)
+    narrow = runs.bootstrap(sample, resamples=500, confidence=0.5)
+    assert (narrow["high"] - narrow["low"] < usual["high"] - usual["low"]).all()
+    basic = runs.bootstrap(sample, resamples=500, method="basic")
+    np.testing.assert_allclose(basic["low"], 2 * usual["estimate"] - usual["high"])
+    assert (runs.bootstrap(sample, resamples=500, seed=1)["low"] != usual["low"]).any()
+
+
 @pytest.mark.parametrize("method", ["t", "rank"])
 @pytest.mark.parametrize("paired", [False, True])
 def test_compare_is_scipys_test(sample, method, paired, rng):
@@ -67,6 +76,13 @@ def test_compare_is_scipys_test(sample, method, paired, rng):
     }[method, paired]()
     np.testing.assert_allclose(got["p"], expected.pvalue)
     np.testing.assert_allclose(got["difference"], y.mean(0) - x.mean(0))
+    np.testing.assert_allclose(got["statistic"], expected.statistic)
+
+
+def test_one_sample_against_another_value(sample):
+    got, expected = runs.one_sample(sample, 0.7), stats.ttest_1samp(sample.values, 0.7)
+    np.testing.assert_allclose(got["t"], expected.statistic)
+    np.testing.assert_allclose(got["p"], expected.pvalue)
 
 
 def test_holm_by_hand_and_bh_by_scipy():
@@ -76,6 +92,11 @@ def test_holm_by_hand_and_bh_by_scipy():
     got = runs.corrected(p.chunk(layer=2), "layer", "bh").values
     np.testing.assert_allclose(got[[0, 1, 2, 4]], stats.false_discovery_control(known))
     assert runs.corrected(p, "layer", "none") is p
+
+
+def test_corrected_p_values_end_at_one():
+    p = xr.DataArray([0.6, 0.9, 0.5], dims="layer")
+    assert runs.corrected(p, "layer").values.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_wrong_use_is_said(sample):
@@ -107,3 +128,18 @@ def test_align():
         runs.align({"a": a, "b": tiny_trajectory(5, layers=lk.testing.LAYERS[:2])})
     with pytest.raises(lk.TrajectoryError, match="empty"):
         runs.align({})
+
+
+def test_runs_that_end_at_other_steps_are_named():
+    a = tiny_trajectory(4)
+    b = a.assign_coords(snapshot=[0, 1, 2, 3, 9])
+    with pytest.raises(lk.TrajectoryError, match=r"b has 4 iterations.*at other steps.*shortest"):
+        runs.align({"a": a, "b": b})
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_joined_runs_keep_what_all_have(turned):
+    a, b = tiny_trajectory(4), tiny_trajectory(4, seed=1)
+    pair = [a.assign(lca_val=a["lca"]), b.drop_vars("accuracy")]
+    joined = runs.align(dict(zip("ab", reversed(pair) if turned else pair, strict=True)))
+    assert set(joined.data_vars) == set(a.data_vars) - {"accuracy"}

@@ -357,6 +357,45 @@ def test_validation_finds_what_was_tampered_with(small, tamper, check):
     assert report[check].status == "fail"
 
 
+def moved_over(ds, name, where, by):
+    """Let the first of some parameters have more of a running sum, and the largest less: the sum of all stays."""
+    values = ds[name].values
+    here = int(np.flatnonzero(where)[0])
+    there = int(np.argmax(np.where(np.arange(values.size) == here, 0, values)))
+    values[here] += by
+    values[there] -= by
+
+
+def a_help_more(ds):
+    counted = ds["helped_count"] + ds["hurt_count"] == STEPS
+    moved_over(ds, "helped_count", counted & (ds["hurt_count"] > 0), 1)
+
+
+def a_sum_without_squares(ds):
+    moved_over(ds, "total_lca", ds["total_square_lca"] == 0, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("tamper", "check", "says"),
+    [
+        (a_help_more, "running counts", "helped and hurt in more iterations"),
+        (a_sum_without_squares, "running sums", "larger than its sum of squares allows"),
+    ],
+)
+def test_validation_finds_what_cannot_be_of_one_parameter(small, tamper, check, says):
+    ds = small.copy(deep=True)
+    tamper(ds)
+    found = lk.validate(ds, quiet=True)[check]
+    assert found.status == "fail"
+    assert says in found.figure
+
+
+def test_statistics_of_another_recording_are_refused():
+    one, other = (Statistics((n,), pieces_of(LABELS), torch.device("cpu")) for n in ("total_lca", "turn_count"))
+    with pytest.raises(lk.RecordingError, match=r"run\.nc holds the statistics.*turn_count"):
+        one.load(dict(other.arrays()), "run.nc")
+
+
 def test_a_strangers_running_file_is_checked(tmp_path):
     path = tmp_path / "run.nc"
     with pytest.raises(KeyboardInterrupt):

@@ -84,6 +84,15 @@ def test_windows_cover_every_entry_once(ds, tmp_path, monkeypatch):
         assert_same(got, ds)
 
 
+@pytest.mark.parametrize("chunks", [(7, 24), (10, 20), (5, 32)])
+def test_windows_are_of_whole_chunks_whatever_the_blocks(monkeypatch, chunks):
+    monkeypatch.setattr(store.schema, "CHUNK_ITERATIONS", 5)
+    monkeypatch.setattr(store.schema, "CHUNK_PARAMETERS", 16)
+    lca = tiny_trajectory(20)["lca"].chunk(dict(zip(("iteration", "parameter"), chunks, strict=True)))
+    for window in blocks.windows(lca):
+        assert all(part.start % size == 0 for part, size in zip(window, (5, 16), strict=True))
+
+
 def test_dask_chunks_are_multiples_of_the_files(tmp_path):
     wide = tiny_trajectory(70, layers=(TensorSpec("w", (20_000,), "bias", "w"),), classes=("a",))
     with lk.open_trajectory(lk.save(wide, tmp_path / "run.nc")) as got:
@@ -98,6 +107,7 @@ def test_stock_readers_understand_the_file(ds, tmp_path):
         assert file.Conventions == "lcakit-1.1"
         assert np.array_equal(file["theta"][:], ds["theta"])
         assert list(file["layer"][:]) == ["conv1", "norm1", "fc"]
+        assert {"tensor_index", "layer_index", "unit_index"} <= set(file["lca"].coordinates.split())
         for name in ds.data_vars:
             assert file[name].dimensions == VARIABLES[name].dims
             assert file[name].long_name

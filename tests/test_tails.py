@@ -411,6 +411,12 @@ def test_a_gaussian_passes_and_a_heavy_tail_does_not():
     assert heavy["excess_kurtosis"] > 1
 
 
+def test_five_values_are_enough_for_the_test():
+    values = np.array([[1.0, 2.0, 4.0, 8.0, -3.0]], np.float32)
+    z = excess_kurtosis(dataset(values))["z"]
+    assert float(z[0]) == pytest.approx(stats.kurtosistest(values[0].astype(float)).statistic)
+
+
 def test_equal_values_have_no_kurtosis():
     for value in (0.0, 0.1, 1e30):
         values = np.full((6, 7), value, np.float32)

@@ -192,6 +192,27 @@ def test_a_network_that_vmap_cannot_do_is_refused():
         lk.Objective(Branching(), examples(40), together=2)
 
 
+class Sly(nn.Module):
+    """Computes something else under vmap."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = dense()
+
+    def forward(self, x):
+        transformed = torch._C._functorch.maybe_current_level() is not None
+        return (1.1 if transformed else 1.0) * self.inner(x)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_a_network_that_is_another_one_under_vmap_is_refused(scale):
+    def loss(output, y):
+        return scale * F.cross_entropy(output, y, reduction="none")
+
+    with pytest.raises(ObjectiveError, match="gradients differ from those of one θ after the other"):
+        lk.Objective(Sly(), examples(40), loss, together=2)
+
+
 @pytest.mark.parametrize("together", [0, -1, 2.0, True, "auto"])
 def test_other_numbers_are_refused(together):
     with pytest.raises(ObjectiveError, match="at least 1"):

@@ -172,6 +172,31 @@ def test_batchnorm_of_many_pixels_is_as_precise_as_float32_allows(layout):
     assert np.linalg.norm(ours - expected) < 5e-6 * np.linalg.norm(expected)
 
 
+class Force(nn.Module):
+    """Its output holds a derivative of itself, through a norm layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            energy = self.fc(torch.tanh(self.norm(self.conv(x))).mean((2, 3)))
+            (force,) = torch.autograd.grad(energy.square().sum(), x, create_graph=True)
+        return energy + 50 * force.flatten(1)[:, :3]
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_a_derivative_through_batchnorm_has_a_gradient(classes):
+    torch.manual_seed(0)
+    model, data = Force(), examples(40, (3, 8, 8))
+    objective = lk.Objective(model, data)
+    assert objective.data.x.is_contiguous(memory_format=torch.channels_last)
+    expected = lk.Objective(model, data, precision="float64").gradient(classes=classes)
+    np.testing.assert_allclose(objective.gradient(classes=classes), expected, rtol=1e-4, atol=1e-6)
+
+
 class OwnNorm(nn.BatchNorm2d):
     """A norm layer of somebody else."""
 

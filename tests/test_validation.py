@@ -234,6 +234,18 @@ def test_runs_and_other_objectives():
     assert lk.validate(with_values(val, "lca_val", add((4, 0), 1e-2)))["iterations (val)"].status == "fail"
 
 
+def test_a_further_objective_is_judged_by_its_own_rule_and_tolerance():
+    more = {f"{n}_val": TINY[n] for n in ("loss", "residual")} | {"lca_val": (1.1 * TINY["lca"]).astype("f4")}
+    ds = tiny().assign(more)
+    ds["residual_val"] = ds["residual"] + 0.1 * ds["lca"].sum("parameter")
+    report = lk.validate(ds.assign_attrs(rule_val="first_order", tolerance_val=1e3))
+    assert report["total (val)"].status == "warn"
+    assert report["residual (val)"].status == "pass"
+    report = lk.validate(ds)
+    assert report["total (val)"].status == "fail"
+    assert report["residual (val)"].status == "warn"
+
+
 def test_a_trajectory_without_lca_is_judged_by_what_it_has():
     report = lk.validate(tiny().drop_vars([n for n in TINY.data_vars if n not in ("theta", "loss")]))
     assert report.ok

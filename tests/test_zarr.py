@@ -117,6 +117,12 @@ def test_a_chunk_that_is_gone_is_an_error(path, name):
         lk.open_trajectory(path)[name].load()
 
 
+def test_a_text_that_is_gone_is_an_error(path):
+    (path / "config" / "c").unlink()
+    with pytest.raises(lk.TrajectoryError, match=r"run\.zarr.*config/c"):
+        lk.open_trajectory(path)["config"].load()
+
+
 def test_damaged_chunks_and_metadata(ds, tmp_path):
     path = lk.save(ds, tmp_path / "run.zarr", compression="zlib")
     chunk = path / "lca" / "c" / "0" / "0"
@@ -193,7 +199,20 @@ def test_huge_declared_sizes_are_refused_before_anything_is_allocated(path):
         lk.open_trajectory(path)
 
 
+def test_huge_chunks_are_refused(path):
+    change(path, "lca", chunk_grid={"name": "regular", "configuration": {"chunk_shape": [10**6, 10**6]}})
+    with pytest.raises(lk.TrajectoryError, match=r"'lca' declares .* in chunks"):
+        lk.open_trajectory(path)
+
+
 # ---- writing ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_all_nothing_is_written_too(ds, tmp_path):
+    ds = ds.assign(gradient=ds["gradient"] * np.nan, lca=ds["lca"] * 0)
+    with lk.open_trajectory(lk.save(ds, tmp_path / "run.zarr")) as got:
+        for name in ("gradient", "lca"):
+            np.testing.assert_array_equal(got[name], ds[name])
 
 
 def test_overwrite_only_on_request_and_only_stores(ds, path, tmp_path):
@@ -220,6 +239,22 @@ def test_full_disk_leaves_the_older_store(ds, path, monkeypatch, step):
     with pytest.raises(lk.RecordingError, match="No space left"):
         lk.save(ds.isel(snapshot=slice(0, 4), iteration=slice(0, 3)), path, overwrite=True)
     assert [p.name for p in path.parent.iterdir()] == ["run.zarr"]
+    with lk.open_trajectory(path) as got:
+        assert_same(got, ds)
+
+
+def test_a_store_that_cannot_be_renamed_leaves_the_older_one(ds, path, monkeypatch):
+    real = Path.rename
+
+    def rename(self, target):
+        if ".tmp-" in self.name:
+            raise OSError(errno.EMLINK, "Too many links")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(lk.RecordingError, match="Too many links"):
+        lk.save(ds.isel(snapshot=slice(0, 4), iteration=slice(0, 3)), path, overwrite=True)
+    monkeypatch.undo()
     with lk.open_trajectory(path) as got:
         assert_same(got, ds)
 

@@ -37,6 +37,13 @@ def train_validation(ds: xr.Dataset, by: str | None = "kernel_layer", val: str =
         ``train``, ``validation``, ``gap``, each ([by]), in the unit of the loss. A positive gap: the group did less
         for the validation loss than for the training loss. Lazy.
 
+    Raises
+    ------
+    TrajectoryError
+        If the file does not hold both.
+    ValueError
+        For an empty suffix, or an unknown grouping.
+
     Examples
     --------
     >>> from lcakit.testing import tiny_trajectory
@@ -55,9 +62,15 @@ def overfitting_map(
 ) -> xr.Dataset:
     r"""Say where and when a group helps the training loss and hurts the validation loss.
 
+    .. math:: \mathrm{state}[w, g] = 2\, [S_w[g] > 0] + [S_{val,w}[g] > 0], \qquad
+              S_w[g] = \sum_{t \in w} \sum_{i \in g} A[t, i]
+
+    A bracket is 1 where it is true and 0 where it is not; 4 stands where one of the two sums is 0, or NaN: there is
+    no LCA, or it is not known.
+
     Parameters
     ----------
-    by
+    ds, by, val
         As in :func:`train_validation`.
     window
         Iterations summed to one entry; by default a twentieth of the run.
@@ -67,12 +80,30 @@ def overfitting_map(
     Dataset
         ``train`` and ``validation`` (window[, by]): LCA summed over windows, in the unit of the loss; ``state``
         (window[, by]) int8 with CF ``flag_values`` and ``flag_meanings``: 0 helps both, 1 helps train and hurts
-        validation (overfits), 2 hurts train and helps validation, 3 hurts both, 4 no LCA in one of them. Lazy.
+        validation (overfits), 2 hurts train and helps validation, 3 hurts both, 4 in none of these states. Lazy.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is no iteration, or the file does not hold both.
+    ValueError
+        For a window that is no number of iterations of the run, an empty suffix, or an unknown grouping.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> ds = tiny_trajectory()
+    >>> ds = ds.assign(lca_val=-ds["lca"])
+    >>> overfitting_map(ds, window=4)["state"].values
+    array([[1, 1],
+           [1, 2],
+           [2, 2]], dtype=int8)
     """
     size = max(1, ds.sizes["iteration"] // 20) if window is None else window
     train, validation = (windowed(series, size) for series in _both(ds, by, val))
     state = (train > 0) * 2 + (validation > 0)
-    state = state.where((train != 0) & (validation != 0), STATES.index("nothing")).astype(np.int8)
+    known = (abs(train) > 0) & (abs(validation) > 0)  # neither 0 nor NaN
+    state = state.where(known, STATES.index("nothing")).astype(np.int8)
     attrs = {
         "long_name": "training against validation",
         "units": "1",

@@ -329,6 +329,8 @@ def freeze_candidates(runs: xr.Dataset, by: str = "kernel_layer", lca: str = "lc
     >>> freeze_candidates(tiny_trajectory(), least=0.005)["candidate"].values
     array([False,  True])
     """
+    if by not in LAYER_GROUPINGS:
+        raise unknown("grouping into layers", by, LAYER_GROUPINGS)
     if not least >= 0:
         raise ValueError(f"least must be a share of the loss change, at least 0; got {least}")
     found = running_minimum(_per_layer(runs, by, lca))

@@ -103,7 +103,7 @@ def residual(
     values = dict(zip(held, compute(list(held.values()), quiet=True), strict=True))
     if values["residual"].size == 0:
         raise TrajectoryError("this trajectory has no iterations, so there is nothing to add up")
-    tolerance = float(ds.attrs.get("tolerance", 0))
+    tolerance = float(ds.attrs.get(with_suffix("tolerance", suffix), ds.attrs.get("tolerance", 0)))
     return beside(backend, [_rebuilt(backend, values, title), _errors(backend, values, tolerance)])
 
 

@@ -287,7 +287,7 @@ class Recorder:
 
     def _first_row(self, resuming: bool) -> dict[str, Any]:
         theta = self.objective.parameters_tensor()
-        if not self._later and not self.objective.evaluations:
+        if not self._later and self.objective.seconds_per_gradient() is None:
             self.objective.warm_up()  # the estimate below is told from a gradient's time
         row = {} if self._later else self._allocator.start(theta, first=not resuming)
         return {} if resuming else self._snapshot(row, theta)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 _MISFITS = (RuntimeError, ValueError)
 _CLOSE = 1e-3
@@ -170,12 +169,16 @@ class _BatchNorm(torch.autograd.Function):
         mean = rows.mean(0)
         var = (rows - mean).square_().mean(0)
         ctx.save_for_backward(x, scale, mean, (var + eps).rsqrt())
+        ctx.eps = eps
         return nn.functional.batch_norm(x, mean, var, scale, shift, False, 0.0, eps)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *errors: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, scale, mean, inverse = ctx.saved_tensors
+        if torch.is_grad_enabled():  # of a network that takes gradients itself: PyTorch's kernel has gradients, too
+            kernel = torch.ops.aten.native_batch_norm_backward
+            given = errors[0].contiguous(), x.contiguous()  # that for channels-last images is imprecise
+            return *kernel(*given, scale, None, None, mean, inverse, True, ctx.eps, ctx.needs_input_grad[:3]), None
         rows, error = _rows(x), _rows(errors[0])
         total, product = error.sum(0), (rows - mean).mul_(error).sum(0)
         slope = scale * inverse

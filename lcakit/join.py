@@ -53,13 +53,15 @@ def join(runs: Mapping[str, xr.Dataset], align: str = "exact") -> xr.Dataset:
     (head, first), *others = runs.items()
     for name, ds in others:
         _refuse_other_network(name, ds, head, first)
-        if align == "exact" and not all(np.array_equal(ds[d], first[d]) for d in ("iteration", "snapshot")):
+        if align == "exact" and not all(_same_labels(ds, first, dim) for dim in ("iteration", "snapshot")):
+            ours, theirs = (one.sizes.get("iteration", 0) for one in (ds, first))
             raise TrajectoryError(
-                f"{name} has {ds.sizes['iteration']} iterations, {head} has {first.sizes['iteration']}, or at "
-                'other steps. Pass align="shortest" to keep those that all runs have.'
+                f"{name} has {ours} iterations, {head} has {theirs}, or at other steps. "
+                'Pass align="shortest" to keep those that all runs have.'
             )
     how: Any = "inner" if align == "shortest" else "exact"
-    if any(not _same_iterations(ds, first) for ds in runs.values()):  # running statistics are of whole recordings
+    if not all(_same_labels(ds, first, "iteration") for ds in runs.values()):
+        # running statistics are of whole recordings
         runs = {
             name: ds.drop_vars([n for n in ds.data_vars if split_name(str(n))[0] in STATISTICS])
             for name, ds in runs.items()
@@ -84,5 +86,6 @@ def _refuse_other_network(name: str, ds: xr.Dataset, head: str, first: xr.Datase
         raise TrajectoryError(f"{name} measures its loss in {ours}, {head} in {theirs}; their LCA cannot be compared")
 
 
-def _same_iterations(a: xr.Dataset, b: xr.Dataset) -> bool:
-    return "iteration" not in a.coords or np.array_equal(a["iteration"], b["iteration"])
+def _same_labels(a: xr.Dataset, b: xr.Dataset, dim: str) -> bool:
+    ours, theirs = (ds[dim].values if dim in ds.coords else np.zeros(0) for ds in (a, b))
+    return np.array_equal(ours, theirs)

@@ -106,9 +106,7 @@ VARIABLES: dict[str, Variable] = _table(
     Variable("residual", ("iteration",), "f8", "{loss}", "sum of LCA minus loss change"),
     Variable("splits", ("iteration",), "i2", "1", "sub-intervals of the quadrature rule"),
     Variable("batch_loss", ("iteration",), "f4", "{loss}", "loss of the training batch, as reported"),
-    Variable(
-        "learning_rate", ("iteration",), "f4", "1", "learning rate (of the first parameter group)"
-    ),
+    Variable("learning_rate", ("iteration",), "f4", "1", "learning rate (of the first parameter group)"),
 )
 
 STATISTICS = {

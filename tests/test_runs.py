@@ -130,6 +130,15 @@ def test_align():
         runs.align({})
 
 
+@pytest.mark.parametrize("align", ["exact", "shortest"])
+def test_runs_of_older_files_without_iterations(align):
+    alone = tiny_trajectory(4).isel(snapshot=[0]).drop_dims("iteration")
+    assert lk.runs.align({"a": alone, "b": alone}, align).sizes["run"] == 2
+    if align == "exact":
+        with pytest.raises(lk.TrajectoryError, match="b has 0 iterations, a has 4"):
+            lk.runs.align({"a": tiny_trajectory(4), "b": alone})
+
+
 def test_runs_that_end_at_other_steps_are_named():
     a = tiny_trajectory(4)
     b = a.assign_coords(snapshot=[0, 1, 2, 3, 9])

@@ -16,6 +16,7 @@ from lcakit.analysis._check import require_tables
 from lcakit.analysis.aggregate import sum_by
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.schema import split_name, with_suffix
+from lcakit.select import ALL_UNITS, with_class_dimension
 
 RESOLUTIONS = ("parameter", "unit", "layer")
 ALL = "all"
@@ -62,6 +63,7 @@ def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
         )
     if resolution == "parameter":
         return ds
+    ds = with_class_dimension(ds)
     require_tables(ds)
     sums = _by_class({name: _summed(ds, name, resolution) for name in _sources(ds)})
     rest = ds.drop_dims(["parameter", "unit"], errors="ignore").drop_vars("parameter", errors="ignore")
@@ -73,6 +75,8 @@ def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
     classes = next(iter(sums.values()))["class"].values
     out = out.assign_coords({"class": classes})
     data = {_target(name): (array.dims, array.data) for name, array in sums.items()}
+    if resolution == "layer" and ALL_UNITS in out.attrs:  # of a selection: its units are layers now
+        out = out.assign_attrs({ALL_UNITS: ds.sizes["layer"]})
     return schema.stamp(out.assign(data).assign_attrs(resolution=resolution))
 
 

@@ -17,6 +17,9 @@ KEEP = ("theta", "gradient", "lca")
 LABEL_BYTES = 20
 """Of the five labels of a parameter: little beside its series, but not beside its statistics."""
 
+_IN_PLACE_OF_LCA = LABEL_BYTES + sum(int(VARIABLES[name].dtype[1:]) for name in STATISTICS)
+"""Bytes for each parameter that are stored where ``lca`` is not kept."""
+
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _NODES_INSIDE = {"first_order": 0, "trapezoid": 0, "midpoint": 1, "rk4": 1, "boole": 3}
 
@@ -71,25 +74,32 @@ class Estimate:
             "(classes=None records without)"
         )
 
-    def check(self, budget: str | int) -> None:
-        """Raise BudgetError if the file would be larger than ``budget`` (bytes, or text such as ``"20 GB"``)."""
+    def check(self, budget: str | int, needed: Sequence[str] = ()) -> None:
+        """Raise BudgetError if the file would be larger than ``budget`` (bytes, or text such as ``"20 GB"``).
+
+        Variables that are ``needed`` are not proposed to be dropped.
+        """
         allowed = parse_bytes(budget)
         if self.bytes > allowed:
-            remedies = ", or ".join(self._remedies(allowed))
+            remedies = ", or ".join(self._remedies(allowed, needed))
             raise BudgetError(
                 f"the recording needs {format_bytes(self.bytes)}, the budget is {format_bytes(allowed)}. "
                 + (f"{remedies[0].upper()}{remedies[1:]}." if remedies else "Nothing smaller can be recorded.")
             )
 
-    def _remedies(self, allowed: int) -> Iterator[str]:
+    def _remedies(self, allowed: int, needed: Sequence[str]) -> Iterator[str]:
         """Yield what makes the recording smaller; thinning only where it is enough by itself."""
         first = sum(4 * self.n_parameters for name in ("theta", "gradient") if name in self.bytes_by_variable)
         once = first + sum(self.bytes_by_variable.get(name, 0) for name in ("statistics", "labels"))
         fitting = (allowed - once) * self.n_iterations // max(self.bytes - once, 1)
         if fitting >= 1:
             yield f"thin it (every={-(-self.n_iterations * self.every // fitting)})"
-        if kept := [name for name in KEEP if name in self.bytes_by_variable]:
+        instead = {"lca": _IN_PLACE_OF_LCA * self.n_parameters}
+        kept = [name for name in KEEP if self.bytes_by_variable.get(name, 0) > instead.get(name, 0)]
+        if kept := [name for name in kept if name not in needed]:
             yield f"drop a variable (keep without {kept[0]!r})"
+        if "statistics" in self.bytes_by_variable:
+            yield "leave out running statistics (statistics=False)"
         if "lca_class" in self.bytes_by_variable:
             yield 'use coarser classes (classes="unit")'
         elif "lca_unit_class" in self.bytes_by_variable:

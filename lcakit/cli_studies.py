@@ -20,6 +20,7 @@ from lcakit.cli_options import (
     training_options,
     writing_options,
 )
+from lcakit.paths import given_path
 
 Command = Callable[..., argparse.ArgumentParser]
 
@@ -112,7 +113,7 @@ def _rule_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _path_of(args: argparse.Namespace, seed: int) -> Path:
-    path = Path(args.out or f"{args.network.replace('/', '_')}-{args.optimizer}-{seed}.nc")
+    path = given_path(args.out or f"{args.network.replace('/', '_')}-{args.optimizer}-{seed}.nc")
     return path.with_name(f"{path.stem}-{seed}{path.suffix}") if len(args.seeds) > 1 and args.out else path
 
 
@@ -150,7 +151,7 @@ def _allocate(args: argparse.Namespace) -> None:
     if args.gpus and args.device:
         raise ValueError(f"--gpus says where to compute already: leave out --device {args.device}")
     open_trajectory(args.file).close()  # before workers are started, which would each fail on it
-    options = {"path": str(Path(args.file).absolute()), "part": args.set, "data_root": args.data_root}
+    options = {"path": str(given_path(args.file).absolute()), "part": args.set, "data_root": args.data_root}
     options |= {"device": args.device, "devices": [f"cuda:{number}" for number in args.gpus]}
     options |= {"precision": args.precision, "together": args.together}
     spec = ObjectiveSpec("lcakit.studies.training:objective_of", options)

@@ -81,6 +81,9 @@ def join(runs: Mapping[str, xr.Dataset], align: str = "exact") -> xr.Dataset:
 def _refuse_other_network(name: str, ds: xr.Dataset, head: str, first: xr.Dataset) -> None:
     if tensor_shapes(ds) != tensor_shapes(first):
         raise TrajectoryError(f"{name} has other parameters than {head}; open runs of one network together")
+    for dim, of in (("class", "classes"), ("unit", "units")):
+        if not _same_labels(ds, first, dim):
+            raise TrajectoryError(f"{name} has other {of} than {head}; select the same of all runs, or none")
     ours, theirs = ds.attrs.get("loss_unit"), first.attrs.get("loss_unit")
     if ours != theirs:
         raise TrajectoryError(f"{name} measures its loss in {ours}, {head} in {theirs}; their LCA cannot be compared")

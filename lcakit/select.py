@@ -26,6 +26,12 @@ OF_ALL_CLASSES = frozenset(
 SUMS_OF = {"lca": "lca_class", "loss": "loss_class"}
 """What of that can be summed over the selected classes, and from what."""
 
+OF_WHOLE_UNITS = frozenset({"lca_unit_class", "unit_lca"})
+"""What is summed over units, with all of their tensors, and so is not that of a selection of some tensors or roles."""
+
+LEFT_OUT = "left_out"
+"""Attribute of a selection: the variables that were not of it."""
+
 ALL_CLASSES, ALL_UNITS = "all_classes", "all_units"
 """Attributes of a selection of some classes or units: how many there were before."""
 
@@ -48,6 +54,13 @@ def select(
     if cls is not None:
         ds = _sel_class(ds, cls)
     return ds if iteration is None else select_iterations(ds, iteration)
+
+
+def _without(ds: xr.Dataset, bases: frozenset[str]) -> xr.Dataset:
+    """Return ``ds`` without what is not of the selection, which is noted for messages."""
+    names = [str(name) for name in ds.data_vars if _base(name) in bases]
+    noted = dict.fromkeys([*str(ds.attrs.get(LEFT_OUT, "")).split(), *names])
+    return ds.drop_vars(names).assign_attrs({LEFT_OUT: " ".join(noted)})
 
 
 def with_class_dimension(ds: xr.Dataset) -> xr.Dataset:
@@ -118,7 +131,9 @@ def _sel_parameters(ds: xr.Dataset, chosen: dict[str, list[str]], unit: Units) -
             ds = ds.assign_coords(parameter=index)
         ds = ds.isel(parameter=_positions(keep, "parameter"))
     before = {} if units.all() else {ALL_UNITS: ds.attrs.get(ALL_UNITS, units.size)}
-    return ds.isel(unit=_positions(units, "unit")).assign_attrs(before)
+    ds = ds.isel(unit=_positions(units, "unit")).assign_attrs(before)
+    whole = tensors.all() or not (np.isin(tensor_layer, tensor_layer[tensors]) & ~tensors).any()
+    return ds if whole else _without(ds, OF_WHOLE_UNITS)
 
 
 def _unit_rows(ds: xr.Dataset, among: np.ndarray, unit: int | Iterable[int], named: bool) -> np.ndarray:
@@ -149,6 +164,7 @@ def _positions(mask: np.ndarray, dim: str) -> slice | np.ndarray:
 
 def _sel_class(ds: xr.Dataset, cls: str | Iterable[str]) -> xr.Dataset:
     """Narrow the classes; what is of all of them becomes that of the selected ones, or goes."""
+    ds = with_class_dimension(ds)
     if "class" not in ds.dims:
         raise TrajectoryError(
             'this dataset has no classes. Record with lk.Recorder(…, classes="unit") to split LCA by class.'
@@ -164,7 +180,7 @@ def _sel_class(ds: xr.Dataset, cls: str | Iterable[str]) -> xr.Dataset:
     part = ds.isel({"class": names.index(wanted[0]) if one else [names.index(name) for name in wanted]})
     if len(wanted) == len(names):
         return part
-    part = part.drop_vars([name for name in part.data_vars if _base(name) in OF_ALL_CLASSES])
+    part = _without(part, OF_ALL_CLASSES)
     part = part.assign(_sums_over_classes(part))
     return part.assign_attrs({ALL_CLASSES: ds.attrs.get(ALL_CLASSES, len(names))})
 

@@ -170,6 +170,8 @@ def _checked(ds: xr.Dataset, source: str) -> xr.Dataset:
         attrs.pop("coordinates", None)  # xarray's note of the same, kept for readers without a schema
     ds = guard.clean_tables(ds, source)
     ds = ds.set_coords([name for name in schema.COORDINATES if name in ds.variables])
+    if "snapshot" in ds.dims and "iteration" not in ds.dims:  # older files without an iteration
+        ds = ds.assign_coords(iteration=np.zeros(0, np.int64))
     with guard.reading(source):
         return ds.assign_coords({name: ds[name].variable.load() for name in ds.coords if name not in ds.dims})
 
@@ -218,7 +220,13 @@ def _from_segments(header: xr.Dataset, parts: list[dict[str, StoredArray]], once
     coords: dict[str, Any] = {str(name): header[name].variable for name in header.coords}
     coords |= {name: ((name,), np.asarray(arrays.pop(name))) for name in ("snapshot", "iteration") if name in arrays}
     coords.setdefault("iteration", (("iteration",), np.zeros(0, np.int64)))  # stopped before the first
-    long = {name: values for name, values in arrays.items() if values.shape[0]}
+    rows = arrays["loss"].shape[0] if "loss" in arrays else 0
+    long = {
+        name: values
+        for name, values in arrays.items()
+        # the accuracy of a task that has none is NaN in blocks of older versions, and missing in others
+        if values.shape[0] and (schema.split_name(name)[0] != "accuracy" or values.shape[0] == rows)
+    }
     ds = schema.build_dataset(coords, long, header.attrs | {"partial": 1})
     extra = {name: header[name] for name in header.data_vars}
     return ds.assign(extra)

@@ -37,7 +37,10 @@ def test_sel_keeps_exactly_the_named_parameters(ds, names, parameters, units):
     assert part["unit"].values.tolist() == units
     for name in ("theta", "lca", "lca_class"):
         assert np.array_equal(part[name], ds[name].values[..., parameters])
-    assert np.array_equal(part["lca_unit_class"], ds["lca_unit_class"].values[:, units])
+    if {"tensor", "role"} & set(names):  # of whole units, which these are not
+        assert "lca_unit_class" not in part
+    else:
+        assert np.array_equal(part["lca_unit_class"], ds["lca_unit_class"].values[:, units])
     assert np.array_equal(part["tensor"], ds["tensor"])
 
 
@@ -245,3 +248,32 @@ def test_a_trajectory_shows_itself_on_one_screen():
     assert "\x1b" not in repr(many.lk)
     assert "loss (val)" in repr(ds.assign(loss_val=ds["loss"]).lk)
     assert repr(xr.Dataset().lk)  # nothing is there, and it says so
+
+
+@pytest.mark.parametrize("part", [{"role": "bias"}, {"tensor": "fc.bias"}])
+def test_sums_of_whole_units_are_not_those_of_some_of_their_tensors(part):
+    ds = tiny_trajectory(6)
+    some = ds.lk.sel(**part)
+    assert "lca_unit_class" not in some
+    np.testing.assert_allclose(lk.layers.layer_lca(some).sum(), some["lca"].sum(dtype=float), rtol=1e-6)
+    for study in (lk.specialization.specialized_fraction, lambda ds: lk.layers.layer_lca(ds, classes=True)):
+        with pytest.raises(lk.TrajectoryError, match=r"no 'lca_unit_class'.*that is of whole units"):
+            study(some)
+    with pytest.raises(lk.TrajectoryError, match=r"no 'lca'.*that is of all classes"):
+        lk.layers.layer_lca(some.lk.sel(cls="a"))
+    assert "lca_unit_class" in ds.lk.sel(layer="fc")
+
+
+def test_a_class_can_be_selected_again():
+    one = tiny_trajectory(4).lk.sel(cls="a")
+    xr.testing.assert_equal(one.lk.sel(cls="a"), one)
+    with pytest.raises(ValueError, match=r"unknown class 'b'.*'a'"):
+        one.lk.sel(cls="b")
+
+
+def test_what_a_file_never_had_did_not_go_with_a_selection():
+    ds = tiny_trajectory(4).drop_vars("gradient").lk.sel(cls="a")
+    with pytest.raises(lk.TrajectoryError, match="To have it, record with"):
+        lk.oscillation.gradient_crossings(ds)
+    with pytest.raises(lk.TrajectoryError, match="open the file again"):
+        lk.generalization.train_validation(tiny_trajectory(4))

@@ -193,13 +193,15 @@ def test_a_second_objective_has_its_own_unit(tmp_path):
     assert lk.layers.freeze_candidates(ds, lca="lca_mse")["lca"].attrs["units"] == squares.loss_unit
 
 
-def test_classes_of_a_second_objective_have_the_names_of_the_file():
+def test_classes_of_a_second_objective_have_the_names_of_the_file(tmp_path):
     model, (x, y) = dense(), examples()
 
     def objective(*names):
         return lk.Objective(model, (x, y), class_names=names or None)
 
     ds = lk.allocate(walk(model, x, y, 2), objective("a", "b", "c"), quiet=True)
+    path = lk.save(lk.allocate(walk(model, x, y, 2), objective("a\tb", "b", "c"), quiet=True), tmp_path / "run.nc")
+    assert "lca_val" in lk.allocate(path, objective("a\tb", "b", "c"), name="val", quiet=True)
     for names in ((), ("a", "b", "c")):
         assert "loss_class_val" in lk.allocate(ds, objective(*names), name="val", quiet=True)
     with pytest.raises(lk.RecordingError, match=r"3 classes \(a, b, c\), this objective 3 classes \(c, b, a\)"):

@@ -57,6 +57,21 @@ def test_what_the_advice_says_is_enough(budget, keep, every):
         found(int(advice[1])).check(budget)
 
 
+@pytest.mark.parametrize(
+    ("how", "needed", "says"),
+    [
+        ({"keep": ()}, (), r"\. Leave out running statistics \(statistics=False\)\.$"),
+        ({"keep": ("theta",), "statistics": False}, ("theta",), "Nothing smaller can be recorded"),
+        ({"keep": ("lca",), "n_iterations": 3}, (), "Nothing smaller can be recorded"),
+        ({"keep": ("lca",), "n_iterations": 300}, (), "keep without 'lca'"),
+    ],
+)
+def test_only_what_makes_it_smaller_is_advised(how, needed, says):
+    found = lk.estimate(LABELS, **({"n_iterations": 50} | how))
+    with pytest.raises(lk.BudgetError, match=says):
+        found.check("50 B", needed)
+
+
 def test_batch_norm_by_class_is_said_with_its_factor():
     torch.manual_seed(0)
     model, (x, y) = norm_net(), examples(60)

@@ -4,6 +4,7 @@ import itertools
 import random
 import shutil
 import time
+import warnings
 
 import netCDF4
 import numpy as np
@@ -18,6 +19,7 @@ import lcakit as lk
 from lcakit import netcdfstore, segments, store
 from lcakit.errors import LcakitWarning
 from lcakit.record import loopstate
+from lcakit.record.allocator import Allocator
 from lcakit.studies.batches import Batches
 from tests.networks import dense, dropout_net, examples, flat, norm_net, train
 
@@ -677,6 +679,56 @@ def test_recordings_without_a_step_are_opened_as_runs(tmp_path):
         assert (both.sizes["run"], both.sizes["snapshot"], both.sizes["iteration"]) == (2, 1, 0)
         assert both["theta"].shape == (2, 1, both.sizes["parameter"])
         assert lk.validate(both, quiet=True).ok
+
+
+def test_warnings_at_the_end_come_after_the_file(tmp_path):
+    with warnings.catch_warnings(), pytest.raises(LcakitWarning, match="no step was seen"):
+        warnings.simplefilter("error")
+        record(tmp_path / "run.nc", steps=0)
+    assert lk.open_trajectory(tmp_path / "run.nc").sizes["snapshot"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run.nc"]
+
+
+def test_losses_of_a_step_that_does_not_come_are_no_mistake(tmp_path):
+    model, (x, y) = dense(), examples()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with lk.Recorder(tmp_path / "run.nc", lk.Objective(model, (x, y)), optimizer, quiet=True) as rec:
+        for k in range(10):  # gradients of four batches make a step; two batches are left
+            rec.report(k)
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+            if k % 4 == 3:
+                optimizer.step()
+                optimizer.zero_grad()
+    np.testing.assert_array_equal(lk.open_trajectory(tmp_path / "run.nc")["batch_loss"], [3, 7])
+
+
+def test_accuracies_of_an_older_version_do_not_keep_a_regression_from_opening(tmp_path, monkeypatch):
+    data = (x := torch.randn(20, 5), x.sum(1, keepdim=True))
+
+    def run(steps):
+        torch.manual_seed(1)
+        model = nn.Linear(5, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        objective = lk.Objective(model, data, loss="mse", workers=1)
+        path = tmp_path / "run.nc"
+        with lk.Recorder(path, objective, optimizer, resume=True, quiet=True, block_rows=2) as rec:
+            while rec.steps < steps:
+                optimizer.zero_grad()
+                (model(data[0]) - data[1]).square().mean().backward()
+                optimizer.step()
+            if steps < 8:
+                raise Interrupted
+        return lk.open_trajectory(path)
+
+    rows = Allocator._snapshot_row
+    with monkeypatch.context() as older:  # which stored a NaN
+        older.setattr(Allocator, "_snapshot_row", lambda *given: rows(*given) | {"accuracy": float("nan")})
+        with pytest.raises(Interrupted):
+            run(4)
+    assert np.isnan(lk.open_trajectory(tmp_path / "run.nc")["accuracy"]).all()
+    ds = run(8)
+    assert ds.sizes["iteration"] == 8
+    assert "accuracy" not in ds
 
 
 def test_a_loss_reported_after_the_step_is_told(tmp_path):

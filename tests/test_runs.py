@@ -130,6 +130,20 @@ def test_align():
         runs.align({})
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "says"),
+    [
+        ({"cls": "a"}, {"cls": "b"}, "y has other classes than x"),
+        ({"cls": ["a", "b"]}, {"cls": ["b", "c"]}, "y has other classes than x"),
+        ({"layer": "fc"}, {"layer": "conv1"}, "y has other units than x"),
+    ],
+)
+def test_runs_of_other_selections_are_not_joined(one, other, says):
+    ds = tiny_trajectory(4)
+    with pytest.raises(lk.TrajectoryError, match=says):
+        lk.runs.align({"x": ds.lk.sel(**one), "y": ds.lk.sel(**other)})
+
+
 @pytest.mark.parametrize("align", ["exact", "shortest"])
 def test_runs_of_older_files_without_iterations(align):
     alone = tiny_trajectory(4).isel(snapshot=[0]).drop_dims("iteration")

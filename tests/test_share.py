@@ -461,3 +461,15 @@ def test_the_benchmark_runs(smooth, tmp_path):
     with pytest.raises(DataError, match="none of theta"):
         bench.run(lk.save(smooth.drop_vars(["theta", "gradient", "lca"]), tmp_path / "none.nc"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["none.nc", "run.nc"]
+
+
+@pytest.mark.parametrize("resolution", ["unit", "layer"])
+def test_one_class_is_shared_under_its_name(tmp_path, resolution):
+    ds = tiny_trajectory(4)
+    share(ds.lk.sel(cls="b"), tmp_path / "b.nc", resolution=resolution, quiet=True)
+    with lk.open_trajectory(tmp_path / "b.nc") as got:
+        assert got["class"].values.tolist() == ["b"]
+        by = "layer" if resolution == "layer" else "unit"
+        whole = lk.aggregate.sum_by(ds, by, "lca_unit_class").sel({"class": "b"})
+        np.testing.assert_allclose(got["lca_unit_class"].sum(), whole.sum(), rtol=1e-3)  # bits are rounded
+        assert lk.validate(got, quiet=True).ok

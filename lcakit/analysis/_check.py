@@ -7,7 +7,7 @@ import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.schema import STATISTICS, VARIABLES, split_name, with_suffix
-from lcakit.select import ALL_CLASSES, ALL_UNITS, OF_ALL_CLASSES
+from lcakit.select import ALL_CLASSES, ALL_UNITS, LEFT_OUT, OF_WHOLE_UNITS
 
 
 def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
@@ -29,16 +29,27 @@ def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
     if base not in VARIABLES:
         raise unknown("variable", variable, present or VARIABLES)
     option = VARIABLES[base].option
-    if base in OF_ALL_CLASSES and (classes := part_of_classes(ds)):
+    if variable in str(ds.attrs.get(LEFT_OUT, "")).split():
         by_parameter = ' or record with lk.Recorder(…, classes="parameter")' if base == "lca" else ""
+        units = base in OF_WHOLE_UNITS
+        some = "some tensors" if units else part_of_classes(ds)
         raise TrajectoryError(
-            f"this selection of {classes} has no {variable!r} ({VARIABLES[base].long_name}): that is of all classes. "
-            f"It has {', '.join(present) or 'no data'}. "
-            f"To have it, ask before the classes are selected (ds.lk.sel(cls=…)){by_parameter}."
+            f"this selection of {some} has no {variable!r} ({VARIABLES[base].long_name}): that is of "
+            f"{'whole units' if units else 'all classes'}. It has {', '.join(present) or 'no data'}. To have it, ask "
+            f"before the {'tensors or roles' if units else 'classes'} are selected (ds.lk.sel){by_parameter}."
+        )
+    by_class = "class" in VARIABLES[base].dims and "class" not in ds.coords
+    if by_class and ds.attrs.get("classes") in ("unit", "parameter"):
+        raise TrajectoryError(
+            f"this trajectory has no classes, so no {variable!r} ({VARIABLES[base].long_name}): its targets are no "
+            "classes. Give an objective class_names=… where they are."
         )
     remedy = f"record with lk.Recorder(…, {option})" if option else "record the run again with this lcakit"
     if suffix:
-        remedy = f"allocate that objective along the stored run: lk.allocate(file, objective, name={suffix!r})"
+        remedy = (
+            f"allocate that objective along the stored run: lk.allocate(file, objective, name={suffix!r}); "
+            "if that is done, open the file again"
+        )
     raise TrajectoryError(
         f"this trajectory has no {variable!r} ({VARIABLES[base].long_name}). "
         f"It has {', '.join(present) or 'no data'}. "
@@ -71,7 +82,7 @@ def recorded(ds: xr.Dataset, text: str) -> str:
 
 def require_iterations(data: xr.Dataset | xr.DataArray) -> int:
     """Return the number of iterations; raise TrajectoryError where there is none, so that nothing can be said."""
-    n = data.sizes["iteration"]
+    n = data.sizes.get("iteration", 0)
     if not n:
         raise TrajectoryError(
             "there is no iteration to look at: the recording was stopped before its first, or the selection kept none. "

@@ -16,6 +16,7 @@ from lcakit import provenance, schema, segments, store
 from lcakit.budget import KEEP, check_keep
 from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.guard import printable
+from lcakit.guard.text import visible
 from lcakit.labels import tensor_shapes
 from lcakit.paths import given_path
 from lcakit.progress import progress
@@ -283,9 +284,10 @@ def _check_source(source: xr.Dataset, facts: Facts, name: str | None, overwrite:
     if name is not None and (not re.fullmatch("[a-z][a-z0-9]*", name) or name in ("class", "unit", "order", "rate")):
         raise ValueError(f'name is a suffix of small letters and digits such as "val", got {name!r}')
     named = [str(c) for c in source["class"].values] if "class" in source.coords else None
-    if named and facts.class_names and not _same_classes(named, facts.class_names):
+    ours = [visible(name) for name in facts.class_names or ()]  # as names come back from a file
+    if named and ours and not _same_classes(named, ours):
         raise RecordingError(
-            f"the trajectory has {_some(named)}, this objective {_some(facts.class_names)}; one file has one list of "
+            f"the trajectory has {_some(named)}, this objective {_some(ours)}; one file has one list of "
             "classes. Build the objective with the same classes in the same order (class_names=…)."
         )
     taken = [schema.with_suffix(v, name) for v in ("lca", "loss") if schema.with_suffix(v, name) in source]

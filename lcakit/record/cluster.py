@@ -24,6 +24,7 @@ from distributed import Client, KilledWorker, LocalCluster, as_completed, get_wo
 
 from lcakit import __version__, schema, segments, store
 from lcakit.errors import LcakitError, RecordingError
+from lcakit.paths import given_path
 from lcakit.progress import progress
 from lcakit.record.allocator import (
     Allocator,
@@ -98,7 +99,7 @@ class SharedWork:
         if block is not None and block < 1:
             raise ValueError(f"block must be a positive number of iterations, got {block}")
         self.client, self.spec, self._block = client, spec, block
-        self.trajectory = trajectory if is_url(trajectory) else str(Path(trajectory).absolute())
+        self.trajectory = trajectory if is_url(trajectory) else str(given_path(trajectory).absolute())
         self.facts, self._identity = _common_facts(client, spec)
 
     def allocate(

@@ -161,6 +161,7 @@ class Recorder:
         self._config, self._seed = provenance.checked_config(config), seed
         self._optimizers = checked_optimizers(optimizer, objective.model)
         self._batch_loss: float | torch.Tensor = float("nan")
+        self._unreported: bool | None = None  # whether the first iteration had no loss of its batch
         self._parts: dict[str, Any] = {"model": unwrap(objective.model)}
         self._parts |= {f"optimizer{k}": opt for k, opt in enumerate(self._optimizers)}
         further = checked_state(state or {}, self._parts, self._optimizers)
@@ -178,7 +179,7 @@ class Recorder:
         began = time.perf_counter()
         partial = store.partial_path(self.path)
         if self._budget is not None:
-            self._estimate().check(self._budget)
+            self._estimate().check(self._budget, needed=("theta",) if self._later else ())
         loopstate.check_packable(self._parts)
         state = found_state(
             self.path,
@@ -220,7 +221,6 @@ class Recorder:
             raise
         if kind is not None:
             return self._stop_early(self._writer)
-        self._warn_of_nothing()
         self._writer.close()
         began = time.perf_counter()
         self._allocator.release()
@@ -229,6 +229,7 @@ class Recorder:
         if self._later and self.steps:
             how: dict[str, Any] = {"keep": self._keep, "compression": self._compression, "quiet": self._quiet}
             allocate(self.path, self.objective, **vars(self._rule), **how, statistics=self._statistics)
+        self._warn_of_nothing()
 
     def step(self, batch_loss: float | torch.Tensor | None = None) -> None:
         """Say that one optimizer step is done, in a loop whose optimizer the recorder does not watch."""
@@ -267,6 +268,8 @@ class Recorder:
             ) from error
         told = {"learning_rate": self._watch.rate, "batch_loss": float(self._batch_loss)}
         iteration |= {"iteration": self._recorded, **told}
+        if self._unreported is None:
+            self._unreported = bool(np.isnan(told["batch_loss"]))
         self._batch_loss = float("nan")
         self._recorded = self.steps
         if self._writer is not None:
@@ -354,10 +357,10 @@ class Recorder:
                 LcakitWarning,
                 stacklevel=3,
             )
-        elif not np.isnan(float(self._batch_loss)):
+        elif self._unreported and not np.isnan(float(self._batch_loss)):
             warnings.warn(
-                "the last loss given to rec.report() is in no iteration: it came after optimizer.step(), as did those "
-                "before it, so each is stored one iteration late. Call rec.report(loss) before optimizer.step().",
+                "the first step had no loss yet and the last loss given to rec.report() no step any more: if it was "
+                "called after optimizer.step(), each loss is stored one iteration late. Call it before.",
                 LcakitWarning,
                 stacklevel=3,
             )

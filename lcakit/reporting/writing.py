@@ -132,7 +132,7 @@ def _broken(checks: Report) -> bool:
     )
 
 
-def _accounts(ds: xr.Dataset, quiet: bool) -> dict[str, Account]:
+def _accounts(ds: xr.Dataset, quiet: bool = True) -> dict[str, Account]:
     """Return the account of each run, or of each objective of one run."""
     if "run" in ds.dims:
         runs = _unique(ds["run"].values[:MOST_RUNS])

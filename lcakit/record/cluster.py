@@ -11,6 +11,7 @@ each is best: an objective uses the cores that torch was given.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -62,7 +63,12 @@ def connected(scheduler: str | None = None, workers: int = 2) -> Iterator[Client
     """
     if scheduler is None:
         with (
-            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as own,
+            LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,  # errors of tasks come back, and are told in our words
+            ) as own,
             Client(own) as client,
         ):
             yield client

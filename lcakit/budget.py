@@ -174,8 +174,7 @@ def estimate(
         found["labels"] = LABEL_BYTES * k
     count = steps * (1 + _NODES_INSIDE[rule]) + 1
     seconds = None if seconds_per_gradient is None else count * seconds_per_gradient
-    slower = (1 + 2 * n_classes) / 3 if by_class and getattr(model, "batch_coupling", False) else 1.0
-    return Estimate(steps, k, found, count, seconds, every, slower)
+    return Estimate(steps, k, found, count, seconds, every, getattr(model, "class_factor", 1.0) if by_class else 1.0)
 
 
 def _labels(model: Any) -> Labels:

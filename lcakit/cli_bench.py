@@ -17,7 +17,7 @@ def add(command: Command) -> None:
     bench = command("bench", _bench, "measure speed, as ratios in one run")
     bench.add_argument("what", choices=BENCHMARKS)
     _option(bench, "scale", "size against that of a full measurement", type=float)
-    _option(bench, "directory", "folder for what is written (analysis: 10.9 GB × scale; open: 3)", metavar="DIR")
+    _option(bench, "directory", "folder for what is written (analysis: 11.1 GB × scale; open: 3)", metavar="DIR")
     _option(bench, "file", "a recorded trajectory (default: a synthetic one)", metavar="FILE")
     _option(bench, "parameters", "size of the network (default: 100 million)", type=int, metavar="N")
     _option(bench, "classes", "split by class, too", action="store_true", default=None)

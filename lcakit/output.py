@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from lcakit.errors import LcakitError
 from lcakit.guard import printable
-from lcakit.wholefiles import written_whole
+from lcakit.wholefiles import cannot_write, written_whole
 
 
 @contextlib.contextmanager
@@ -17,7 +16,7 @@ def written(path: Path) -> Iterator[Path]:
 
     Raises
     ------
-    LcakitError
+    RecordingError
         If the file cannot be written; one that was there before is as it was.
     """
     try:
@@ -25,7 +24,4 @@ def written(path: Path) -> Iterator[Path]:
         with written_whole(path) as temporary:
             yield temporary
     except OSError as error:
-        why = error.strerror or printable(error)
-        raise LcakitError(
-            f"cannot write {path}: {why}. Choose another place, or see that there is room and that you may write there."
-        ) from error
+        raise cannot_write(path, error.strerror or printable(error)) from error

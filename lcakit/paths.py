@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from lcakit import remote
 from lcakit.errors import LcakitError, RecordingError, TrajectoryError
+from lcakit.wholefiles import writable_parent
 
 Pathlike = str | os.PathLike[str]
 PARTIAL = ".partial"
@@ -116,12 +116,5 @@ def writable_now(path: Pathlike) -> Path:
     path = writable_path(path)
     if path.is_dir():
         raise RecordingError(f"{path} is a folder. Give the name of a file to write.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            return path
-    except OSError as error:
-        raise RecordingError(
-            f"cannot write {path}: {error.strerror or error}. Choose another place, or see that there is room and that "
-            "you may write there."
-        ) from error
+    writable_parent(path)
+    return path

@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,23 @@ def remove_stale(target: Path) -> None:
 
 
 def writable_parent(path: Path) -> None:
-    """Make the folder of a file to write; raise RecordingError if that, or writing there, is not possible."""
+    """Make the folder of a file to write, and write there for a trial: permissions alone do not tell.
+
+    Raises
+    ------
+    RecordingError
+        If one of these is not possible.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(path.parent, os.W_OK)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
-        raise RecordingError(f"{path.parent} cannot be made: {error}. Choose another place.") from error
-    if not writable:
-        raise RecordingError(f"{path.parent} cannot be written. Choose another place, or change its permissions.")
+        raise cannot_write(path, error.strerror or str(error)) from error
+
+
+def cannot_write(path: Path, why: str) -> RecordingError:
+    """Build the error for a file that cannot be written."""
+    return RecordingError(
+        f"cannot write {path}: {why}. Choose another place, or see that there is room and that you may write there."
+    )

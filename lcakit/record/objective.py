@@ -152,6 +152,14 @@ class Objective:
         """C, or 0 where the targets are no classes."""
         return len(self.class_names or ())
 
+    @property
+    def class_factor(self) -> float:
+        """Cost of a gradient by class, by that of a plain one: above 1 with BatchNorm.
+
+        A batch cannot be cut by class then: each class takes a backward pass of twice the cost of the forward pass.
+        """
+        return (1 + 2 * self.n_classes) / 3 if self.batch_coupling and self.n_classes else 1.0
+
     def parameters_vector(self) -> np.ndarray:
         """Return the model's present parameters as one float32 vector (K,), in the order of the labels."""
         return self.parameters_tensor().to(torch.float32).cpu().numpy()
@@ -230,15 +238,10 @@ class Objective:
             self.batch_size = chunks.halved(self.batch_size, self.device, self.batch_coupling, shortage)
 
     def seconds_per_gradient(self, classes: bool = False) -> float | None:
-        """Return what the last gradient took, told from the other kind where only that was computed; None before any.
-
-        With BatchNorm a batch cannot be cut by class: its forward pass is shared, each class takes a backward pass of
-        twice its cost, (1 + 2C) / 3 of a plain gradient in all.
-        """
-        factor = (1 + 2 * self.n_classes) / 3 if self.batch_coupling else 1.0
+        """Return what the last gradient took, told from the other kind where only that was; None before any."""
         if classes in self._timed or not self._timed:
             return self._timed.get(classes)
-        return self._timed[False] * factor if classes else self._timed[True] / factor
+        return self._timed[False] * self.class_factor if classes else self._timed[True] / self.class_factor
 
     def warm_up(self) -> None:
         """Make the first passes, which are slow, uncounted: a GPU loads its kernels, a CPU maps memory."""

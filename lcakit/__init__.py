@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lcakit.packages import package
-
-__version__ = "0.1.0"
+from lcakit.packages import faces, find_moved
+from lcakit.version import __version__ as __version__
 
 # public name -> room it lives in; a name equal to the last part of its room is the room itself
 _PUBLIC = {
-    "Objective": "lcakit.record.objective",
+    "Objective": "lcakit.record.objective.objective",
     "Recorder": "lcakit.record.recorder",
-    "allocate": "lcakit.record.allocate",
-    "ObjectiveSpec": "lcakit.record.spec",
-    "finish": "lcakit.store",
-    "open_trajectory": "lcakit.store",
-    "open_runs": "lcakit.store",
-    "compute": "lcakit.computing",
-    "save": "lcakit.store",
-    "estimate": "lcakit.budget",
-    "validate": "lcakit.validation",
-    "describe": "lcakit.provenance",
-    "cite": "lcakit.provenance",
-    "share": "lcakit.sharing",
-    "fetch": "lcakit.fetching",
-    "to_table": "lcakit.tables",
+    "allocate": "lcakit.record.allocation.allocate",
+    "ObjectiveSpec": "lcakit.record.allocation.spec",
+    "finish": "lcakit.storage.saving",
+    "open_trajectory": "lcakit.storage.opening",
+    "open_runs": "lcakit.storage.opening",
+    "compute": "lcakit.analysis.computing",
+    "save": "lcakit.storage.saving",
+    "estimate": "lcakit.record.budget",
+    "validate": "lcakit.sharing.validation",
+    "describe": "lcakit.sharing.describe",
+    "cite": "lcakit.sharing.citation",
+    "share": "lcakit.sharing.copies",
+    "fetch": "lcakit.sharing.fetching",
+    "to_table": "lcakit.analysis.tables",
     "account": "lcakit.analysis.account",
     "noise": "lcakit.analysis.noise",
     "layers": "lcakit.analysis.layers",
@@ -47,15 +46,15 @@ _PUBLIC = {
     "myopia": "lcakit.analysis.myopia",
     "ranking": "lcakit.analysis.ranking",
     "runs": "lcakit.analysis.runs",
-    "studies": "lcakit.studies",
+    "experiments": "lcakit.experiments",
     "landscapes": "lcakit.landscapes",
     "plot": "lcakit.plot",
-    "explore": "lcakit.explorer",
-    "report": "lcakit.reporting",
-    "animate": "lcakit.animation",
-    "interop": "lcakit.interop",
-    "from_arrays": "lcakit.interop.arrays",
-    "from_checkpoints": "lcakit.record.checkpoints",
+    "explore": "lcakit.views.explorer",
+    "report": "lcakit.views.report",
+    "animate": "lcakit.views.animation",
+    "interop": "lcakit.sharing.importers",
+    "from_arrays": "lcakit.sharing.importers.arrays",
+    "from_checkpoints": "lcakit.sharing.importers.checkpoints",
     "testing": "lcakit.testing",
     "TrajectoryError": "lcakit.errors",
     "RecordingError": "lcakit.errors",
@@ -67,18 +66,20 @@ _PUBLIC = {
 __all__ = [*_PUBLIC, "__version__"]
 
 
+_get, __dir__ = faces("lcakit", _PUBLIC, "lk")
+find_moved()
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'lcakit' has no attribute {name!r}")
-    room = package(_PUBLIC[name], f"lk.{name}")
-    value = getattr(room, name, room)
-    globals()[name] = value
+    value = _get(name)
+    _register_accessor()
     return value
 
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+def _register_accessor() -> None:
+    """Register ``ds.lk`` once xarray is there; importing xarray for it would make ``import lcakit`` slow."""
+    if "xarray" in sys.modules:
+        importlib.import_module("lcakit.analysis.accessor")
 
 
-if "xarray" in sys.modules and not TYPE_CHECKING:  # ds.lk works at once where xarray is already loaded
-    importlib.import_module("lcakit.accessor")
+_register_accessor()

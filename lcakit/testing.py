@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from lcakit import accessor as _accessor  # noqa: F401  (registers ds.lk)
-from lcakit.labels import Labels, TensorSpec
-from lcakit.schema import build_dataset
+from lcakit.analysis import accessor as _accessor  # noqa: F401  (registers ds.lk)
+from lcakit.trajectory.labels import Labels, TensorSpec
+from lcakit.trajectory.schema import build_dataset
 
 LEARNING_RATE = 0.4
 FROZEN_EVERY = 5

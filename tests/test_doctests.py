@@ -10,10 +10,10 @@ import pytest
 
 import lcakit
 
-ELSEWHERE = ("lcakit.guard.text", "lcakit.interop.arrays", "lcakit.landscapes.wedges", "lcakit.plot")
+ELSEWHERE = ("lcakit.storage.guard.text", "lcakit.sharing.importers.arrays", "lcakit.landscapes.wedges", "lcakit.plot")
 """Modules, and packages with all of theirs, whose examples are run by their own tests."""
 
-NEEDS = {"lcakit.studies.data": "sklearn", "lcakit.studies.subsets": "sklearn"}
+NEEDS = {"lcakit.experiments.data": "sklearn", "lcakit.experiments.subsets": "sklearn"}
 """Optional packages that examples need, where importing their module does not."""
 
 

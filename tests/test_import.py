@@ -51,7 +51,7 @@ def test_opening_and_analysing_work_without_torch(tmp_path):
 
 
 def test_recording_without_torch_says_what_to_install():
-    code = WITHOUT_TORCH + "from lcakit.cli import main; sys.exit(main(['demo']) != 2)"
+    code = WITHOUT_TORCH + "from lcakit.cli.main import main; sys.exit(main(['demo']) != 2)"
     run(code)
 
 
@@ -59,7 +59,7 @@ def test_recording_without_torch_says_what_to_install():
     ("absent", "asked", "purpose", "extra"),
     [
         (WITHOUT_TORCH, "lk.Recorder", "lk.Recorder", "record"),
-        (WITHOUT_TORCH, "lk.studies.training", "lk.studies.training", "record"),
+        (WITHOUT_TORCH, "lk.experiments.training", "lk.experiments.training", "record"),
         (WITHOUT_LAB, "lk.explore", "lk.explore", "lab"),
         (WITHOUT_LAB, "lk.plot.loss", "lk.plot", "lab"),
         (WITHOUT_LAB, "lk.testing.tiny_trajectory().lk.plot", "ds.lk.plot", "lab"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lcakit.fetching import REGISTRY
+from lcakit.sharing.fetching import REGISTRY
 
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("panel")

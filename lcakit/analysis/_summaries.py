@@ -10,10 +10,10 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from lcakit import labels
-from lcakit.analysis._check import require_tables
 from lcakit.analysis.aggregate import unit_group_ids
 from lcakit.errors import TrajectoryError
+from lcakit.trajectory import labels
+from lcakit.trajectory.require import require_tables
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis._check import in_place_of, part_of_classes, part_of_units, source
-from lcakit.analysis.layers import layer_lca
+from lcakit.analysis.computing import compute
+from lcakit.analysis.layerwise import layer_lca
 from lcakit.analysis.noise import fraction_helping, help_hurt_zero
-from lcakit.computing import compute
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.guard import printable
-from lcakit.labels import is_whole
-from lcakit.schema import LAYER_COUNTS, loss_unit, split_name, with_suffix
+from lcakit.text import printable
+from lcakit.trajectory.labels import is_whole
+from lcakit.trajectory.require import in_place_of, part_of_classes, part_of_units, source
+from lcakit.trajectory.schema import LAYER_COUNTS, loss_unit, split_name, with_suffix
 
 NO_LCA = (
     "There is no LCA here: no loss change is allocated to parameters. lk.allocate(file, objective) does that where "

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit import labels
-from lcakit.analysis._check import in_place_of, require, require_iterations, require_tables, source
-from lcakit.analysis._groups import RunKernel, reduce_groups, sum_runs, sum_squares
-from lcakit.analysis._windows import sum_windows
+from lcakit.analysis.kernels.groups import RunKernel, reduce_groups, sum_runs, sum_squares
+from lcakit.analysis.kernels.windows import sum_windows
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.schema import loss_unit, split_name, variable_attrs, with_suffix
+from lcakit.trajectory import labels
+from lcakit.trajectory.require import in_place_of, require, require_iterations, require_tables, source
+from lcakit.trajectory.schema import loss_unit, split_name, variable_attrs, with_suffix
 
 UNIT_GROUPINGS = ("unit", "layer", "kernel_layer")
 

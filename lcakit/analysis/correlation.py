@@ -18,12 +18,12 @@ import numpy as np
 import xarray as xr
 from scipy.stats import ks_2samp
 
-from lcakit.analysis._check import require, require_iterations, require_tables
-from lcakit.analysis._fold import fold
-from lcakit.analysis._groups import reduce_groups
+from lcakit.analysis.kernels.fold import fold
+from lcakit.analysis.kernels.groups import reduce_groups
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.labels import parameter_coord
-from lcakit.select import select
+from lcakit.trajectory.labels import parameter_coord
+from lcakit.trajectory.require import require, require_iterations, require_tables
+from lcakit.trajectory.select import select
 
 SHARED = ("output", "input")
 GROUPS = (*SHARED, "random")

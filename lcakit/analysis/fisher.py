@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit import labels
-from lcakit.analysis._check import require, require_tables
 from lcakit.analysis.aggregate import grouped
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.labels import parameter_coord
-from lcakit.schema import split_name
+from lcakit.trajectory import labels
+from lcakit.trajectory.labels import parameter_coord
+from lcakit.trajectory.require import require, require_tables
+from lcakit.trajectory.schema import split_name
 
 NORMS = ("norm_scale", "norm_shift")
 SCALED = ("kernel", "bias")
@@ -111,7 +111,7 @@ def rescaled(ds: xr.Dataset, layer: str, next_layer: str, factor: float) -> xr.D
     Examples
     --------
     >>> from lcakit.testing import LAYERS, tiny_trajectory
-    >>> from lcakit.labels import TensorSpec
+    >>> from lcakit.trajectory.labels import TensorSpec
     >>> layers = [TensorSpec(f"{n}.weight", (3, 3), "kernel", n, "linear") for n in ("in", "out")]
     >>> ds = tiny_trajectory(layers=layers)
     >>> other = rescaled(ds, "in", "out", factor=2.0)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis._check import require
 from lcakit.analysis.aggregate import series as lca_series
 from lcakit.analysis.aggregate import windowed
-from lcakit.schema import with_suffix
+from lcakit.trajectory.require import require
+from lcakit.trajectory.schema import with_suffix
 
 STATES = ("helps_both", "helps_train_hurts_validation", "hurts_train_helps_validation", "hurts_both", "nothing")
 

@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 from scipy import sparse
 
-from lcakit.analysis._check import require
-from lcakit.analysis._groups import reduce_groups
 from lcakit.analysis._summaries import describe, labelled, map_blocks, members
-from lcakit.labels import runs_of
+from lcakit.analysis.kernels.groups import reduce_groups
+from lcakit.trajectory.labels import runs_of
+from lcakit.trajectory.require import require
 
 FINEST = 128  # bins per octave: float32 has 7 mantissa bits in its upper half
 SLAB = 1 << 17  # values counted at a time: temporaries stay in the cache, calls stay rare

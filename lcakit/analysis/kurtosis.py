@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 from scipy import special
 
-from lcakit.analysis._check import require
 from lcakit.analysis._summaries import describe, labelled, map_blocks, members
-from lcakit.labels import runs_of
+from lcakit.trajectory.labels import runs_of
+from lcakit.trajectory.require import require
 
 GROUPS = 256  # columns of moments that are joined over time at once
 FEWEST = 5  # values that the kurtosis test needs

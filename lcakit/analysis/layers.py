@@ -8,64 +8,14 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from lcakit.analysis._check import require, source
-from lcakit.analysis._minima import running_minimum
-from lcakit.analysis.aggregate import sum_by
+from lcakit.analysis.freezing import argmin_iteration, freeze_candidates
+from lcakit.analysis.layerwise import layer_lca
 from lcakit.analysis.runs import compare, one_sample, require_runs, summary
 from lcakit.errors import unknown
-from lcakit.schema import loss_unit, split_name, with_suffix
+from lcakit.trajectory.require import require
+from lcakit.trajectory.schema import split_name, with_suffix
 
-LAYER_GROUPINGS = ("kernel_layer", "layer")
-
-
-def layer_lca(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca", classes: bool = False) -> xr.DataArray:
-    r"""Return the LCA of each layer in each iteration.
-
-    .. math:: A_\ell[t] = \sum_{i \in \ell} A[t, i]
-
-    Parameters
-    ----------
-    ds
-        Trajectory.
-    by
-        ``"kernel_layer"``: biases and following norm layers count with the kernel they serve; ``"layer"``:
-        each module for itself.
-    lca
-        ``"lca"``, or with a suffix (``"lca_val"``) for another objective.
-    classes
-        Split by class, from ``lca_unit_class`` or else ``lca_class``.
-
-    Returns
-    -------
-    DataArray
-        (iteration, layer) or (iteration, layer, class), in the unit of the loss. Lazy. Negative: the layer
-        helps. Over layers (and classes) the values sum to the loss change of the iteration, up to its
-        ``residual``.
-
-    Raises
-    ------
-    TrajectoryError
-        If the file does not hold this LCA, or not by class.
-    ValueError
-        For a grouping that is not into layers.
-
-    Notes
-    -----
-    Fig. 4 of the paper, summed over the run.
-
-    Examples
-    --------
-    >>> from lcakit.testing import tiny_trajectory
-    >>> layer_lca(tiny_trajectory(), classes=True).dims
-    ('iteration', 'layer', 'class')
-    """
-    if by not in LAYER_GROUPINGS:
-        raise unknown("grouping into layers", by, LAYER_GROUPINGS)
-    variable = source(ds, lca, classes)
-    out = sum_by(ds, by, variable).rename({by: "layer"})
-    if "class" in out.dims:
-        out = out.transpose(..., "layer", "class") if classes else out.sum("class")
-    return out.rename(lca).assign_attrs(long_name="loss change allocation of layers")
+__all__ = ["argmin_iteration", "compare_runs", "freeze_candidates", "hurting_layers", "layer_lca", "layer_trend"]
 
 
 def hurting_layers(
@@ -251,113 +201,3 @@ def layer_trend(
     )
     names = ("slope", "intercept", "r", "p", "stderr")
     return xr.Dataset({name: columns.isel(column=k) for k, name in enumerate(names)})
-
-
-def argmin_iteration(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca") -> xr.DataArray:
-    r"""Return where a layer stops helping: the snapshot at which its cumulative LCA is smallest.
-
-    .. math:: \arg\min_{0 \le s \le T} \sum_{t < s} A_\ell[t]
-
-    From the iteration with this label on, the layer hurts in sum; freezing it there is the best freezing there is if
-    the other layers did the same. 0 (the first snapshot) if it never helps, the last snapshot if it helps to the end.
-    The first of several equal minima counts.
-
-    Parameters
-    ----------
-    ds
-        Trajectory.
-    by
-        ``"kernel_layer"`` or ``"layer"``, or ``"parameter"`` for each parameter.
-    lca
-        ``"lca"``, or with a suffix (``"lca_val"``) for another objective.
-
-    Returns
-    -------
-    DataArray
-        (layer) or (parameter): labels of ``snapshot`` (optimizer steps taken before it), int64. Lazy.
-
-    Raises
-    ------
-    TrajectoryError
-        If the file does not hold this LCA.
-    ValueError
-        For another grouping.
-
-    Examples
-    --------
-    >>> from lcakit.testing import tiny_trajectory
-    >>> argmin_iteration(tiny_trajectory()).values
-    array([6, 4])
-    """
-    return _labels_of(ds, running_minimum(_per_layer(ds, by, lca))["position"])
-
-
-def freeze_candidates(runs: xr.Dataset, by: str = "kernel_layer", lca: str = "lca", least: float = 0.01) -> xr.Dataset:
-    r"""Say which layers would better have been frozen, from when on, and how much loss that might have saved.
-
-    .. math:: \mathrm{gain}_\ell = \sum_{t \ge s_\ell} A_\ell[t], \qquad s_\ell = \text{argmin\_iteration}
-
-    The gain supposes that the other layers would have done the same; they do not (section 4.2 of the paper), so read it
-    as a reason to try, not as a forecast.
-
-    Parameters
-    ----------
-    runs
-        One trajectory, or several joined along ``run``.
-    by, lca
-        See :func:`layer_lca`.
-    least
-        A layer is a candidate if its gain is at least this share of the whole loss change.
-
-    Returns
-    -------
-    Dataset
-        ``snapshot`` (:func:`argmin_iteration`), ``lca`` (over the run) and ``gain`` (≥ 0), both in the unit of the
-        loss, ``relative_gain`` (of the absolute loss change), ``candidate`` (bool), each ([run,] layer), and
-        ``agreement`` (layer): the share of runs in which the layer is a candidate. Lazy.
-
-    Raises
-    ------
-    TrajectoryError
-        If the file does not hold this LCA.
-    ValueError
-        For a negative share, or a grouping that is not into layers.
-
-    Examples
-    --------
-    >>> from lcakit.testing import tiny_trajectory
-    >>> freeze_candidates(tiny_trajectory(), least=0.005)["candidate"].values
-    array([False,  True])
-    """
-    if by not in LAYER_GROUPINGS:
-        raise unknown("grouping into layers", by, LAYER_GROUPINGS)
-    if not least >= 0:
-        raise ValueError(f"least must be a share of the loss change, at least 0; got {least}")
-    found = running_minimum(_per_layer(runs, by, lca))
-    gain = found["total"] - found["minimum"]
-    relative = gain / abs(found["total"].sum("layer"))
-    candidate = (relative >= least) & (gain > 0)
-    agreement = candidate.mean("run") if "run" in candidate.dims else candidate.astype(np.float64)
-    unit = {"units": loss_unit(runs, lca)}
-    return xr.Dataset(
-        {
-            "snapshot": _labels_of(runs, found["position"]),
-            "lca": found["total"].assign_attrs(long_name="LCA over the run", **unit),
-            "gain": gain.assign_attrs(long_name="LCA after the minimum", **unit),
-            "relative_gain": relative.assign_attrs(long_name="gain over the absolute loss change", units="1"),
-            "candidate": candidate.assign_attrs(long_name="worth freezing", units="1"),
-            "agreement": agreement.assign_attrs(long_name="share of runs that agree", units="1"),
-        }
-    )
-
-
-def _per_layer(ds: xr.Dataset, by: str, lca: str) -> xr.DataArray:
-    return require(ds, lca) if by == "parameter" else layer_lca(ds, by, lca)
-
-
-def _labels_of(ds: xr.Dataset, position: xr.DataArray) -> xr.DataArray:
-    labels = ds["snapshot"].values
-    out: xr.DataArray = xr.apply_ufunc(
-        lambda place: labels[place], position, dask="parallelized", output_dtypes=[labels.dtype]
-    )
-    return out.rename("snapshot").assign_attrs(long_name="snapshot of the smallest cumulative LCA", units="1")

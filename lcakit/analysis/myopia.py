@@ -9,8 +9,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis._check import recorded, require, require_iterations
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.trajectory.require import recorded, require, require_iterations
 
 WINDOWS = (2, 10, 100)
 """Sizes of windows, unless others are asked for."""

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 
 import numpy as np
 import xarray as xr
 
-from lcakit import labels
-from lcakit.analysis._check import in_place_of, recorded, require, require_iterations, require_tables
-from lcakit.analysis._fold import fold
-from lcakit.analysis._groups import count_signs
-from lcakit.analysis._layer_counts import outcomes_by_layer
-from lcakit.analysis.aggregate import grouped, unit_group_ids, windowed
+from lcakit.analysis.kernels.fold import fold
+from lcakit.analysis.kernels.layer_counts import outcomes_by_layer
+from lcakit.analysis.outcomes import OUTCOMES, count_outcomes, outcome_counts, share_helping
+from lcakit.analysis.windows import helping_by_window
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.schema import split_name, with_suffix
+from lcakit.trajectory.require import in_place_of, recorded, require
+from lcakit.trajectory.schema import split_name, with_suffix
 
-OUTCOMES = ["helping", "hurting", "zero"]
-WINDOWS = (1, 10, 100)
-"""Sizes of windows, unless others are asked for."""
-
-
-def _counts(ds: xr.Dataset, array: xr.DataArray, by: str | None) -> xr.DataArray:
-    """Return the number of entries by outcome (…, outcome, group) of an array over parameters or units."""
-    dim = "parameter" if "parameter" in array.dims else "unit"
-    if dim not in array.dims:
-        raise TrajectoryError(f"{array.name!r} has dimensions {array.dims}; signs are counted over parameters or units")
-    require_tables(ds)
-    if by is None or by == "class":
-        ids, names = np.zeros(array.sizes[dim], int), xr.DataArray(["all"], dims="group")
-    elif dim == "unit":
-        ids, names = unit_group_ids(ds, by)
-    else:
-        ids, names = labels.group_ids(ds, by)
-    counts = grouped(array, dim, ids, names, count_signs, ("outcome", OUTCOMES))
-    return counts.squeeze("group") if "group" in counts.dims else counts
+__all__ = [
+    "fraction_helping",
+    "help_hurt_zero",
+    "helped_histogram",
+    "helping_by_window",
+    "iterations_helped",
+    "signs_per_class",
+]
 
 
 def help_hurt_zero(ds: xr.Dataset, lca: str = "lca", by: str | None = None) -> xr.DataArray:
@@ -74,7 +62,7 @@ def help_hurt_zero(ds: xr.Dataset, lca: str = "lca", by: str | None = None) -> x
     array([1., 1.])
     """
     counts = outcomes_by_layer(ds, lca, by, OUTCOMES)
-    counts = _counts(ds, require(ds, lca), by) if counts is None else counts
+    counts = outcome_counts(ds, require(ds, lca), by) if counts is None else counts
     out = counts / counts.sum("outcome")
     return out.rename("fraction").assign_attrs(long_name="fraction of parameters", units="1")
 
@@ -128,61 +116,8 @@ def fraction_helping(ds: xr.Dataset, by: str | None = None, lca: str = "lca") ->
             raise TrajectoryError(
                 f"{lca!r} has dimensions {array.dims}, so no classes; lca_class and lca_unit_class have"
             )
-        counts = _counts(ds, array, by)
-    out = _share_helping(counts).mean("iteration")
-    return out.rename("fraction_helping").assign_attrs(long_name="fraction helping (zeros ignored)", units="1")
-
-
-def _share_helping(counts: xr.DataArray) -> xr.DataArray:
-    helping, hurting = counts.sel(outcome="helping", drop=True), counts.sel(outcome="hurting", drop=True)
-    moving = helping + hurting
-    return helping / moving.where(moving > 0)
-
-
-def helping_by_window(ds: xr.Dataset, windows: Sequence[int] | None = None, lca: str = "lca") -> xr.DataArray:
-    r"""Return the fraction of moving parameters that help, as a function of the window LCA is summed over.
-
-    .. math:: f[n] = \operatorname{mean}_w \frac{\#\{i : A_w[i] < 0\}}{\#\{i : A_w[i] \ne 0\}}, \quad
-              A_w[i] = \sum_{t \in w} A[t, i], \quad |w| = n
-
-    In a single iteration barely more than half of the parameters help; over the whole run most do.
-
-    Parameters
-    ----------
-    ds
-        Trajectory with ``lca`` (iteration, parameter).
-    windows
-        Numbers of recorded iterations, each 1 … T; by default 1, 10 and 100, as far as the run is that long. See
-        :func:`lcakit.aggregate.window_lca`.
-    lca
-        Name of the variable; ``"lca_val"`` for another objective.
-
-    Returns
-    -------
-    DataArray
-        (window_size), from 0 to 1. A window in which every LCA is zero does not count; NaN where all are so. Lazy.
-
-    Raises
-    ------
-    TrajectoryError
-        If there is no iteration, or the file does not hold ``lca``.
-    ValueError
-        For no windows, or one that is no number of iterations of the run.
-
-    Examples
-    --------
-    >>> from lcakit.testing import tiny_trajectory
-    >>> helping_by_window(tiny_trajectory(), [1, 12]).round(2).values
-    array([0.55, 0.92])
-    """
-    array = require(ds, lca)
-    most = require_iterations(array)
-    sizes = [n for n in WINDOWS if n <= most] if windows is None else [int(n) for n in windows]
-    if not sizes:
-        raise ValueError("windows is empty; allowed: one or more numbers of iterations")
-    shares = [_share_helping(_counts(ds, windowed(array, n), by=None)).mean("window") for n in sizes]
-    out = xr.concat(shares, dim=xr.DataArray(sizes, dims="window_size", name="window_size"))
-    out["window_size"].attrs = {"long_name": recorded(ds, "iterations of a window"), "units": "1"}
+        counts = outcome_counts(ds, array, by)
+    out = share_helping(counts).mean("iteration")
     return out.rename("fraction_helping").assign_attrs(long_name="fraction helping (zeros ignored)", units="1")
 
 
@@ -224,28 +159,10 @@ def iterations_helped(ds: xr.Dataset, lca: str = "lca") -> xr.DataArray:
         out = xr.concat(parts, dim=xr.DataArray(OUTCOMES, dims="outcome", name="outcome"))
         return out.transpose(..., "outcome", "parameter").rename("iterations").assign_attrs(attrs)
     array = require(ds, lca).transpose(..., "iteration", "parameter")
-    counts = fold(array.data, _count_outcomes, np.add, lambda n: n, np.int64, width=len(OUTCOMES))
+    counts = fold(array.data, count_outcomes, np.add, lambda n: n, np.int64, width=len(OUTCOMES))
     dims = [*array.dims[:-2], "outcome", "parameter"]
     coords: dict[Hashable, object] = {name: c for name, c in array.coords.items() if "iteration" not in c.dims}
     return xr.DataArray(counts, dims=dims, coords=coords | {"outcome": OUTCOMES}, name="iterations", attrs=attrs)
-
-
-def _count_outcomes(block: np.ndarray) -> np.ndarray:
-    """Count helping, hurting and zero over the rows of a block (…, t, k) -> (…, 3, k).
-
-    Masks are added row by row into bytes, 255 rows at a time: three times as fast as adding to wider integers.
-    """
-    out = np.zeros((*block.shape[:-2], len(OUTCOMES), block.shape[-1]), np.int64)
-    for start in range(0, block.shape[-2], 255):
-        rows = np.moveaxis(block[..., start : start + 255, :], -2, 0)
-        helping, hurting = np.zeros(rows.shape[1:], np.uint8), np.zeros(rows.shape[1:], np.uint8)
-        for row in rows:
-            helping += (row < 0).view(np.uint8)
-            hurting += (row > 0).view(np.uint8)
-        out[..., 0, :] += helping
-        out[..., 1, :] += hurting
-    out[..., 2, :] = block.shape[-2] - out[..., 0, :] - out[..., 1, :]
-    return out
 
 
 def helped_histogram(ds: xr.Dataset, bins: int = 50, lca: str = "lca") -> xr.DataArray:

@@ -15,11 +15,11 @@ from itertools import pairwise
 import numpy as np
 import xarray as xr
 
-from lcakit import labels
-from lcakit.analysis._check import in_place_of, recorded, require, require_tables
-from lcakit.analysis._fold import fold
 from lcakit.analysis.aggregate import grouped
+from lcakit.analysis.kernels.fold import fold
 from lcakit.analysis.phase import phase_lag
+from lcakit.trajectory import labels
+from lcakit.trajectory.require import in_place_of, recorded, require, require_tables
 
 __all__ = [
     "gradient_crossings",

@@ -13,10 +13,10 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from lcakit import labels
-from lcakit.analysis._check import recorded, require, require_tables
-from lcakit.analysis._groups import reduce_groups
-from lcakit.analysis.layers import layer_lca
+from lcakit.analysis.kernels.groups import reduce_groups
+from lcakit.analysis.layerwise import layer_lca
+from lcakit.trajectory import labels
+from lcakit.trajectory.require import recorded, require, require_tables
 
 MAX_LAG = 10
 """Largest lag, unless another is asked for."""

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit import labels
-from lcakit.analysis._check import in_place_of, require, require_iterations, require_tables
-from lcakit.analysis._groups import count_signs
 from lcakit.analysis.aggregate import grouped, sum_by
+from lcakit.analysis.kernels.groups import count_signs
 from lcakit.errors import unknown
-from lcakit.select import select_iterations
+from lcakit.trajectory import labels
+from lcakit.trajectory.require import in_place_of, require, require_iterations, require_tables
+from lcakit.trajectory.select import select_iterations
 
 SIDES = ["helping", "hurting"]
 LABEL = np.dtype("U96")

@@ -12,10 +12,10 @@ import numpy as np
 import xarray as xr
 from scipy import optimize, special
 
-from lcakit.analysis._check import require
 from lcakit.analysis._summaries import describe, members
 from lcakit.analysis.histograms import checked, histogram, trim
 from lcakit.analysis.kurtosis import excess_kurtosis
+from lcakit.trajectory.require import require
 
 __all__ = ["excess_kurtosis", "fit_tails", "histogram", "tail_share", "trim"]
 

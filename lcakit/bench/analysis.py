@@ -15,15 +15,25 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from lcakit import store
-from lcakit.analysis import correlation, layers, noise, oscillation, ranking, synchronization, tails
+from lcakit.analysis import (
+    correlation,
+    freezing,
+    layerwise,
+    noise,
+    oscillation,
+    ranking,
+    synchronization,
+    tails,
+    windows,
+)
 from lcakit.analysis.aggregate import rms_lca, window_lca
+from lcakit.analysis.computing import compute
 from lcakit.bench import reading
 from lcakit.bench.machine import machine, peak_memory
-from lcakit.computing import compute
 from lcakit.errors import DataError
-from lcakit.labels import Labels, TensorSpec
-from lcakit.schema import build_dataset
+from lcakit.storage import opening, saving
+from lcakit.trajectory.labels import Labels, TensorSpec
+from lcakit.trajectory.schema import build_dataset
 
 ITERATIONS, PARAMETERS = 5_000, 273_066  # ResNet-20 of the paper
 BOUND = 0.5  # streaming studies: at least this share of the sequential reading speed
@@ -35,7 +45,7 @@ Study = Callable[[xr.Dataset], Any]
 # Studies that need each number once, as it comes past: these have a bound.
 STREAMING: dict[str, Study] = {
     "help, hurt, zero": noise.help_hurt_zero,
-    "layer LCA": layers.layer_lca,
+    "layer LCA": layerwise.layer_lca,
     "iterations helped": noise.iterations_helped,
     "weight turns": oscillation.weight_turns,
     "histogram": tails.histogram,
@@ -43,9 +53,9 @@ STREAMING: dict[str, Study] = {
 OTHERS: dict[str, Study] = {
     "fraction helping by unit": lambda ds: noise.fraction_helping(ds, "unit"),
     "RMS LCA": rms_lca,
-    "windows of 10, helping": lambda ds: noise.helping_by_window(ds, [10]),
+    "windows of 10, helping": lambda ds: windows.helping_by_window(ds, [10]),
     "windows of 500": lambda ds: window_lca(ds, max(1, ds.sizes["iteration"] // 10)).sum("parameter"),
-    "argmin of each parameter": lambda ds: layers.argmin_iteration(ds, "parameter"),
+    "argmin of each parameter": lambda ds: freezing.argmin_iteration(ds, "parameter"),
     "extremes": lambda ds: ranking.extremes(ds, "parameter"),
     "excess kurtosis": tails.excess_kurtosis,
     "tail share": tails.tail_share,
@@ -85,8 +95,8 @@ def run(scale: float = 1.0, repeats: int = 3, directory: str | None = None) -> d
     with tempfile.TemporaryDirectory(dir=directory) as folder:
         path = Path(folder) / "synthetic.nc"
         ds = _synthetic(max(200, round(ITERATIONS * root)), max(2_000, round(PARAMETERS * root)))
-        store.save(ds, path, quiet=False)
-        with store.open_trajectory(path) as ds:
+        saving.save(ds, path, quiet=False)
+        with opening.open_trajectory(path) as ds:
             return _measure(ds, path, repeats)
 
 

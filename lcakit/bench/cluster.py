@@ -8,17 +8,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lcakit import store
 from lcakit.bench.devices import torch_machine
 from lcakit.bench.gradient import IMAGE, N_CLASSES
 from lcakit.bench.precision import learnable, trained
 from lcakit.errors import DataError
-from lcakit.record.allocate import allocate
-from lcakit.record.cluster import connected
-from lcakit.record.objective import Objective
-from lcakit.record.spec import ObjectiveSpec
-from lcakit.schema import build_dataset
-from lcakit.studies import networks
+from lcakit.experiments import networks
+from lcakit.record.allocation.allocate import allocate
+from lcakit.record.allocation.cluster import connected
+from lcakit.record.allocation.spec import ObjectiveSpec
+from lcakit.record.objective.objective import Objective
+from lcakit.storage import saving
+from lcakit.trajectory.schema import build_dataset
 
 BOUND = 1.6  # two workers of one thread each, against one
 WORKERS = (1, 2)
@@ -65,7 +65,7 @@ def run(examples: int = 55_000, iterations: int = 96, repeats: int = 3) -> dict[
     block = max(1, iterations // BLOCKS)
     times: dict[int, list[float]] = {workers: [] for workers in WORKERS}
     with tempfile.TemporaryDirectory() as folder:
-        path = store.save(build_dataset(coords, {"theta": theta.numpy()}), Path(folder) / "path.nc", quiet=True)
+        path = saving.save(build_dataset(coords, {"theta": theta.numpy()}), Path(folder) / "path.nc", quiet=True)
         for turn in range(repeats):
             for workers in WORKERS:
                 with connected(workers=workers) as client:

@@ -14,8 +14,8 @@ from lcakit.bench.devices import chosen, heading, is_gpu, on, torch_machine
 from lcakit.bench.gradient import N_CLASSES, evaluating, images
 from lcakit.bench.timing import medians
 from lcakit.errors import DataError
-from lcakit.record.objective import Objective
-from lcakit.studies import networks
+from lcakit.experiments import networks
+from lcakit.record.objective.objective import Objective
 
 IMAGE = (3, 32, 32)
 BATCHES = (50, 125, 250, 500)
@@ -40,7 +40,7 @@ def run(
     Parameters
     ----------
     network
-        A network of :mod:`lcakit.studies.networks`, on random images as those of CIFAR-10.
+        A network of :mod:`lcakit.experiments.networks`, on random images as those of CIFAR-10.
     examples
         Their number.
     repeats

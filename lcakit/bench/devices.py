@@ -11,9 +11,9 @@ import torch
 from lcakit.bench.machine import machine
 from lcakit.bench.timing import Key, Work
 from lcakit.errors import DataError, unknown
-from lcakit.record.isolation import arithmetic
-from lcakit.record.probe import usable_device
-from lcakit.record.tuning import has_onednn
+from lcakit.record.objective.checks import usable_device
+from lcakit.record.objective.isolation import arithmetic
+from lcakit.record.objective.tuning import has_onednn
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 _FIRST_WITH_BFLOAT16 = (8, 0)  # compute capability: Ampere

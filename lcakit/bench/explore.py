@@ -18,12 +18,13 @@ import xarray as xr
 
 from lcakit.bench.machine import machine
 from lcakit.errors import DataError
-from lcakit.labels import Labels, TensorSpec
-from lcakit.schema import build_dataset
-from lcakit.store import open_trajectory, save
+from lcakit.storage.opening import open_trajectory
+from lcakit.storage.saving import save
+from lcakit.trajectory.labels import Labels, TensorSpec
+from lcakit.trajectory.schema import build_dataset
 
 if TYPE_CHECKING:
-    from lcakit.explorer.app import Explorer
+    from lcakit.views.explorer.app import Explorer
 
 BOUND = 0.3  # seconds, from a move of the mouse to the new picture
 ITERATIONS, WIDTHS, CLASSES = 880, (784, 100, 50, 10), 10  # MNIST-FC of the paper
@@ -118,7 +119,7 @@ def _measure(ds: xr.Dataset, source: str, repeats: int) -> dict[str, Any]:
             f"{source} has {ds.sizes['iteration']} iterations; {repeats} repeats move through at least "
             f"{2 * repeats + 1}. Measure with fewer repeats, or on a longer file."
         )
-    from lcakit.explorer.app import Explorer, Models
+    from lcakit.views.explorer.app import Explorer, Models
 
     began = time.perf_counter()
     models = Models(ds)

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from lcakit.bench.devices import chosen, heading, is_gpu, on, torch_machine
 from lcakit.bench.timing import Works
 from lcakit.errors import DataError
-from lcakit.record.isolation import ThreadTeam
-from lcakit.record.objective import Objective
-from lcakit.record.tuning import has_onednn, product
-from lcakit.studies import networks
+from lcakit.experiments import networks
+from lcakit.record.objective.isolation import ThreadTeam
+from lcakit.record.objective.objective import Objective
+from lcakit.record.objective.tuning import has_onednn, product
 
 CHUNKS = (250, 500, 1000, 1375, 2000, 2750, 5500)
 GPU_CHUNKS = (2750, 5500, 11000, 27500, 55000)

@@ -17,12 +17,13 @@ from lcakit.bench import by_hand
 from lcakit.bench.devices import chosen, heading, is_gpu, on, torch_machine
 from lcakit.bench.gradient import GPU_CHUNKS, IMAGE, N_CLASSES, Products, evaluating, floors, loader_gradient
 from lcakit.bench.timing import Work, Works, exponent, grown, medians
-from lcakit.budget import estimate, format_bytes
 from lcakit.errors import DataError
-from lcakit.record.allocate import allocate
-from lcakit.record.isolation import ThreadTeam
-from lcakit.record.objective import Objective
-from lcakit.studies import networks
+from lcakit.experiments import networks
+from lcakit.record.allocation.allocate import allocate
+from lcakit.record.budget import estimate
+from lcakit.record.objective.isolation import ThreadTeam
+from lcakit.record.objective.objective import Objective
+from lcakit.text import format_bytes
 
 EXAMPLES = (6_875, 13_750, 27_500, 55_000)
 WIDTHS = (1, 2, 4, 8)  # times the 100 and 50 units of MNIST-FC

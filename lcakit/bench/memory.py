@@ -15,10 +15,10 @@ from torch import nn
 
 from lcakit.bench.devices import chosen, forget_peak, gpu_peak, heading, torch_machine, wait
 from lcakit.bench.machine import peak_memory
-from lcakit.record.objective import Objective
-from lcakit.record.pieces import PIECE
+from lcakit.record.allocation.axis_blocks import PIECE
+from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
-from lcakit.schema import SIGNS, STATISTICS, VARIABLES
+from lcakit.trajectory.schema import SIGNS, STATISTICS, VARIABLES
 
 LAYERS = 4
 N_CLASSES = 10

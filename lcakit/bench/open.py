@@ -16,16 +16,16 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from lcakit import store
-from lcakit.analysis.layers import layer_lca
+from lcakit.analysis.computing import compute
+from lcakit.analysis.layerwise import layer_lca
 from lcakit.bench.machine import machine
 from lcakit.bench.timing import Work, Works, exponent, grown, medians
-from lcakit.budget import format_bytes
-from lcakit.computing import compute
 from lcakit.errors import DataError
-from lcakit.labels import Labels, TensorSpec
-from lcakit.schema import build_dataset
-from lcakit.validation import validate
+from lcakit.sharing.validation import validate
+from lcakit.storage import opening, saving
+from lcakit.text import format_bytes
+from lcakit.trajectory.labels import Labels, TensorSpec
+from lcakit.trajectory.schema import build_dataset
 
 ITERATIONS, UNITS = 30, 100  # MNIST-FC for 30 iterations: 0.02 GB
 FACTORS = (1, 10, 50)
@@ -160,10 +160,10 @@ def _write(path: Path, iterations: int, units: int) -> Trajectory:
 
     steps = {"snapshot": np.arange(iterations + 1), "iteration": np.arange(iterations)}
     coords = table.coords() | {name: ((name,), values) for name, values in steps.items()}
-    store.save(build_dataset(coords, {"theta": numbers(iterations + 1), "lca": numbers(iterations)}), path)
+    saving.save(build_dataset(coords, {"theta": numbers(iterations + 1), "lca": numbers(iterations)}), path)
     twin, raw = path.with_stem(f"{path.stem}-twin"), path.with_suffix(".raw")
     (shutil.copytree if path.is_dir() else shutil.copyfile)(path, twin)
-    with store.open_trajectory(path) as ds, raw.open("wb") as file:
+    with opening.open_trajectory(path) as ds, raw.open("wb") as file:
         for top in range(0, iterations, 64):
             ds["lca"][top : top + 64].values.tofile(file)
     return Trajectory(path, twin, raw, iterations, table.n_parameters)
@@ -194,7 +194,7 @@ def _opening(path: Path) -> dict[str, Works]:
             ds.drop_vars(["theta", "lca"]).load()
 
     return {
-        "open": {"ours": lambda: store.open_trajectory(path).close(), "library": bare, "by hand": by_hand},
+        "open": {"ours": lambda: opening.open_trajectory(path).close(), "library": bare, "by hand": by_hand},
         "open, check": {"ours": lambda: validate(path, groups=("structure",), quiet=True)},
     }
 
@@ -203,7 +203,7 @@ def _opening(path: Path) -> dict[str, Works]:
 def _reading(file: Trajectory) -> Iterator[dict[str, Works]]:
     """Give the questions to an open file, each with its contenders."""
     raw = np.memmap(file.raw, np.float32, mode="r", shape=(file.iterations, file.parameters))
-    with _bare(file.twin) as bare, store.open_trajectory(file.path) as ds:
+    with _bare(file.twin) as bare, opening.open_trajectory(file.path) as ds:
         labels = np.flatnonzero(ds["layer_index"].values == ds["layer"].values.tolist().index(LAYER))
         layer = slice(int(labels[0]), int(labels[-1]) + 1)
         offsets = [*ds["tensor_offset"].values.tolist(), file.parameters]

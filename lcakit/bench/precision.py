@@ -14,9 +14,9 @@ from lcakit.bench.devices import heading, torch_machine
 from lcakit.bench.gradient import IMAGE, N_CLASSES
 from lcakit.bench.timing import medians
 from lcakit.errors import DataError
-from lcakit.record.allocate import allocate
-from lcakit.record.objective import Objective
-from lcakit.studies import networks
+from lcakit.experiments import networks
+from lcakit.record.allocation.allocate import allocate
+from lcakit.record.objective.objective import Objective
 
 MOVES, BATCH, RATE = 40, 250, 0.05
 EXACT = "float64"

@@ -17,11 +17,11 @@ from lcakit.bench import by_hand
 from lcakit.bench.devices import chosen, forget_peak, gpu_peak, heading, is_gpu, torch_machine, wait
 from lcakit.bench.gradient import IMAGE, N_CLASSES, images
 from lcakit.errors import DataError
-from lcakit.record.isolation import arithmetic
-from lcakit.record.objective import Objective
+from lcakit.experiments import networks
+from lcakit.experiments.batches import Batches
+from lcakit.record.objective.isolation import arithmetic
+from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
-from lcakit.studies import networks
-from lcakit.studies.batches import Batches
 
 BATCH = 250
 BOUND = 0.05  # share of an online run on a CPU that is neither gradient evaluation nor training step

@@ -15,11 +15,11 @@ import xarray as xr
 
 from lcakit.bench.machine import machine
 from lcakit.errors import DataError
-from lcakit.labels import Labels, TensorSpec
-from lcakit.rounding import rounded
-from lcakit.schema import build_dataset
-from lcakit.sharing import CHUNK_ENTRIES, CHUNK_ROWS, KEEPBITS, LEVEL, ROUNDED
-from lcakit.store import open_trajectory
+from lcakit.sharing.copies import CHUNK_ENTRIES, CHUNK_ROWS, KEEPBITS, LEVEL, ROUNDED
+from lcakit.sharing.rounding import rounded
+from lcakit.storage.opening import open_trajectory
+from lcakit.trajectory.labels import Labels, TensorSpec
+from lcakit.trajectory.schema import build_dataset
 
 VARIABLES = ("theta", "gradient", "lca")
 COLUMNS, PIECES = 8_192, 8  # measured on so many parameters, taken from so many places

@@ -11,8 +11,8 @@ from lcakit.bench.devices import heading, torch_machine
 from lcakit.bench.gradient import IMAGE, N_CLASSES
 from lcakit.bench.timing import medians
 from lcakit.errors import DataError
-from lcakit.record.objective import Objective
-from lcakit.studies import networks
+from lcakit.experiments import networks
+from lcakit.record.objective.objective import Objective
 
 AT_ONCE = (1, 4, 16, 64)
 DIGITS = (1, 8, 8)

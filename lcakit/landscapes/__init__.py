@@ -6,16 +6,9 @@ and simulations need NumPy and SciPy only; what trains and records with torch is
 
 from __future__ import annotations
 
-from types import ModuleType
+from lcakit.packages import faces
 
-from lcakit.packages import package
+_PUBLIC = {"nqm": "lcakit.landscapes.nqm", "wedges": "lcakit.landscapes.wedges"}
+__all__ = [*_PUBLIC]
 
-_ROOMS = ("nqm", "wedges")
-__all__ = [*_ROOMS]
-
-
-def __getattr__(name: str) -> ModuleType:
-    if name not in _ROOMS:
-        raise AttributeError(f"module 'lcakit.landscapes' has no attribute {name!r}")
-    room: ModuleType = package(f"lcakit.landscapes.{name}", f"lk.landscapes.{name}")
-    return room
+__getattr__, __dir__ = faces(__name__, _PUBLIC, "lk.landscapes")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis._check import require_tables
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.labels import parameter_coord, tensor_shapes
+from lcakit.trajectory.labels import parameter_coord, tensor_shapes
+from lcakit.trajectory.require import require_tables
 
 SMALLEST_IMAGE = 16
 """Inputs; fewer than a 4 × 4 square are no image."""

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lcakit.analysis.computing import compute
 from lcakit.analysis.correlation import mean_correlation
-from lcakit.computing import compute
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import GUIDE, PALETTE, label, line, load, picture
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lcakit.analysis.computing import compute
 from lcakit.analysis.generalization import STATES
 from lcakit.analysis.generalization import overfitting_map as analysed_map
 from lcakit.analysis.generalization import train_validation as analysed_sums
-from lcakit.computing import compute
 from lcakit.plot._bars import bars, over_runs
 from lcakit.plot._colours import NEUTRAL, NOTHING
 from lcakit.plot._runs import one_run

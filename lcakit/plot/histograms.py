@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from lcakit.analysis import noise
+from lcakit.analysis.computing import compute
 from lcakit.analysis.histograms import histogram, trim
-from lcakit.computing import compute
 from lcakit.plot._style import boxes, label, load, picture, sign_colours, upright
 
 

@@ -9,8 +9,8 @@ import xarray as xr
 from scipy import stats
 
 from lcakit.analysis.aggregate import windowed
-from lcakit.analysis.layers import layer_lca
-from lcakit.computing import compute
+from lcakit.analysis.computing import compute
+from lcakit.analysis.layerwise import layer_lca
 from lcakit.plot._bars import bars, over_runs
 from lcakit.plot._images import lca_map
 from lcakit.plot._runs import Runs, mean_line, named, one_run

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis._check import require
-from lcakit.computing import compute
+from lcakit.analysis.computing import compute
 from lcakit.errors import TrajectoryError
 from lcakit.plot._runs import mean_line, one_run
 from lcakit.plot._style import (
@@ -24,7 +23,8 @@ from lcakit.plot._style import (
     picture,
     sign_colours,
 )
-from lcakit.schema import split_name, with_suffix
+from lcakit.trajectory.require import require
+from lcakit.trajectory.schema import split_name, with_suffix
 
 
 def loss(

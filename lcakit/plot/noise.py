@@ -10,21 +10,10 @@ import xarray as xr
 
 from lcakit.analysis import noise
 from lcakit.analysis.aggregate import windowed
-from lcakit.computing import compute
+from lcakit.analysis.computing import compute
 from lcakit.plot._bars import named_ticks
 from lcakit.plot._runs import Runs, mean_line, named
-from lcakit.plot._style import (
-    PALETTE,
-    band,
-    boxes,
-    dots,
-    key,
-    label,
-    level,
-    load,
-    picture,
-    sign_colours,
-)
+from lcakit.plot._style import PALETTE, band, boxes, dots, key, label, level, load, picture, sign_colours
 
 ZERO_EDGE = "#9a9a9a"
 

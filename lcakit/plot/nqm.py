@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.landscapes.nqm.scaling import critical_batch_size, speed_up
+from lcakit.analysis.batch_sizes import critical_batch_size, speed_up
 from lcakit.plot._style import (
     GUIDE,
     band,

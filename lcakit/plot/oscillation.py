@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lcakit.analysis.computing import compute
 from lcakit.analysis.oscillation import iterations_per_crossing, iterations_per_turn, oscillation_detail
 from lcakit.analysis.phase import phase_lag as analysed_lag
-from lcakit.computing import compute
 from lcakit.plot._bars import bars, over_runs
 from lcakit.plot._runs import mean_line, one_run
 from lcakit.plot._style import (

@@ -7,20 +7,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis._check import require, source
 from lcakit.analysis.aggregate import sum_by
-from lcakit.computing import compute
+from lcakit.analysis.computing import compute
 from lcakit.errors import unknown
 from lcakit.plot._images import image, lca_map
 from lcakit.plot._raster import MOST_PIXELS, even_blocks, strongest
 from lcakit.plot._runs import one_run
-from lcakit.plot._style import (
-    label,
-    load,
-    size,
-)
+from lcakit.plot._style import label, load, size
 from lcakit.plot._tiles import Tiles, tensor_row, tiles_of
-from lcakit.select import select, select_iterations
+from lcakit.trajectory.require import require, source
+from lcakit.trajectory.select import select, select_iterations
 
 QUANTITIES = {
     "lca": "LCA",

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis._check import require
-from lcakit.computing import compute
+from lcakit.analysis.computing import compute
 from lcakit.errors import TrajectoryError
-from lcakit.labels import parameter_index, parameter_name
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import (
     MOST_CURVES,
@@ -27,7 +25,9 @@ from lcakit.plot._style import (
     sign_colours,
 )
 from lcakit.plot.parameters import of_units
-from lcakit.select import select
+from lcakit.trajectory.labels import parameter_index, parameter_name
+from lcakit.trajectory.require import require
+from lcakit.trajectory.select import select
 
 MOST_POINTS = 400_000
 """Of all curves of a picture; longer ones are drawn at every so many iterations."""

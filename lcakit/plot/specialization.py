@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lcakit.analysis.computing import compute
+from lcakit.analysis.saliency import saliency as analysed_saliency
 from lcakit.analysis.specialization import class_curves as analysed_curves
-from lcakit.analysis.specialization import saliency as analysed_saliency
 from lcakit.analysis.specialization import specialized_fraction as analysed_fraction
-from lcakit.computing import compute
 from lcakit.plot._bars import bars, over_runs
 from lcakit.plot._images import image
 from lcakit.plot._runs import mean_line, one_run

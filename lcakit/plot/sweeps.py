@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lcakit.analysis.computing import compute
 from lcakit.analysis.noise import fraction_helping
-from lcakit.computing import compute
 from lcakit.plot._style import dots, label, level, line, line_colours, load, picture
 
 Sweep = Mapping[float, xr.Dataset | xr.DataArray]

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis.synchronization import peak_iterations, synchronized
-from lcakit.computing import compute
+from lcakit.analysis.computing import compute
+from lcakit.analysis.peaks import peak_iterations
+from lcakit.analysis.synchronization import synchronized
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import HEIGHT, PALETTE, dots, level, load, picture, plain, size
 

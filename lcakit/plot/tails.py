@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 from scipy import special
 
+from lcakit.analysis.computing import compute
 from lcakit.analysis.histograms import histogram, trim
 from lcakit.analysis.kurtosis import excess_kurtosis
 from lcakit.analysis.tails import fit_tails
-from lcakit.computing import compute
 from lcakit.errors import unknown
 from lcakit.plot._runs import mean_line
 from lcakit.plot._style import PALETTE, dots, label, line, load, picture, sign_colours

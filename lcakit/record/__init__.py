@@ -1,1 +1,1 @@
-"""The rooms that import torch: objectives, path integrals, the recorder."""
+"""What imports torch to record: objectives, their gradients, allocation along a path, the recorder."""

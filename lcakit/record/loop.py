@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lcakit.errors import RecordingError
-from lcakit.record.describe import unwrap
+from lcakit.record.objective.describe import unwrap
 
 _ACT_AFTER_STEP = (torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)
 

@@ -15,18 +15,22 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lcakit import budget as budgets
-from lcakit import provenance, schema, segments, store
 from lcakit.errors import DivergedError, LcakitWarning, RecordingError, unknown
+from lcakit.record import budget as budgets
 from lcakit.record import loopstate
-from lcakit.record.allocate import allocate
-from lcakit.record.allocator import Allocator, Rule, Stored, objective_attrs
-from lcakit.record.arriving import to_host
-from lcakit.record.beginning import found_state
-from lcakit.record.describe import unwrap
-from lcakit.record.integral import is_finite
+from lcakit.record.allocation.allocate import allocate
+from lcakit.record.allocation.allocator import Allocator
+from lcakit.record.allocation.integral import is_finite
+from lcakit.record.allocation.settings import Rule, Stored, objective_attrs
+from lcakit.record.host_copy import to_host
 from lcakit.record.loop import StepWatch, checked_optimizers, checked_state
-from lcakit.record.objective import Objective
+from lcakit.record.objective.describe import unwrap
+from lcakit.record.objective.objective import Objective
+from lcakit.record.resume import found_state
+from lcakit.storage import saving, segments
+from lcakit.storage.partial import open_partial
+from lcakit.storage.paths import partial_path, writable_path
+from lcakit.trajectory import provenance, schema
 
 MODES = ("online", "later")
 _MAY_CHANGE = ("command", "iterations")  # of the config, from a recording to its resume
@@ -144,10 +148,10 @@ class Recorder:
             budgets.check_count("n_iterations", n_iterations)
         if resume and overwrite:
             raise ValueError("resume=True continues a recording and overwrite=True replaces it; pass one of them")
-        store.check_compression(compression)
+        saving.check_compression(compression)
         if budget is not None and n_iterations is None:
             raise ValueError("a budget needs n_iterations=…, the number of optimizer steps the loop will take")
-        self.path = store.writable_path(path).absolute()  # the loop may change the working directory
+        self.path = writable_path(path).absolute()  # the loop may change the working directory
         self.objective = objective
         self.steps = 0
         self.seconds = 0.0
@@ -177,7 +181,7 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         began = time.perf_counter()
-        partial = store.partial_path(self.path)
+        partial = partial_path(self.path)
         if self._budget is not None:
             self._estimate().check(self._budget, needed=("theta",) if self._later else ())
         loopstate.check_packable(self._parts)
@@ -224,7 +228,7 @@ class Recorder:
         self._writer.close()
         began = time.perf_counter()
         self._allocator.release()
-        store.finish(self.path, compression=self._compression)
+        saving.finish(self.path, compression=self._compression)
         self.seconds += time.perf_counter() - began
         if self._later and self.steps:
             how: dict[str, Any] = {"keep": self._keep, "compression": self._compression, "quiet": self._quiet}
@@ -298,7 +302,7 @@ class Recorder:
     def _restore(self, partial: Path, state: bytes) -> None:
         self.steps = self._recorded = loopstate.restore(loopstate.unpack(state), self._parts)
         self.objective.refresh()
-        last = store.open_partial(partial)
+        last = open_partial(partial)
         stored = last["theta"][-1].values if "theta" in last else None
         if stored is not None and not np.array_equal(stored, self.objective.parameters_vector()):
             raise RecordingError(
@@ -373,7 +377,7 @@ class Recorder:
         except RecordingError as error:
             state = str(error)
         print(
-            f"lcakit: recording stopped; {state} in {store.partial_path(self.path)}. "
+            f"lcakit: recording stopped; {state} in {partial_path(self.path)}. "
             f"Open it with lk.open_trajectory({str(self.path)!r}), continue with resume=True, or make it a file with "
             "lk.finish.",
             file=sys.stderr,

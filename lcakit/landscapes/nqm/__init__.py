@@ -15,13 +15,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lcakit.analysis.batch_sizes import critical_batch_size, speed_up
 from lcakit.landscapes.nqm.expectation import expected_loss, moments
 from lcakit.landscapes.nqm.helping import expected_helping, lca, probability_helping
 from lcakit.landscapes.nqm.limits import asymptotic_risk, convergence_rate
 from lcakit.landscapes.nqm.optimizer import Optimizer
 from lcakit.landscapes.nqm.oscillation import expected_oscillation
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, paper_problem
-from lcakit.landscapes.nqm.scaling import critical_batch_size, momentum_equivalence, speed_up
+from lcakit.landscapes.nqm.scaling import momentum_equivalence
 from lcakit.landscapes.nqm.schedules import Schedule, scheduled_loss
 from lcakit.landscapes.nqm.scheduling import best_schedule, scheduled_steps
 from lcakit.landscapes.nqm.simulation import simulate
@@ -30,13 +31,7 @@ from lcakit.landscapes.nqm.trajectories import bands_of, trajectory, with_curvat
 from lcakit.landscapes.nqm.tuning import PRESETS, compare_optimizers, tuned_steps
 
 if TYPE_CHECKING:
-    from lcakit.landscapes.nqm.training import (
-        Noise,
-        QuadraticModel,
-        make_objective,
-        make_optimizer,
-        record,
-    )
+    from lcakit.landscapes.nqm.training import Noise, QuadraticModel, make_objective, make_optimizer, record
 
 _TORCH = ("Noise", "QuadraticModel", "make_objective", "make_optimizer", "record")
 

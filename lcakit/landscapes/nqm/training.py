@@ -19,7 +19,7 @@ from torch import nn
 from lcakit.landscapes.nqm.optimizer import Optimizer, seen_curvature, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.trajectories import bands_of
-from lcakit.record.objective import Objective
+from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import xarray as xr
 
 from lcakit.errors import DivergedError
-from lcakit.labels import Labels, TensorSpec
 from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.simulation import iterates
-from lcakit.schema import build_dataset
+from lcakit.trajectory.labels import Labels, TensorSpec
+from lcakit.trajectory.schema import build_dataset
 
 LOSS_UNIT = "loss units"
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, vmap
 
+from lcakit.experiments import data, networks
 from lcakit.landscapes.wedges.surface import DTYPE, as_points, check_dimension
-from lcakit.record.describe import trainable_parameters
-from lcakit.studies import data, networks
+from lcakit.record.objective.describe import trainable_parameters
 
 EXAMPLES = 500
 TOGETHER = 16
@@ -99,7 +99,7 @@ def digits_network(examples: int = EXAMPLES, network: str = "fc") -> NetworkSurf
     examples
         How many of the 1 500 training images; the time is proportional to it.
     network
-        A name of :data:`lcakit.studies.networks.NETWORKS` without batch norm; ``"fc"`` has 12 060 parameters here.
+        A name of :data:`lcakit.experiments.networks.NETWORKS` without batch norm; ``"fc"`` has 12 060 parameters here.
 
     Raises
     ------

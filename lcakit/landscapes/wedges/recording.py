@@ -12,9 +12,9 @@ from torch import nn
 
 from lcakit.landscapes.wedges.shapes import shape_of
 from lcakit.landscapes.wedges.surface import Wedges, as_points
-from lcakit.record.objective import Objective
+from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
-from lcakit.store import open_trajectory
+from lcakit.storage.opening import open_trajectory
 
 BLOCKS = 4
 

@@ -1,0 +1,179 @@
+"""Peaks of layers: the iterations at which what a layer does is a local extreme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from scipy.signal import find_peaks
+
+from lcakit.analysis.aggregate import grouped, sum_by
+from lcakit.analysis.kernels.groups import sum_squares
+from lcakit.errors import unknown
+from lcakit.trajectory import labels
+from lcakit.trajectory.require import require, require_iterations, require_tables, source
+from lcakit.trajectory.schema import split_name, with_suffix
+
+QUANTITIES = ("lca", "gradient", "movement")
+
+
+def peak_iterations(
+    ds: xr.Dataset,
+    k: int = 20,
+    of: str = "lca",
+    by: str = "kernel_layer",
+    classes: bool = True,
+    lca: str = "lca",
+) -> xr.DataArray:
+    r"""Return the iterations at which each layer learns most: the strongest local extrema of its series.
+
+    .. math:: A_\ell[t-1] > A_\ell[t] < A_\ell[t+1], \quad A_\ell[t] < 0
+
+    For the norms :math:`\|∇L(θ_t)\|_\ell` and :math:`\|θ_{t+1} - θ_t\|_\ell` it is the local maxima that count.
+    Neighbours of equal value are one peak, at the first of their iterations, if the values before and after
+    are weaker. The first and the last iteration lack a neighbour and are no peaks.
+
+    Parameters
+    ----------
+    ds
+        Trajectory.
+    k
+        Number of peaks of each series, 1 … T.
+    of
+        ``"lca"``; or ``"gradient"`` (of the full set, at the snapshot where the iteration starts) or
+        ``"movement"``: the L2 norms of the layer's part of these vectors.
+    by
+        ``"kernel_layer"``, ``"layer"``, or another grouping of :func:`lcakit.analysis.aggregate.sum_by`.
+    classes
+        Split LCA by class where the file holds it by class. Norms are never split.
+    lca
+        ``"lca"``, or with a suffix (``"lca_val"``, which also stands for ``gradient_val``) for another objective.
+
+    Returns
+    -------
+    DataArray
+        (layer[, class], rank), labels of iterations, strongest first, among equals the earlier first; float64, and
+        NaN where a series has fewer than k peaks. The coordinate ``value`` holds the LCA or norm at each peak.
+        Lazy. Groupings other than into layers keep their name as dimension.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is no iteration, or the file does not hold the quantity.
+    ValueError
+        For a k that the run has no iterations for (a short run needs a smaller one than 20), an unknown quantity or
+        grouping.
+
+    Notes
+    -----
+    Fig. 6 and S15-S19 of the paper: k = 20.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> peak_iterations(tiny_trajectory(), k=2, classes=False).values
+    array([[ 7., 10.],
+           [ 9.,  5.]])
+    """
+    return _peaks(_series(ds, of, by, classes, lca), k, of)
+
+
+def _series(ds: xr.Dataset, of: str, by: str, classes: bool, lca: str) -> xr.DataArray:
+    """Return what is asked for per iteration and layer: (…, iteration, layer[, class]), float64."""
+    if of not in QUANTITIES:
+        raise unknown("quantity with peaks", of, QUANTITIES)
+    if by not in labels.GROUPINGS:
+        raise unknown("grouping", by, labels.GROUPINGS)
+    out = _lca_series(ds, by, classes, lca) if of == "lca" else _norm_series(ds, of, by, lca)
+    return out.rename({by: "layer"}) if by == "kernel_layer" else out
+
+
+def _lca_series(ds: xr.Dataset, by: str, classes: bool, lca: str) -> xr.DataArray:
+    split = classes and source(ds, lca, classes=True) in ds
+    out = sum_by(ds, by, source(ds, lca, split))
+    if "class" in out.dims:
+        out = out.transpose(..., "class") if split else out.sum("class", keep_attrs=True)
+    return out.assign_attrs(long_name="loss change allocation")
+
+
+def _norm_series(ds: xr.Dataset, of: str, by: str, lca: str) -> xr.DataArray:
+    """Return the L2 norm of each layer's gradient at the start of each iteration, or of its movement."""
+    name = with_suffix("gradient", split_name(lca)[1]) if of == "gradient" else "theta"
+    array = require(ds, name).transpose(..., "snapshot", "parameter")
+    require_tables(ds)
+    start = array.isel(snapshot=slice(None, -1)).rename(snapshot="iteration")
+    vectors = start if of == "gradient" else start.copy(data=_movement(array.data))
+    squares = grouped(vectors, "parameter", *labels.group_ids(ds, by), sum_squares)
+    return (squares**0.5).assign_attrs(array.attrs | {"long_name": f"norm of the {of}"})
+
+
+def _movement(theta: Any) -> Any:
+    """Return the differences of neighbouring rows (…, T+1, K) -> (…, T, K), in float64; lazy where ``theta`` is."""
+    if not isinstance(theta, da.Array):
+        return _row_differences(np.asarray(theta))
+    axis = theta.ndim - 2
+    *rows, last = theta.chunks[axis]
+    chunks = (*theta.chunks[:axis], (*rows, last - 1), theta.chunks[-1])
+    with_next = da.overlap.overlap(theta, depth={axis: (0, 1)}, boundary={axis: "none"})
+    return with_next.map_blocks(_row_differences, chunks=chunks, dtype=np.float64, meta=np.empty((0,) * theta.ndim))
+
+
+def _row_differences(block: np.ndarray) -> np.ndarray:
+    return np.subtract(block[..., 1:, :], block[..., :-1, :], dtype=np.float64)
+
+
+def _peaks(series: xr.DataArray, k: int, of: str) -> xr.DataArray:
+    n = require_iterations(series)
+    if not 1 <= k <= n or k != int(k):
+        fewer = f"; pass fewer peaks, such as k={max(1, n // 5)}" if k > n else ""
+        raise ValueError(f"k must be 1 to {n} (the run has {n} iterations), got k={k!r}{fewer}")
+    options = {"iterations": series["iteration"].values, "k": int(k), "sign": -1 if of == "lca" else 1}
+    ranks = [["rank"], ["rank"]]
+    found, value = _apply(
+        _strongest, series, ["iteration"], ranks, [np.float64, np.float64], {"rank": int(k)}, **options
+    )
+    value.attrs = {"long_name": f"{series.attrs['long_name']} at the peak", "units": series.attrs.get("units", "1")}
+    out = found.assign_coords(value=value.variable, rank=np.arange(int(k)))
+    return out.rename("peak_iteration").assign_attrs(long_name="iteration of the peak", units="1")
+
+
+def _apply(
+    function: Callable[..., Any],
+    array: xr.DataArray,
+    core: list[str],
+    out_core: list[list[str]],
+    dtypes: list[Any],
+    sizes: dict[str, int] | None = None,
+    **options: Any,
+) -> Any:
+    """Apply a function of one small series or table (the dimensions ``core``). Lazy, in any chunks."""
+    if array.chunks is not None:  # left to apply_ufunc, the other dimensions would be cut up
+        array = array.copy(data=array.data.rechunk({array.get_axis_num(dim): -1 for dim in core}))
+    return xr.apply_ufunc(
+        function,
+        array,
+        input_core_dims=[core],
+        output_core_dims=out_core,
+        output_dtypes=dtypes,
+        vectorize=True,
+        dask="parallelized",
+        dask_gufunc_kwargs={"output_sizes": sizes or {}},
+        kwargs=options,
+    )
+
+
+def _strongest(series: np.ndarray, iterations: np.ndarray, k: int, sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return iterations and values of the k strongest peaks of one series, strongest first, NaN where there are none.
+
+    ``sign`` times the series is the strength. Comparisons with NaN are false, so a gap makes no peaks.
+    """
+    strength = sign * series
+    places = find_peaks(strength, plateau_size=1)[1]["left_edges"]
+    places = places[strength[places] > 0]
+    places = places[np.argsort(-strength[places], kind="stable")][:k]
+    found, value = np.full(k, np.nan), np.full(k, np.nan)
+    found[: places.size], value[: places.size] = iterations[places], series[places]
+    return found, value

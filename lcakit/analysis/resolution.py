@@ -1,0 +1,131 @@
+"""A trajectory without parameters: LCA summed over each unit or layer, by class where the trajectory has it so.
+
+What stays is ``lca_unit_class``, the tables of tensors, layers and units, and everything per snapshot or iteration, so
+that studies of layers, classes and their synchronization work as before. At the resolution of layers the table of
+units has one row for each layer, and its sums are those of whole layers. LCA that is not split by class has the single
+class ``all``. Whatever needs ``theta``, ``gradient`` or LCA of parameters is not there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from lcakit.analysis.aggregate import sum_by
+from lcakit.errors import TrajectoryError, unknown
+from lcakit.trajectory import schema
+from lcakit.trajectory.require import require_tables
+from lcakit.trajectory.schema import split_name, with_suffix
+from lcakit.trajectory.select import ALL_UNITS, with_class_dimension
+
+RESOLUTIONS = ("parameter", "unit", "layer")
+ALL = "all"
+SUMMED = ("lca_unit_class", "lca_class", "lca", "unit_lca")  # the first that is there is summed
+
+
+def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
+    r"""Return a trajectory at the resolution of units or layers. Lazy.
+
+    .. math:: A_c[t, u] = \sum_{i \in u} A_c[t, i]
+
+    Parameters
+    ----------
+    ds
+        Trajectory of one run, also one that is aggregated by units already.
+    resolution
+        ``"unit"`` or ``"layer"``; ``"parameter"`` gives the trajectory back.
+
+    Returns
+    -------
+    Dataset
+        With ``lca_unit_class`` (iteration, unit, class), float32, for every objective.
+
+    Raises
+    ------
+    ValueError
+        For an unknown resolution.
+    TrajectoryError
+        If the trajectory has no LCA, or is aggregated further than asked for, or only some objectives have classes.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> aggregated(tiny_trajectory(), "layer")["lca_unit_class"].shape
+    (12, 3, 3)
+    """
+    if resolution not in RESOLUTIONS:
+        raise unknown("resolution", resolution, RESOLUTIONS)
+    held = str(ds.attrs.get("resolution", "parameter"))
+    if held in RESOLUTIONS and RESOLUTIONS.index(held) > RESOLUTIONS.index(resolution):
+        raise TrajectoryError(
+            f"this is an aggregated copy with the resolution {held!r}, so it has none of {resolution!r}. "
+            "Open the original, or ask for its resolution."
+        )
+    if resolution == "parameter":
+        return ds
+    ds = with_class_dimension(ds)
+    require_tables(ds)
+    sums = _by_class({name: _summed(ds, name, resolution) for name in _sources(ds)})
+    rest = ds.drop_dims(["parameter", "unit"], errors="ignore").drop_vars("parameter", errors="ignore")
+    rest = rest.drop_vars([name for name in rest.variables if split_name(str(name))[0] in SUMMED])
+    if all(ALL in array["class"].values for array in sums.values()):  # nothing is by class then
+        rest = rest.drop_dims("class", errors="ignore")
+    rows = next(iter(sums.values()))["unit"].values
+    out = rest.assign_coords(_unit_table(ds, rows, resolution))
+    classes = next(iter(sums.values()))["class"].values
+    out = out.assign_coords({"class": classes})
+    data = {_target(name): (array.dims, array.data) for name, array in sums.items()}
+    if resolution == "layer" and ALL_UNITS in out.attrs:  # of a selection: its units are layers now
+        out = out.assign_attrs({ALL_UNITS: ds.sizes["layer"]})
+    return schema.stamp(out.assign(data).assign_attrs(resolution=resolution))
+
+
+def _sources(ds: xr.Dataset) -> list[str]:
+    """Return the variable to sum for each objective."""
+    suffixes = dict.fromkeys(split_name(str(n))[1] for n in ds.data_vars if split_name(str(n))[0] in SUMMED)
+    names = [next(n for base in SUMMED if (n := with_suffix(base, suffix)) in ds) for suffix in suffixes]
+    if not names:
+        raise TrajectoryError(
+            f"this trajectory has no LCA to sum: it has {', '.join(map(str, ds.data_vars)) or 'no data'}. "
+            "Allocate first: lk.allocate(file, objective)."
+        )
+    return names
+
+
+def _target(name: str) -> str:
+    return with_suffix("lca_unit_class", split_name(name)[1])
+
+
+def _summed(ds: xr.Dataset, name: str, resolution: str) -> xr.DataArray:
+    """Return LCA (iteration, unit[, class]) in float32, the dimension of layers being ``unit``, too."""
+    if resolution == "unit" and split_name(name)[0] in ("lca_unit_class", "unit_lca"):
+        return ds[name]
+    out = sum_by(ds, resolution, name)
+    out = out.assign_coords(unit=(resolution, _rows(ds, out, resolution))) if resolution == "layer" else out
+    out = out.swap_dims(layer="unit") if resolution == "layer" else out
+    return out.transpose("iteration", "unit", ...).astype(np.float32)
+
+
+def _rows(ds: xr.Dataset, sums: xr.DataArray, resolution: str) -> np.ndarray:
+    names = [str(name) for name in ds["layer"].values]
+    return np.array([names.index(str(name)) for name in sums[resolution].values], np.int32)
+
+
+def _by_class(sums: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """Give LCA without classes the single class of everything; refuse a mixture, which has no common classes."""
+    without = [name for name, array in sums.items() if "class" not in array.dims]
+    if without and len(without) < len(sums):
+        raise TrajectoryError(
+            f"{', '.join(without)} is not split by class, but other LCA is, and a file has one table of classes. "
+            f"Leave it out: drop=({without[0]!r},)."
+        )
+    return {name: array.expand_dims({"class": [ALL]}, axis=-1) if without else array for name, array in sums.items()}
+
+
+def _unit_table(ds: xr.Dataset, rows: np.ndarray, resolution: str) -> dict[str, tuple[str, np.ndarray]]:
+    """Return the table of units that are left; of layers, one row for each."""
+    if resolution == "unit":
+        place = np.searchsorted(ds["unit"].values, rows)
+        return {name: ("unit", ds[name].values[place]) for name in ("unit", "unit_layer", "unit_channel")}
+    numbers = {"unit": rows, "unit_layer": rows, "unit_channel": np.zeros_like(rows)}
+    return {name: ("unit", values.astype(np.int32)) for name, values in numbers.items()}

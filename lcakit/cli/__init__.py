@@ -1,0 +1,7 @@
+"""The command line: ``lcakit COMMAND``. Everything it does is one call of the library."""
+
+from __future__ import annotations
+
+from lcakit.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,131 @@
+"""Declared experiments: sweeps over seeds, interventions and settings that run what is missing and print a table.
+
+``lcakit experiment`` lists them, ``lcakit experiment last-layer --scale small`` runs one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import xarray as xr
+
+from lcakit.errors import LcakitError, RecordingError, unknown
+from lcakit.experiments.data import load
+from lcakit.experiments.declared import hyperparameters, layerwise, report, reviewers
+from lcakit.experiments.declared.directory import Task, refuse_other_settings
+from lcakit.experiments.declared.execute import run_missing
+from lcakit.experiments.declared.experiment import Claim, Experiment, Scale, seeded
+from lcakit.experiments.declared.results import Results
+from lcakit.experiments.names import split_name
+from lcakit.version import __version__
+
+__all__ = ["EXPERIMENTS", "Claim", "Experiment", "Outcome", "Results", "Scale", "find", "run_experiment"]
+
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment
+    for experiment in (*layerwise.EXPERIMENTS, *hyperparameters.EXPERIMENTS, *reviewers.EXPERIMENTS)
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment gave: its result, None where too few runs were finished, and why runs failed, by name."""
+
+    result: xr.Dataset | None
+    failed: dict[str, str]
+    text: str
+
+
+def find(name: str) -> Experiment:
+    """Return a declared experiment, or say which there are."""
+    if name not in EXPERIMENTS:
+        raise unknown("experiment", name, EXPERIMENTS)
+    return EXPERIMENTS[name]
+
+
+def run_experiment(
+    experiment: str | Experiment,
+    directory: str | Path,
+    scale: str = "small",
+    *,
+    seeds: Sequence[int] | None = None,
+    jobs: int | None = None,
+    data_root: str | None = None,
+    device: str | None = None,
+    precision: str = "float32",
+    quiet: bool = False,
+) -> Outcome:
+    """Record what is missing of an experiment's runs, and make its table.
+
+    Finished files in the folder are kept and unfinished ones continued, so a sweep that was interrupted goes on when it
+    is called again.
+
+    Parameters
+    ----------
+    experiment
+        A name of :data:`EXPERIMENTS`, or an :class:`Experiment` of one's own.
+    directory
+        Folder of its runs. The result goes there, too: ``result.nc`` and ``result-….csv``.
+    scale
+        ``"small"`` (minutes on two cores) or ``"paper"``.
+    seeds
+        Other seeds than those declared.
+    jobs
+        Runs side by side, each in a process of its own (:func:`lcakit.experiments.declared.execute.run_missing`).
+
+    Returns
+    -------
+    Outcome
+        A run that failed is in ``failed``, and the others are in the table.
+
+    Raises
+    ------
+    RecordingError
+        If a file in the folder is of other settings, before anything is trained.
+    ValueError
+        For an unknown experiment or scale, or settings that cannot be.
+    DataError
+        If a data set is not there and cannot be downloaded; nothing is trained then.
+    """
+    chosen = find(experiment) if isinstance(experiment, str) else experiment
+    declared = chosen.scale(scale)
+    directory = Path(directory)
+    runs = [  # seeds first: what is stopped early can be compared
+        (arm, seeded(run, seed, data_root))
+        for seed in (declared.seeds if seeds is None else seeds)
+        for arm, run in declared.arms.items()
+    ]
+    tasks = [
+        Task(arm, run, directory / f"{arm}-{run.seed}.nc", chosen.keep, chosen.resolution, precision, device)
+        for arm, run in runs
+    ]
+    refuse_other_settings(tasks)
+    _load_data([task for task in tasks if not task.finished])
+    directory.mkdir(parents=True, exist_ok=True)
+    failed = run_missing(tasks, jobs, quiet)
+    return _outcome(chosen, scale, Results(tasks, directory), failed)
+
+
+def _load_data(tasks: Sequence[Task]) -> None:
+    """Load what the runs that are to be recorded need, once: a download has one process, an error comes at once."""
+    for name, root in dict.fromkeys((split_name(task.run.network)[0], task.run.data_root) for task in tasks):
+        load(name, root)
+
+
+def _outcome(experiment: Experiment, scale: str, results: Results, failed: dict[str, str]) -> Outcome:
+    said = [f"{name} FAILED: {why}" for name, why in failed.items()]
+    try:
+        if not results.arms:
+            raise RecordingError("no run is finished, so there is no table")
+        result = experiment.table(results)
+    except (LcakitError, ValueError) as error:  # too few runs are left for a test or a trend
+        if not failed:
+            raise
+        return Outcome(None, failed, "\n".join([*said, str(error)]))
+    facts = {"experiment": experiment.name, "title": experiment.title, "source": experiment.source}
+    facts |= {"scale": scale, "scaled_down": experiment.scale(scale).scaled_down, "creator": f"lcakit {__version__}"}
+    result = result.assign_attrs(facts).compute()
+    report.save(result, results.directory)
+    return Outcome(result, failed, "\n\n".join([report.to_text(experiment, scale, result), *said]))

@@ -1,0 +1,1 @@
+"""Path integrals of the gradient: quadrature rules, their refinement, and who computes them."""

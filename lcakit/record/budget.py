@@ -1,0 +1,210 @@
+"""What a recording will cost, said before it runs: bytes by variable, gradient evaluations, time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lcakit.errors import BudgetError, unknown
+from lcakit.text import format_bytes, format_seconds, parse_bytes
+from lcakit.trajectory.labels import Labels
+from lcakit.trajectory.schema import STATISTICS, VARIABLES
+
+KEEP = ("theta", "gradient", "lca")
+LABEL_BYTES = 20
+"""Of the five labels of a parameter: little beside its series, but not beside its statistics."""
+
+_IN_PLACE_OF_LCA = LABEL_BYTES + sum(int(VARIABLES[name].dtype[1:]) for name in STATISTICS)
+"""Bytes for each parameter that are stored where ``lca`` is not kept."""
+
+_NODES_INSIDE = {"first_order": 0, "trapezoid": 0, "midpoint": 1, "rk4": 1, "boole": 3}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Size and cost of a recording.
+
+    Attributes
+    ----------
+    n_iterations, n_parameters
+        T and K; T counts recorded iterations (after thinning).
+    bytes_by_variable : dict
+        Bytes of each large variable, uncompressed.
+    gradient_evaluations : int
+        Full-set gradients that the rule needs without refinement.
+    seconds : float or None
+        Time of these gradients; None before one has been timed.
+    every : int
+        Optimizer steps from one snapshot to the next.
+    class_factor : float
+        Cost of a gradient by class, by that of a plain one: above 1 with BatchNorm.
+    """
+
+    n_iterations: int
+    n_parameters: int
+    bytes_by_variable: dict[str, int]
+    gradient_evaluations: int
+    seconds: float | None
+    every: int = 1
+    class_factor: float = 1.0
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file in bytes, uncompressed."""
+        return sum(self.bytes_by_variable.values())
+
+    def to_text(self) -> str:
+        """Return the estimate as a few lines."""
+        parts = ", ".join(f"{name} {format_bytes(n)}" for name, n in self.bytes_by_variable.items())
+        took = f", about {format_seconds(self.seconds)}" if self.seconds is not None else ""
+        return (
+            f"{self.n_iterations:,} iterations × {self.n_parameters:,} parameters: {format_bytes(self.bytes)} "
+            f"({parts}); {self.gradient_evaluations:,} full-set gradients{took}{self._why_slower()}"
+        )
+
+    def _why_slower(self) -> str:
+        if self.class_factor == 1.0:
+            return ""
+        return (
+            f"; with BatchNorm a gradient by class costs about {self.class_factor:.3g} times a plain one "
+            "(classes=None records without)"
+        )
+
+    def check(self, budget: str | int, needed: Sequence[str] = ()) -> None:
+        """Raise BudgetError if the file would be larger than ``budget`` (bytes, or text such as ``"20 GB"``).
+
+        Variables that are ``needed`` are not proposed to be dropped.
+        """
+        allowed = parse_bytes(budget)
+        if self.bytes > allowed:
+            remedies = ", or ".join(self._remedies(allowed, needed))
+            raise BudgetError(
+                f"the recording needs {format_bytes(self.bytes)}, the budget is {format_bytes(allowed)}. "
+                + (f"{remedies[0].upper()}{remedies[1:]}." if remedies else "Nothing smaller can be recorded.")
+            )
+
+    def _remedies(self, allowed: int, needed: Sequence[str]) -> Iterator[str]:
+        """Yield what makes the recording smaller; thinning only where it is enough by itself."""
+        first = sum(4 * self.n_parameters for name in ("theta", "gradient") if name in self.bytes_by_variable)
+        once = first + sum(self.bytes_by_variable.get(name, 0) for name in ("statistics", "labels"))
+        fitting = (allowed - once) * self.n_iterations // max(self.bytes - once, 1)
+        if fitting >= 1:
+            yield f"thin it (every={-(-self.n_iterations * self.every // fitting)})"
+        instead = {"lca": _IN_PLACE_OF_LCA * self.n_parameters}
+        kept = [name for name in KEEP if self.bytes_by_variable.get(name, 0) > instead.get(name, 0)]
+        if kept := [name for name in kept if name not in needed]:
+            yield f"drop a variable (keep without {kept[0]!r})"
+        if "statistics" in self.bytes_by_variable:
+            yield "leave out running statistics (statistics=False)"
+        if "lca_class" in self.bytes_by_variable:
+            yield 'use coarser classes (classes="unit")'
+        elif "lca_unit_class" in self.bytes_by_variable:
+            yield "use no classes (classes=None)"
+
+
+def estimate(
+    model: Any,
+    n_iterations: int,
+    *,
+    classes: str | None = "unit",
+    keep: Sequence[str] = KEEP,
+    every: int = 1,
+    rule: str = "rk4",
+    n_classes: int | None = None,
+    seconds_per_gradient: float | None = None,
+    statistics: bool | None = None,
+) -> Estimate:
+    """Estimate size and cost of recording ``n_iterations`` optimizer steps of a model.
+
+    Parameters
+    ----------
+    model
+        An :class:`lcakit.Objective` (its classes and timing are used), an ``nn.Module``, or
+        :class:`lcakit.trajectory.labels.Labels`.
+    n_iterations
+        Optimizer steps that the loop will take; with ``every`` only each n-th of them is recorded.
+    classes, keep, every, rule, statistics
+        As for :class:`lcakit.Recorder`.
+    n_classes
+        C, needed with an ``nn.Module`` or labels for the per-class variables (0 by default).
+    seconds_per_gradient
+        Measured time of one full-set gradient; an objective that has computed some knows it.
+
+    Returns
+    -------
+    Estimate
+        Its ``bytes`` are those of the uncompressed file and ``seconds`` those of its gradients; ``to_text()`` says
+        both, and ``check("20 GB")`` refuses what is larger.
+
+    Raises
+    ------
+    ValueError
+        For a name in ``keep`` that cannot be kept, or non-positive counts.
+    """
+    check_keep(keep)
+    if rule not in _NODES_INSIDE:
+        raise unknown("rule", rule, _NODES_INSIDE)
+    check_count("n_iterations", n_iterations)
+    check_count("every", every)
+    labels = _labels(model)
+    n_classes = getattr(model, "n_classes", 0) if n_classes is None else n_classes
+    by_class = bool(classes is not None and n_classes)
+    if seconds_per_gradient is None and hasattr(model, "seconds_per_gradient"):
+        seconds_per_gradient = model.seconds_per_gradient(by_class)
+    steps = -(-n_iterations // every)
+    k, u = labels.n_parameters, labels.n_units
+    size = {
+        "theta": 4 * (steps + 1) * k,
+        "gradient": 4 * (steps + 1) * k,
+        "lca": 4 * steps * k,
+    }
+    found = {name: size[name] for name in keep}
+    if by_class:
+        found["lca_unit_class"] = 4 * steps * u * n_classes
+    if classes == "parameter" and n_classes:
+        found["lca_class"] = 4 * steps * k * n_classes
+    if not by_class and "lca" not in keep:
+        found["unit_lca"] = 4 * steps * u
+    if names := statistics_of(keep, statistics):
+        found["statistics"] = k * sum(int(VARIABLES[name].dtype[1:]) for name in names)
+        found["labels"] = LABEL_BYTES * k
+    count = steps * (1 + _NODES_INSIDE[rule]) + 1
+    seconds = None if seconds_per_gradient is None else count * seconds_per_gradient
+    return Estimate(steps, k, found, count, seconds, every, getattr(model, "class_factor", 1.0) if by_class else 1.0)
+
+
+def _labels(model: Any) -> Labels:
+    for labels in (model, getattr(model, "labels", None)):
+        if isinstance(labels, Labels):
+            return labels
+    from lcakit.record.objective.describe import describe
+
+    return describe(model)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise ValueError unless ``value`` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def check_keep(keep: Sequence[str]) -> None:
+    """Raise ValueError for names in ``keep`` that are no per-parameter variable."""
+    for name in [keep] if isinstance(keep, str) else keep:
+        if name not in KEEP:
+            raise unknown("variable to keep", name, KEEP)
+    if isinstance(keep, str):
+        raise ValueError(f"keep must be a sequence of names such as ({keep!r},), got the text {keep!r}")
+
+
+def statistics_of(keep: Sequence[str], statistics: bool | None) -> tuple[str, ...]:
+    """Return the running statistics that a recording stores.
+
+    All with ``True``; none with ``False``. With None: where ``lca`` is not kept, those whose series is not.
+    """
+    if statistics is None:
+        return tuple(n for n, series in STATISTICS.items() if series not in keep) if "lca" not in keep else ()
+    return tuple(STATISTICS) if statistics else ()

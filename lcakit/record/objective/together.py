@@ -1,0 +1,118 @@
+"""Several θ in one pass: a network too small to keep a device busy is evaluated as a batch of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.func import functional_call, grad, vmap
+
+from lcakit.errors import ObjectiveError
+from lcakit.record.objective.isolation import arithmetic
+from lcakit.record.objective.sweep import Evaluation, Replica, Sweep
+
+FEWEST = 256
+"""Examples of a chunk that are not cut further for several θ, on a CPU: there dispatch costs, not memory."""
+_CLOSE = {"tf32": 1e-2, "bfloat16": 5e-2}  # relative; 1e-3 in the other precisions
+_MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, NotImplementedError)
+
+
+@dataclass
+class Together:
+    """Gradients of one network at several θ, by ``torch.func.vmap``.
+
+    Parameters
+    ----------
+    sweep
+        The pass that it stands for: same data, same loss, same order of examples.
+    replicas
+        One network for each thread, of PyTorch's own layers, which vmap knows.
+    names
+        The parameters' names, in the order of θ.
+    """
+
+    sweep: Sweep
+    replicas: list[Replica]
+    names: list[str]
+
+    def run(self, thetas: torch.Tensor, classes: bool, batch_size: int) -> list[Evaluation]:
+        """Evaluate each θ of (S, K) over the whole set; sums over chunks have a fixed order."""
+        sweep, count, device = self.sweep, len(thetas), thetas.device
+        fewest = FEWEST if device.type == "cpu" else 1
+        size = min(batch_size, max(fewest, batch_size // count))
+        shares = sweep.data.shares(len(self.replicas), size, by_class=classes)
+        losses = torch.empty((count, sweep.data.n_examples), dtype=torch.float64, device=device)
+        total = thetas.new_zeros((count, sweep.n_classes if classes else 1, thetas.shape[1]))
+
+        def work(index: int) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
+            rows: dict[int, torch.Tensor] = {}
+            correct = torch.zeros(count, dtype=torch.int64, device=device)
+            with arithmetic(sweep.precision, device):
+                for chunk in shares[index]:
+                    where, row = slice(chunk.start, chunk.stop), chunk.label or 0
+                    gradient, (each, right) = self.gradients(
+                        self.replicas[index], thetas, sweep.data.x[where], sweep.data.y[where]
+                    )
+                    rows[row] = rows[row].add_(gradient) if row in rows else gradient
+                    losses[:, where] = each
+                    correct += right
+            return rows, correct
+
+        parts = sweep.team.map(work, range(len(shares)))
+        for rows, _ in parts:
+            for row, gradient in rows.items():
+                total[:, row] += gradient
+        total /= sweep.data.n_examples
+        correct = torch.stack([right for _, right in parts]).sum(0).tolist() if sweep.classifies else [None] * count
+        gradients = total if classes else total[:, 0]
+        return [sweep.result(*found) for found in zip(losses, gradients, correct, strict=True)]
+
+    def gradients(self, replica: Replica, thetas: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> Any:
+        """Return Σ_n ∇ℓ_n (S, K) of a chunk, and its losses (S, n) and right answers (S,)."""
+        return vmap(grad(self._loss_of(replica), has_aux=True), (0, None, None))(thetas, x, y)
+
+    def _loss_of(self, replica: Replica) -> Callable[..., Any]:
+        def loss(theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> Any:
+            parameters = dict(zip(self.names, replica.cut(theta), strict=True))
+            output = functional_call(replica.model, parameters, (x,))
+            each = self.sweep.per_example(output, y)
+            right = (output.argmax(1) == y).sum() if self.sweep.classifies else each.new_zeros(()).to(torch.int64)
+            return each.sum(), (each, right)
+
+        return loss
+
+    def check(self, theta: torch.Tensor, some: int) -> None:
+        """Raise ObjectiveError unless the gradients of ``some`` examples are those of one θ after the other."""
+        thetas = torch.stack([theta, 1.01 * theta])
+        x, y = self.sweep.data.x[:some], self.sweep.data.y[:some]
+        loss = self._loss_of(self.replicas[0])
+
+        def alone(flat: torch.Tensor) -> torch.Tensor:
+            flat = flat.clone().requires_grad_(True)
+            with torch.enable_grad():
+                return torch.autograd.grad(loss(flat, x, y)[0], flat)[0]
+
+        try:
+            with arithmetic(self.sweep.precision, theta.device):
+                expected = torch.stack([alone(flat) for flat in thetas])
+                found, _ = self.gradients(self.replicas[0], thetas, x, y)
+        except _MISFITS as error:
+            raise _cannot(str(error)) from error
+        close = _CLOSE.get(self.sweep.precision, 1e-3)
+        if not torch.allclose(found, expected, rtol=close, atol=close * float(expected.abs().max())):
+            raise _cannot("its gradients differ from those of one θ after the other")
+
+
+def _cannot(why: str) -> ObjectiveError:
+    return ObjectiveError(f"the network cannot be evaluated at several θ at once: {why}. Leave together out.")
+
+
+def check_wanted(together: Any, coupled: bool) -> int:
+    """Return the number of θ to evaluate at once; raise ObjectiveError where that is not possible."""
+    if isinstance(together, bool) or not isinstance(together, int) or together < 1:
+        raise ObjectiveError(f"together is a number of θ, at least 1; got {together!r}")
+    if together > 1 and coupled:
+        raise _cannot("a layer (BatchNorm) couples the examples of a batch")
+    return together

@@ -1,0 +1,217 @@
+"""Trajectories by name: a registry says where each file lies and what its sha256 is; what is fetched is kept.
+
+A registry is a text file of lines ``name url sha256``; empty lines and those that begin with ``#`` do not count. Where
+a file lies beside the registry, its plain name stands for the URL, and it is used where it is. Any other file is
+downloaded under a temporary name, its hash is compared, and only then it gets its name in the cache. A file from the
+cache is compared again each time, so that what ``fetch`` returns is always what the registry says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+from lcakit.errors import TrajectoryError, unknown
+from lcakit.packages import package
+from lcakit.storage.remote import TIMEOUT, download
+from lcakit.storage.urls import is_url, local_path
+
+REGISTRY = Path(__file__).resolve().parents[2] / "data" / "registry.txt"
+"""The registry of the project's own trajectories, where lcakit is used from its repository."""
+
+SCHEMES = ("https://", "http://", "s3://", "gs://")
+MOST_REGISTRY_BYTES = 2**22
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a registry: the name of a file, its URL (or path), and the sha256 of its bytes in hexadecimal."""
+
+    name: str
+    url: str
+    sha256: str
+
+
+def fetch(
+    name: str,
+    registry: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    *,
+    timeout: float = TIMEOUT,
+    quiet: bool = False,
+) -> Path:
+    """Return the local path of a trajectory of a registry; download it if it is not in the cache yet.
+
+    Parameters
+    ----------
+    name
+        A name in the registry, such as ``"mnist-fc-sgd-0.nc"``.
+    registry
+        Path or URL of a registry; by default that of the project (``data/registry.txt``).
+    cache
+        Folder to keep files in; by default the user's cache folder for lcakit.
+    timeout
+        Seconds without an answer after which a server counts as hung.
+    quiet
+        No progress bar.
+
+    Returns
+    -------
+    Path
+        Of a file with the sha256 of the registry. Open it with ``lk.open_trajectory``.
+
+    Raises
+    ------
+    ValueError
+        For a name that the registry does not have.
+    TrajectoryError
+        If the registry cannot be read, the server fails or hangs, or what it sent has another hash; nothing of it is
+        kept then.
+    """
+    entries = read_registry(registry, timeout=timeout)
+    if name not in entries:
+        raise unknown("trajectory", name, entries)
+    entry = entries[name]
+    if not is_url(entry.url):
+        return _beside(entry)
+    pooch = package("pooch", "fetching files")
+    folder = Path(cache) if cache is not None else Path(pooch.os_cache("lcakit"))
+    with _quiet_pooch(pooch):
+        try:
+            found = pooch.retrieve(
+                entry.url,
+                known_hash=f"sha256:{entry.sha256}",
+                fname=entry.name,
+                path=folder,
+                downloader=_Downloader(timeout, quiet),
+            )
+        except TrajectoryError:
+            raise
+        except ValueError as error:  # pooch's word for another hash
+            raise TrajectoryError(
+                f"{entry.url}: the file is not the one that the registry names: its sha256 is not {entry.sha256}. "
+                "Nothing of it was kept. Tell whoever keeps the registry."
+            ) from error
+        except OSError as error:
+            raise TrajectoryError(
+                f"{folder / entry.name}: cannot be written: {error}. Choose another cache."
+            ) from error
+    return Path(found)
+
+
+def read_registry(registry: str | os.PathLike[str] | None = None, *, timeout: float = TIMEOUT) -> dict[str, Entry]:
+    """Read a registry: names in the order of the file.
+
+    Parameters
+    ----------
+    registry
+        Path or URL; None for that of the project.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is none, or a line is not ``name url sha256``; the message names the line.
+    """
+    where = os.fspath(REGISTRY if registry is None else registry)
+    entries: dict[str, Entry] = {}
+    for number, line in enumerate(_text(where, timeout).splitlines(), start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        problem = _problem(words, entries)
+        if problem:
+            raise TrajectoryError(f"{where}, line {number}: {problem}. A line is: name url sha256")
+        entries[words[0]] = Entry(words[0], _place(words[1], where), words[2].lower())
+    return entries
+
+
+def _beside(entry: Entry) -> Path:
+    """Return a file that lies beside its registry, if it is what the registry says."""
+    path = Path(entry.url)
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TrajectoryError(f"{path}: cannot be read: {error}. The registry beside it names it.") from error
+    if found != entry.sha256:
+        raise TrajectoryError(f"{path}: its sha256 is {found}, not {entry.sha256} as the registry beside it says.")
+    return path
+
+
+def _place(url: str, registry: str) -> str:
+    """Return where a file lies; one named without a scheme lies beside its registry."""
+    if is_url(url):
+        return url
+    path = local_path(registry) if is_url(registry) else registry
+    return urljoin(registry, url) if path is None else str(Path(path).parent / url)
+
+
+def _problem(words: list[str], entries: dict[str, Entry]) -> str | None:
+    """Say what is wrong with a line; names become names of files, so they must be nothing more."""
+    if len(words) != 3:
+        return f"{len(words)} words"
+    name, url, sha256 = words
+    if not _is_file_name(name):
+        return f"{name[:80]!r} is no name of a file: letters, digits and . _ + - are allowed, a letter or digit first"
+    if name in entries:
+        return f"{name!r} is there twice"
+    if not (url.lower().startswith(SCHEMES) or _is_file_name(url)):
+        return f"{url[:80]!r} begins with none of {', '.join(SCHEMES)}, and is no plain name of a file beside it"
+    return None if re.fullmatch("[0-9a-fA-F]{64}", sha256) else f"{sha256[:80]!r} is no sha256 (64 hexadecimal digits)"
+
+
+def _is_file_name(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", text) is not None
+
+
+def _text(where: str, timeout: float) -> str:
+    path = local_path(where) if is_url(where) else where
+    try:
+        if path is not None:
+            with Path(path).open("rb") as file:
+                data = file.read(MOST_REGISTRY_BYTES + 1)
+        else:
+            with tempfile.TemporaryFile() as temporary:
+                download(where, temporary, timeout, most=MOST_REGISTRY_BYTES)
+                temporary.seek(0)
+                data = temporary.read()
+        if len(data) > MOST_REGISTRY_BYTES:
+            raise TrajectoryError(f"{where}: over {MOST_REGISTRY_BYTES:,} bytes, so it is no registry")
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrajectoryError(
+            f"{where}: there is no registry that can be read ({error}). Pass registry= with the path or URL of a text "
+            "file of lines: name url sha256"
+        ) from error
+
+
+class _Downloader:
+    """What pooch calls to get a URL into a temporary file."""
+
+    def __init__(self, timeout: float, quiet: bool) -> None:
+        self._timeout, self._quiet = timeout, quiet
+
+    def __call__(self, url: str, output_file: Any, pooch: Any, check_only: bool = False) -> None:
+        with Path(output_file).open("wb") as file:
+            download(url, file, self._timeout, self._quiet)
+
+
+@contextlib.contextmanager
+def _quiet_pooch(pooch: Any) -> Iterator[None]:
+    """Keep pooch's log to itself: the progress bar and the errors say what is to say."""
+    logger: logging.Logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,147 @@
+"""Checks of content: finite numbers, steps in order and without gaps, snapshots that are where they belong."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit.sharing.validation.checks import Check, listed
+from lcakit.storage import segments
+from lcakit.trajectory.schema import split_name, with_suffix
+
+LEAP, AROUND = 20.0, 16
+"""A move is out of proportion if it is so many times the median of so many moves before and after it."""
+
+DAMAGED = "The file was damaged or put together wrongly: get it again, or record it again."
+
+
+def checks(ds: xr.Dataset, moves: Mapping[Any, Any], sums: Mapping[str, Any]) -> Iterator[Check]:
+    """Yield the checks of content.
+
+    Parameters
+    ----------
+    moves
+        What :func:`lcakit.sharing.validation.path_pass.moves` gave, computed.
+    sums
+        What :func:`lcakit.sharing.validation.conservation.sums` gave for each objective, computed.
+    """
+    yield _finite_loss(ds)
+    yield _steps(ds)
+    yield _gaps(ds)
+    yield _finite_values(ds, moves, sums)
+    if None in moves and ds.sizes.get("iteration"):
+        yield _repeated(ds, moves[None]["moved"])
+        yield _leaps(ds, np.sqrt(moves[None]["distance2"]))
+
+
+def _finite_loss(ds: xr.Dataset) -> Check:
+    names = [str(n) for n in ds.data_vars if split_name(str(n))[0] in ("loss", "loss_class", "residual", "first_order")]
+    problems = [f"{n} is not finite {bad} times" for n in names if (bad := int((~np.isfinite(ds[n])).sum()))]
+    fine = f"{', '.join(names) or 'nothing to check'}: all finite"
+    remedy = "The training diverged: cut it before that, with ds.lk.sel(iteration=slice(None, last))."
+    return listed("finite loss", "content", problems, fine, "NaN or infinity spoils every sum it enters.", remedy)
+
+
+# ---- time ------------------------------------------------------------------------------------------------------
+
+
+def _steps(ds: xr.Dataset) -> Check:
+    names = [n for n in ("snapshot", "iteration") if n in ds.coords]
+    problems = [f"{n} does not increase everywhere" for n in names if (np.diff(ds[n].values) <= 0).any()]
+    if len(names) == 2 and not problems:
+        apart = np.flatnonzero(ds["snapshot"].values[:-1] != ds["iteration"].values)
+        first = f", first at iteration {ds['iteration'].values[apart[0]]}" if apart.size else ""
+        problems = [f"{apart.size} iterations do not begin at their snapshot{first}"] if apart.size else []
+    meaning = "Optimizer steps go forward, and iteration t begins at snapshot t."
+    return listed("steps", "content", problems, "strictly increasing", meaning, "Sort or record the run again.")
+
+
+def _gaps(ds: xr.Dataset) -> Check:
+    steps = np.diff(ds["snapshot"].values) if "snapshot" in ds.coords else np.array([])
+    usual = int(np.median(steps)) if steps.size else 1
+    wide = np.flatnonzero(steps > usual)
+    problems = [f"after step {ds['snapshot'].values[t]} the next is {ds['snapshot'].values[t + 1]}" for t in wide]
+    meaning = "Snapshots are equally far apart; where some are missing, a move is that of several steps."
+    remedy = "Nothing, if the run was recorded at uneven steps; otherwise get the missing part."
+    return listed("missing iterations", "content", problems, f"every {usual} steps", meaning, remedy, worst="warn")
+
+
+# ---- numbers per parameter -------------------------------------------------------------------------------------
+
+
+def _finite_values(ds: xr.Dataset, moves: Mapping[Any, Any], sums: Mapping[str, Any]) -> Check:
+    spoilt = {_of(key): numbers["unfinite"] > 0 for key, numbers in moves.items() if _of(key) in ds}
+    for suffix, values in sums.items():
+        totals = {name: values[name].sel(part="magnitude") for name in ("lca", "lca_class") if name in values}
+        units = "lca_unit_class" if with_suffix("lca_unit_class", suffix) in ds else "unit_lca"
+        totals |= {units: values["unit_magnitude"]} if "unit_magnitude" in values else {}
+        spoilt |= {with_suffix(name, suffix): ~np.isfinite(total.values) for name, total in totals.items()}
+    problems = [_where(name, rows) for name, rows in spoilt.items() if rows.any()]
+    fine = f"{', '.join(spoilt) or 'nothing to check'}: all finite"
+    return listed("finite values", "content", problems, fine, "NaN or infinity spoils every sum it enters.", DAMAGED)
+
+
+def _of(key: str | None) -> str:
+    return "theta" if key is None else with_suffix("gradient", key)
+
+
+def _where(name: str, spoilt: np.ndarray) -> str:
+    rows = np.flatnonzero(spoilt.reshape(-1, spoilt.shape[-1]).any(axis=0))
+    return f"{name} is not finite in {rows.size} rows, the first is {rows[0]}"
+
+
+def _repeated(ds: xr.Dataset, moved: np.ndarray) -> Check:
+    still = moved[..., :-1] == 0
+    where = np.flatnonzero(still.reshape(-1, still.shape[-1]).any(axis=0))
+    steps = ", ".join(str(step) for step in ds["iteration"].values[where[:5]])
+    problems = [f"{int(still.sum())} moves change nothing, in iteration {steps}"] if where.size else []
+    meaning = "A snapshot equal to the one before, bit by bit, is a step that was skipped, or a row written twice."
+    remedy = "Nothing, if training skips steps (gradient scaling, a learning rate of 0); otherwise record it again."
+    return listed("repeated snapshots", "content", problems, "none", meaning, remedy, worst="warn")
+
+
+def _leaps(ds: xr.Dataset, distance: np.ndarray) -> Check:
+    times = np.array([leaps(run[:-1]) for run in distance.reshape(-1, distance.shape[-1])])
+    worst = f"largest move {np.max(times, initial=0.0):.3g} times those around it"
+    where = np.flatnonzero((times > LEAP).any(axis=0))
+    steps = ds["iteration"].values
+    problems = [f"iteration {steps[t]} moves {times[:, t].max():.3g} times as far as those around it" for t in where]
+    meaning = "Two such moves in a row, out and back, are the mark of a snapshot that belongs elsewhere in the run."
+    remedy = "Compare the loss there; get the file again, or record it again, if it shows no jump."
+    return listed("movement", "content", problems, worst, meaning, remedy, worst="warn")
+
+
+def leaps(distance: np.ndarray) -> np.ndarray:
+    """Return how many times the median of the moves around it each move is; 1 where nothing else moves."""
+    out = np.ones(distance.size)
+    for t in np.flatnonzero(distance > 0):
+        around = np.r_[distance[max(t - AROUND, 0) : t], distance[t + 1 : t + AROUND + 1]]
+        near = around[around > 0]
+        out[t] = distance[t] / np.median(near) if near.size >= AROUND // 2 else 1.0
+    return out
+
+
+# ---- files -----------------------------------------------------------------------------------------------------
+
+
+def segment_check(directory: Path) -> Check:
+    """Compare every byte of an unfinished recording's segments with the checksums in them; 1 MB at a time."""
+    paths = segments.segment_paths(directory)
+    problems = [f"{path.name}: {damaged}" for path in paths if (damaged := _damaged(path))]
+    meaning = "A segment keeps a checksum (CRC-32) of each of its variables."
+    remedy = "Restore the segment; without it, remove it and all that follow, then resume or finish the recording."
+    return listed("segment checksums", "content", problems, f"{len(paths)} segments intact", meaning, remedy)
+
+
+def _damaged(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.testzip()
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        return f"cannot be read ({error})"
+    return f"{member} differs from its checksum" if member else ""

@@ -1,0 +1,50 @@
+"""A dataset as the C library or a segment gave it, made a checked trajectory with its labels loaded."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit.errors import LcakitWarning, TrajectoryError
+from lcakit.storage import guard
+from lcakit.storage.blocks import dask_chunks, in_order
+from lcakit.storage.paths import allocation_partial as allocation_partial
+from lcakit.trajectory import schema
+
+
+def as_trajectory(ds: xr.Dataset, source: str, check: bool, stored: Any = None) -> xr.Dataset:
+    """Check an opened file, load its labels, and put its data into Dask chunks, with dimensions in their order."""
+    try:
+        if stored is not None:
+            guard.check_declared(ds, stored, source)
+        out = checked(ds, source)
+        if check:
+            guard.check_tables(out, source)
+    except TrajectoryError:
+        ds.close()
+        raise
+    chunks = dask_chunks(out)
+    names = [str(name) for name in out.data_vars]
+    ordered = {name: in_order(name, out[name].variable) for name in names}
+    out = out.assign({name: guard.lazily(ordered[name], chunks, f"{source}, {name!r}") for name in names})
+    out.set_close(ds.close)  # xarray does not hand the open file on to what is derived from it
+    return out
+
+
+def checked(ds: xr.Dataset, source: str) -> xr.Dataset:
+    """Check the version; load the labels and make coordinates of what the format says are coordinates."""
+    ds = guard.clean_texts(ds, source)
+    warning = schema.check_version(ds.attrs, source)
+    if warning:
+        warnings.warn(warning, LcakitWarning, stacklevel=4)
+    for attrs in (ds.attrs, *(ds[name].attrs for name in ds.variables)):
+        attrs.pop("coordinates", None)  # xarray's note of the same, kept for readers without a schema
+    ds = guard.clean_tables(ds, source)
+    ds = ds.set_coords([name for name in schema.COORDINATES if name in ds.variables])
+    if "snapshot" in ds.dims and "iteration" not in ds.dims:  # older files without an iteration
+        ds = ds.assign_coords(iteration=np.zeros(0, np.int64))
+    with guard.reading(source):
+        return ds.assign_coords({name: ds[name].variable.load() for name in ds.coords if name not in ds.dims})

@@ -1,0 +1,228 @@
+"""A walk through the structure of an HDF5 file in Python, before the C library sees it.
+
+HDF5's own reader trusts much of what a file says: one changed byte in a heap of text makes it loop for ever, and one in
+an index of chunks, which has no checksum, makes it read other numbers without a word. This walk visits every structure
+that the reader will follow (headers, links, attributes, types, text, the index of every chunk) and checks that each
+lies inside the file, that no two share bytes, that what is declared is what is stored, and that nothing leads out of
+the file. It reads no numbers, so it takes milliseconds whatever the size of the file.
+
+Only what netCDF-4 libraries write is known here; anything else is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from lcakit.storage.guard import messages as read
+from lcakit.storage.guard.blocks import UNDEFINED, Blocks, CorruptError, Cursor
+from lcakit.storage.guard.chunks import ChunkIndex
+from lcakit.storage.guard.heaps import FractalHeap, Texts, records
+from lcakit.storage.guard.text import MOST_LETTERS
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MOST_OBJECTS = 20_000
+MOST_TEXTS = 100_000
+MOST_CONTINUATIONS = 10_000
+
+KNOWN = {0, 1, 2, 3, 4, 5, 6, 8, 0xA, 0xB, 0xC, 0xD, 0x10, 0x12, 0x15, 0x16}
+"""Kinds of messages in object headers that netCDF-4 files hold."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A variable as it is stored: its shape, bytes per element, and whether all of it is there."""
+
+    shape: tuple[int, ...]
+    dtype: read.Type
+    complete: bool
+    packed: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole variable, unpacked."""
+        return math.prod(self.shape) * self.dtype.size
+
+
+def walk(handle: BinaryIO, size: int) -> dict[str, Stored]:
+    """Check the structure of a file; return its variables by name.
+
+    Raises
+    ------
+    CorruptError
+        With the first thing that is wrong.
+    """
+    blocks = Blocks(handle, size)
+    walker = _Walker(blocks, Texts(blocks))
+    walker.visit_all(_root(blocks))
+    blocks.check_overlaps()
+    walker.check_pointers()
+    return walker.found
+
+
+def _root(blocks: Blocks) -> int:
+    """Check the superblock; return the address of the root group's header."""
+    if blocks.size < 48 or blocks.peek(0, 8) != SIGNATURE:
+        raise CorruptError("it does not begin like a netCDF-4 (HDF5) file")
+    version = blocks.peek(8, 1)[0]
+    if version in (2, 3):
+        cursor = blocks.read(0, 48, "the superblock")
+        cursor.take(9)
+        offsets, lengths, _, base, _, end, root = cursor.uints(1, 1, 1, 8, 8, 8, 8)
+    elif version in (0, 1):
+        cursor = blocks.read(0, 96 + 4 * version, "the superblock")
+        offsets, lengths = cursor.take(15)[13:]
+        cursor.take(9 + 4 * version)
+        base, _, end, _, _, root = cursor.uints(8, 8, 8, 8, 8, 8)
+    else:
+        raise CorruptError(f"its superblock has version {version}, which lcakit does not know")
+    if (offsets, lengths, base) != (8, 8, 0):
+        raise CorruptError("its addresses do not have 8 bytes, or do not count from its beginning")
+    if end > blocks.size:
+        raise CorruptError(f"it was cut short: it says it has {end:,} bytes, and has {blocks.size:,}")
+    return root
+
+
+class _Walker:
+    def __init__(self, blocks: Blocks, texts: Texts) -> None:
+        self._blocks, self._texts = blocks, texts
+        self._objects: set[int] = set()
+        self._pointers: list[tuple[int, str]] = []
+        self.found: dict[str, Stored] = {}
+
+    def visit_all(self, root: int) -> None:
+        """Visit the root group and everything below it."""
+        waiting = [(root, "")]
+        while waiting:
+            address, name = waiting.pop()
+            if address in self._objects or len(self._objects) >= MOST_OBJECTS:
+                raise CorruptError(f"{name!r} is a second name of something, or one of over {MOST_OBJECTS:,} names")
+            self._objects.add(address)
+            header = self._header(address, name or "the root group")
+            for data in self._dense(header.attributes, header.dense_attributes, 8, f"{name} attributes"):
+                self._attribute(data, name)
+            links = [read.read_link(data) for data in self._dense(header.links, header.dense_links, 7, f"{name} names")]
+            waiting += [(target, f"{name}/{link}".lstrip("/")) for link, target in links]
+            if header.layout is not None:
+                self.found[name] = self._dataset(header, name)
+
+    def check_pointers(self) -> None:
+        """Check that pointers to objects (of a variable to its dimensions) lead to objects."""
+        for address, what in self._pointers:
+            if address not in self._objects:
+                raise CorruptError(f"{what} points to something that is not in the file")
+
+    # ---- object headers ----------------------------------------------------------------------------------------
+
+    def _header(self, address: int, what: str) -> read.Header:
+        header = read.Header()
+        for kind, cursor in self._messages(address, f"the header of {what}"):
+            if kind == 1:
+                header.shape = read.read_shape(cursor)
+            elif kind == 2:
+                header.dense_links = read.read_pointers(cursor, 8)
+            elif kind == 3:
+                header.dtype = read.read_type(cursor)
+            elif kind == 6:
+                header.links.append(cursor.take(cursor.left))
+            elif kind == 8:
+                header.layout = read.read_layout(cursor)
+            elif kind == 0xB:
+                header.filters = read.read_filters(cursor)
+            elif kind == 0xC:
+                header.attributes.append(cursor.take(cursor.left))
+            elif kind == 0x15:
+                header.dense_attributes = read.read_pointers(cursor, 2)
+        return header
+
+    def _messages(self, address: int, what: str) -> Iterator[tuple[int, Cursor]]:
+        """Yield kind and content of each message of an object header, through all its continuations."""
+        prefix = Cursor(self._blocks.peek(address, 34), what)
+        prefix.expect(b"OHDR", 2)
+        flags = prefix.uint(1)
+        prefix.take((16 if flags & 32 else 0) + (4 if flags & 16 else 0))
+        size = prefix.uint(1 << (flags & 3))
+        first = self._blocks.read(address, prefix.at + size + 4, what)
+        first.take(prefix.at)
+        waiting = [first]
+        for visited, cursor in enumerate(waiting):
+            if visited > MOST_CONTINUATIONS:
+                raise CorruptError(f"{what} goes on without an end")
+            head = 6 if flags & 4 else 4
+            while cursor.left - 4 >= head:  # a checksum of 4 bytes ends each block
+                kind, length, shared = cursor.uints(1, 2, 1)
+                cursor.take(head - 4)
+                if kind == 7:
+                    raise CorruptError(read.ELSEWHERE)
+                if length > cursor.left - 4 or kind not in KNOWN or (shared & 2 and kind):
+                    raise CorruptError(f"{what} holds a message (kind {kind}) that trajectories do not have")
+                content = Cursor(cursor.take(length), what)
+                if kind == 0x10:
+                    waiting.append(self._continuation(content, what))
+                else:
+                    yield kind, content
+
+    def _continuation(self, content: Cursor, what: str) -> Cursor:
+        address, length = content.uints(8, 8)
+        cursor = self._blocks.read(address, length, what)
+        if cursor.take(4) != b"OCHK":
+            raise CorruptError(f"{what} does not go on where it says")
+        return cursor
+
+    def _dense(self, direct: list[bytes], addresses: list[int], key: int, what: str) -> list[bytes]:
+        """Return what a header holds itself and what it keeps in a heap; every index of it must name the same."""
+        if not addresses:
+            return direct
+        heap_address, *indexes = addresses
+        heap = FractalHeap(self._blocks, heap_address, what)
+        named = [[_heap_id(r, key) for r in records(self._blocks, index, what)] for index in indexes]
+        if not named or any(sorted(keys) != sorted(set(named[0])) for keys in named):
+            raise CorruptError(f"the indexes of {what} disagree")
+        return direct + [heap.get(identity) for identity in named[0]]
+
+    def _attribute(self, data: bytes, owner: str) -> None:
+        name, dtype, value = read.read_attribute(data)
+        if dtype.kind == read.SEQUENCE:
+            held = self._texts.check(value, dtype.member, f"attribute {name!r} of {owner!r}")
+            if dtype.holds == read.POINTER:
+                targets = np.frombuffer(b"".join(held), "<u8").tolist()
+                self._pointers += [(target, f"attribute {name!r} of {owner!r}") for target in targets]
+
+    # ---- data --------------------------------------------------------------------------------------------------
+
+    def _dataset(self, header: read.Header, name: str) -> Stored:
+        if header.shape is None or header.dtype is None or header.layout is None:
+            raise CorruptError(f"{name!r} has no extent, no type or no layout")
+        kind, address, size, chunk = header.layout
+        there = kind != "contiguous" or address != UNDEFINED or 0 in header.shape
+        stored = Stored(header.shape, header.dtype, there, bool(header.filters))
+        if kind == "chunked":
+            if len(chunk) != len(stored.shape) + 1 or 0 in chunk or chunk[-1] != stored.dtype.size:
+                raise CorruptError(f"{name!r} is cut into chunks {chunk[:-1]} that do not fit its shape {stored.shape}")
+            whole = ChunkIndex(self._blocks, stored.shape, chunk, stored.packed, name).visit(address)
+            return Stored(stored.shape, stored.dtype, whole, stored.packed)
+        if size != stored.nbytes and (stored.complete or kind == "compact"):
+            raise CorruptError(f"{name!r} declares {stored.nbytes:,} bytes and stores {size:,}")
+        if kind == "contiguous" and stored.complete and size:
+            self._blocks.claim(address, size, f"the data of {name!r}")
+            if stored.dtype.kind == read.SEQUENCE:
+                self._text(address, stored, name)
+        return stored
+
+    def _text(self, address: int, stored: Stored, name: str) -> None:
+        texts = math.prod(stored.shape)
+        if stored.dtype.holds == read.POINTER or texts > MOST_TEXTS:
+            raise CorruptError(f"{name!r} holds {texts:,} texts; at most {MOST_TEXTS:,} are read")
+        held = self._texts.check(self._blocks.peek(address, stored.nbytes), stored.dtype.member, repr(name))
+        longest = max(map(len, held), default=0)
+        if stored.shape and longest > 4 * MOST_LETTERS:  # in a table, each takes as much memory as the longest
+            raise CorruptError(f"{name!r} has a name of {longest:,} bytes; at most {MOST_LETTERS:,} letters are read")
+
+
+def _heap_id(record: bytes, length: int) -> bytes:
+    """Take the heap ID from an index record: behind a hash or an order for links, at the beginning for attributes."""
+    return record[:length] if length == 8 else record[-length:]

@@ -1,0 +1,182 @@
+"""What an HDF5 object header says: extents, types, layouts, filters, attributes, links."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from lcakit.storage.guard.blocks import UNDEFINED, CorruptError, Cursor
+
+FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32"}
+NUMBERS, TEXT, COMPOUND, POINTER, SEQUENCE = (0, 1), 3, 6, 7, 9
+MOST_RANK = 32
+ELSEWHERE = "some of its data should be read from other files; nothing in a file is used as a path"
+
+
+@dataclass(frozen=True)
+class Type:
+    """A datatype: its class, bytes per element, and for sequences (text of any length) the bytes of one member."""
+
+    kind: int
+    size: int
+    member: int = 0
+    holds: int = -1
+    """Class of a sequence's members."""
+
+
+@dataclass
+class Header:
+    """The messages of one object that matter here."""
+
+    shape: tuple[int, ...] | None = None
+    dtype: Type | None = None
+    layout: tuple[str, int, int, tuple[int, ...]] | None = None  # kind, address, size, chunk shape with item size
+    filters: tuple[int, ...] = ()
+    attributes: list[bytes] = field(default_factory=list)
+    links: list[bytes] = field(default_factory=list)
+    dense_attributes: list[int] = field(default_factory=list)  # addresses of the heap and of its indexes
+    dense_links: list[int] = field(default_factory=list)
+
+
+def read_shape(cursor: Cursor) -> tuple[int, ...]:
+    """Read a dataspace message: () for a scalar, (0,) for none at all."""
+    version, rank, flags, kind = cursor.uints(1, 1, 1, 1)
+    if version == 1:
+        cursor.take(4)
+    elif version != 2:
+        raise CorruptError(f"an extent has version {version}")
+    if rank > MOST_RANK or flags & ~1 or (version == 2 and kind > 2):
+        raise CorruptError(f"an extent is of an unknown kind (rank {rank})")
+    shape = tuple(cursor.uint(8) for _ in range(rank))
+    if flags & 1:
+        limits = [cursor.uint(8) for _ in range(rank)]
+        if any(n > limit for n, limit in zip(shape, limits, strict=True)):
+            raise CorruptError("an extent is larger than its own limit")
+    return (0,) if version == 2 and kind == 2 else shape
+
+
+def read_type(cursor: Cursor, depth: int = 0) -> Type:
+    """Read a datatype message."""
+    head, size = cursor.uint(4), cursor.uint(4)
+    kind, version = head & 15, (head >> 4) & 15
+    if not 1 <= version <= 4 or not size or depth > 3:
+        raise CorruptError("a type is not readable")
+    if kind in NUMBERS:
+        if size not in (1, 2, 4, 8):
+            raise CorruptError(f"a number has {size} bytes")
+        _check_number(cursor.take(4 if kind == 0 else 12), kind, size)
+    elif kind == SEQUENCE:
+        member = read_type(cursor, depth + 1)
+        if size != 16 or member.kind not in (*NUMBERS, TEXT, POINTER):
+            raise CorruptError("a type of variable length is not readable")
+        return Type(kind, size, member.size, member.kind)
+    elif kind == COMPOUND:
+        _check_compound(cursor, version, size, (head >> 8) & 0xFFFF, depth)
+    elif kind not in (TEXT, POINTER):
+        raise CorruptError(f"a type of class {kind} is none that trajectories use")
+    return Type(kind, size)
+
+
+def _check_number(properties: bytes, kind: int, size: int) -> None:
+    """Refuse numbers that do not fill their bytes, which would have to be converted bit by bit."""
+    offset, precision = (int.from_bytes(properties[k : k + 2], "little") for k in (0, 2))
+    if offset or precision != 8 * size:
+        raise CorruptError(f"a number has {precision} bits in {size} bytes")
+    ieee = {2: (10, 5, 0, 10), 4: (23, 8, 0, 23), 8: (52, 11, 0, 52)}
+    if kind == 1 and tuple(properties[4:8]) != ieee.get(size):
+        raise CorruptError("a floating-point number is not that of IEEE")
+
+
+def _check_compound(cursor: Cursor, version: int, size: int, members: int, depth: int) -> None:
+    if not 1 <= members <= 16 or size > 1024:
+        raise CorruptError(f"a compound type has {members} members")
+    for _ in range(members):
+        name = bytearray()
+        while (letter := cursor.uint(1)) != 0:
+            name.append(letter)
+        if version < 3:
+            cursor.take(-(len(name) + 1) % 8)
+        offset = cursor.uint(4 if version < 3 else (size.bit_length() + 7) // 8)
+        if version == 1:
+            cursor.take(28)
+        member = read_type(cursor, depth + 1)
+        if member.kind == SEQUENCE or offset + member.size > size:
+            raise CorruptError("a compound type has a member outside it")
+
+
+def read_layout(cursor: Cursor) -> tuple[str, int, int, tuple[int, ...]]:
+    """Read a layout message: kind, address, size in bytes, and the chunk shape with the size of an element."""
+    version, kind = cursor.uints(1, 1)
+    if version != 3:
+        raise CorruptError(f"data is laid out in a way (version {version}) that lcakit does not check")
+    if kind == 0:
+        size = cursor.uint(2)
+        cursor.take(size)
+        return "compact", 0, size, ()
+    if kind == 1:
+        return "contiguous", cursor.uint(8), cursor.uint(8), ()
+    if kind == 2:
+        rank = cursor.uint(1)
+        address = cursor.uint(8)
+        return "chunked", address, 0, tuple(cursor.uint(4) for _ in range(rank))
+    raise CorruptError(ELSEWHERE)
+
+
+def read_filters(cursor: Cursor) -> tuple[int, ...]:
+    """Read a filter message: the numbers of the filters."""
+    version, count = cursor.uints(1, 1)
+    if version == 1:
+        cursor.take(6)
+    found = []
+    for _ in range(count):
+        number = cursor.uint(2)
+        length = cursor.uint(2) if version == 1 or number >= 256 else 0
+        values = cursor.uints(2, 2)[1]
+        cursor.take(length + (-length % 8 if version == 1 else 0) + 4 * values)
+        if version == 1 and values % 2:
+            cursor.take(4)
+        if number not in FILTERS:
+            raise CorruptError(f"data is packed by filter {number}; known are {', '.join(FILTERS.values())}")
+        found.append(number)
+    return tuple(found)
+
+
+def read_link(data: bytes) -> tuple[str, int]:
+    """Read a link message: a name and the address it points to, in this file."""
+    cursor = Cursor(data, "a name in the file")
+    version, flags = cursor.uints(1, 1)
+    kind = cursor.uint(1) if flags & 8 else 0
+    if version != 1 or kind != 0:
+        raise CorruptError("it points to another file or name (a soft or external link); such links are not followed")
+    cursor.take((8 if flags & 4 else 0) + (1 if flags & 16 else 0))
+    name = cursor.take(cursor.uint(1 << (flags & 3)))
+    return name.decode("utf-8"), cursor.uint(8)
+
+
+def read_attribute(data: bytes) -> tuple[str, Type, bytes]:
+    """Read an attribute message: name, type and value."""
+    cursor = Cursor(data, "an attribute")
+    version, flags = cursor.uints(1, 1)
+    if version not in (1, 2, 3) or flags:
+        raise CorruptError(f"an attribute has version {version}, or shares its type with others")
+    sizes = cursor.uints(2, 2, 2)
+    if version == 3:
+        cursor.take(1)
+    parts = []
+    for size in sizes:
+        parts.append(cursor.take(size))
+        cursor.take(-size % 8 if version == 1 else 0)
+    name = parts[0].split(b"\0")[0].decode("utf-8")
+    dtype = read_type(Cursor(parts[1], f"the type of attribute {name!r}"))
+    shape = read_shape(Cursor(parts[2], f"the extent of attribute {name!r}"))
+    return name, dtype, cursor.take(math.prod(shape) * dtype.size)
+
+
+def read_pointers(cursor: Cursor, count_bytes: int) -> list[int]:
+    """Read a link-info or attribute-info message: addresses of a heap and its indexes; none where all is in place."""
+    version, flags = cursor.uints(1, 1)
+    if version != 0:
+        raise CorruptError("an index has an unknown version")
+    cursor.take(count_bytes if flags & 1 else 0)
+    heap, *indexes = [cursor.uint(8) for _ in range(3 if flags & 2 else 2)]
+    return [] if heap == UNDEFINED else [heap, *(index for index in indexes if index != UNDEFINED)]

@@ -1,0 +1,69 @@
+"""Reading later: whatever goes wrong when a block is read says which file it was, and where."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from lcakit.errors import TrajectoryError
+from lcakit.storage.guard.blocks import CorruptError
+from lcakit.text import printable
+
+FAILURES = (
+    CorruptError,
+    OSError,
+    RuntimeError,  # also the netCDF library's own errors, and nesting that is too deep
+    ValueError,  # also text that is no text
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    SyntaxError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Everything that reading a damaged file is known to raise."""
+
+
+@contextmanager
+def reading(where: object, remedy: str = "Get the file again, or record it again.") -> Iterator[None]:
+    """Raise what goes wrong inside as a TrajectoryError that names the file."""
+    try:
+        yield
+    except TrajectoryError:
+        raise
+    except FAILURES as error:
+        told = printable(error, 400) or type(error).__name__
+        raise TrajectoryError(f"{where}: damaged, or not what it says: {told}. {remedy}") from error
+
+
+class FileArray:
+    """A variable of an open file: reads what it is asked for, and tells what could not be read, and where."""
+
+    def __init__(self, variable: xr.Variable, where: str) -> None:
+        self._variable, self._where = variable, where
+        self.shape, self.dtype, self.ndim = variable.shape, variable.dtype, variable.ndim
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        with reading(self._where):
+            return np.asarray(self._variable[key].values)
+
+
+def lazily(variable: xr.Variable, chunks: dict[str, int], where: str) -> xr.Variable:
+    """Return a variable of an open file as a Dask array, in chunks by dimension."""
+    sizes = tuple(chunks.get(str(dim), -1) for dim in variable.dims)
+    array = da.from_array(
+        FileArray(variable, where), chunks=sizes, name=False, meta=np.empty((0,) * variable.ndim, variable.dtype)
+    )
+    return xr.Variable(variable.dims, array, variable.attrs, variable.encoding)

@@ -1,0 +1,104 @@
+"""Trajectories as netCDF-4 files: what is small at once, what is large in windows of whole chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import xarray as xr
+from xarray.backends.locks import HDF5_LOCK
+
+from lcakit.progress import progress
+from lcakit.storage.atomic import written_whole
+from lcakit.storage.blocks import windows, without_asking_for_a_client
+from lcakit.storage.open_files import write_netcdf
+from lcakit.trajectory import schema
+
+
+def write(ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None, quiet: bool) -> None:
+    """Write a trajectory as one file, whole or not at all.
+
+    Parameters
+    ----------
+    ds
+        The trajectory; its large variables are read and written window by window.
+    small
+        What of it is in memory, with the attributes of the file.
+    compression
+        None or ``"zlib"``.
+    """
+    large = [str(name) for name in ds.data_vars if name not in small.variables]
+    with written_whole(path) as temporary, without_asking_for_a_client():
+        encoding = {name: {"_FillValue": None} for name in small.variables}
+        write_netcdf(small, temporary, encoding)
+        total = sum(ds[name].nbytes for name in large)
+        with progress(total, f"writing {path.name}", unit="B", quiet=quiet) as bar, _opened(temporary) as file:
+            _create(file, ds, large, compression)
+            for name, window, block in _read_ahead(ds, large):
+                write_window(file[name], window, block)
+                bar.update(block.nbytes)
+
+
+def _read_ahead(ds: xr.Dataset, names: list[str]) -> Iterator[tuple[str, tuple[slice, ...], np.ndarray]]:
+    """Yield the windows of variables; the next one is read while the caller has one."""
+    places = [(name, window) for name in names for window in windows(ds[name])]
+    context = copy_context()  # holds the caller's client of Dask, where there is one
+
+    def read(place: tuple[str, tuple[slice, ...]]) -> np.ndarray:
+        name, window = place
+        return np.asarray(ds[name][window].values)
+
+    with ThreadPoolExecutor(1, "lcakit-reader") as reader:
+        coming = [reader.submit(context.run, read, place) for place in places[:1]]
+        for place, following in zip(places, [*places[1:], None], strict=True):
+            block = coming.pop().result()
+            if following is not None:
+                coming.append(reader.submit(context.run, read, following))
+            yield *place, block
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[netCDF4.Dataset]:
+    """Open a file to write to; the library's lock is held for opening and closing, not between."""
+    with HDF5_LOCK:
+        file = netCDF4.Dataset(path, "a")
+        file.set_fill_off()
+    try:
+        yield file
+    finally:
+        with HDF5_LOCK:
+            file.close()
+
+
+def _create(file: netCDF4.Dataset, ds: xr.Dataset, names: list[str], compression: str | None) -> None:
+    with HDF5_LOCK:
+        for dim, size in ds.sizes.items():
+            if dim not in file.dimensions:
+                file.createDimension(str(dim), size)
+        for name in names:
+            array = ds[name]
+            options: dict[str, Any] = {"compression": "zlib", "complevel": 1, "shuffle": True} if compression else {}
+            dims = tuple(map(str, array.dims))
+            chunk = schema.chunk_sizes(dims, {str(k): v for k, v in ds.sizes.items()})
+            variable = file.createVariable(
+                name, array.dtype.newbyteorder("="), dims, chunksizes=chunk, fill_value=False, **options
+            )
+            coords = " ".join(str(c) for c in array.coords if c not in array.dims)
+            variable.setncatts(array.attrs | ({"coordinates": coords} if coords else {}))
+            variable.set_auto_maskandscale(False)
+            # room for one chunk: each is written whole and only once, and the library would fill 64 MB
+            size = variable.dtype.itemsize * math.prod(chunk)
+            variable.set_var_chunk_cache(size=size, nelems=1, preemption=1.0)
+
+
+def write_window(variable: netCDF4.Variable, window: tuple[slice, ...], block: np.ndarray) -> None:
+    """Write one window of a variable: whole chunks, each only once."""
+    with HDF5_LOCK:
+        variable[window] = block

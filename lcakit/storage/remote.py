@@ -1,0 +1,282 @@
+"""Files behind a URL: read in place, part by part, where the server can send parts; otherwise downloaded whole first.
+
+A server is not believed: every read gives exactly the bytes that were asked for, and in time, or an error that names
+the URL. Bytes that are merely wrong are noticed where they are compressed (each chunk has a checksum) or break the
+structure; ``lk.fetch`` compares the whole file with a known sha256.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from lcakit.errors import LcakitError, LcakitWarning, TrajectoryError
+from lcakit.packages import package
+from lcakit.progress import progress
+from lcakit.storage.urls import url_name
+from lcakit.text import printable
+
+TIMEOUT, PATIENCE = 30.0, 10
+"""Seconds without a byte after which a server counts as hung, and how many times that a part of a file may take."""
+
+SLOWEST = 1024
+"""Bytes that must come in that time: a server that sends single bytes hangs too."""
+
+BLOCK_BYTES = 2**18  # what is asked for at once of a file's structure and labels
+PIECE_BYTES = 2**16  # of a download, between two looks at the clock
+
+Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def telling(url: str) -> Iterator[None]:
+    """Raise whatever goes wrong with a server as a TrajectoryError that names the URL."""
+    try:
+        yield
+    except LcakitError:
+        raise
+    except ImportError as error:
+        raise LcakitError(f"{url}: cannot be opened here: {error}") from error
+    except Exception as error:  # each protocol has its own errors, from packages that need not be here
+        raise TrajectoryError(f"{url}: {_told(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__  # fsspec calls every failure of a web server so
+    if isinstance(error, TimeoutError) or "timeout" in type(error).__name__.lower():
+        return "the server did not answer in time. Try again later."
+    if isinstance(error, FileNotFoundError) or getattr(error, "status", None) in (404, 410):
+        return "the server has no such file. Check the address."
+    said = printable(error, 400).rstrip(".") or type(error).__name__  # a server chooses some of these words
+    return f"cannot be read: {said}. Check the address, or try again later."
+
+
+def storage_options(url: str, timeout: float) -> dict[str, Any]:
+    """Return what fsspec is to know about a URL: for web servers, how long to wait, and to send plain bytes."""
+    if not url.lower().startswith(("http://", "https://")):
+        return {}
+    limits = package("aiohttp", "reading web addresses").ClientTimeout(
+        total=PATIENCE * timeout, sock_connect=timeout, sock_read=timeout
+    )
+    return {"client_kwargs": {"timeout": limits}, "headers": {"Accept-Encoding": "identity"}}
+
+
+class Remote:
+    """A file behind a URL, of which parts are asked for; ``in_parts`` says whether the server can send parts of it.
+
+    Raises
+    ------
+    TrajectoryError
+        Wherever the server fails, sends less or more than asked for, or takes too long.
+    """
+
+    def __init__(self, url: str, timeout: float | None = None) -> None:
+        self.url, self.timeout = url, TIMEOUT if timeout is None else timeout
+        self._connect()
+        with telling(url), self._system.open(self._path, "rb", block_size=64, cache_type="none") as file:
+            self.size = int(getattr(file, "size", None) or 0)
+            self.in_parts = bool(self.size and file.seekable() and self._sends_parts(file))
+
+    def _connect(self) -> None:
+        core = package("fsspec.core", "reading URLs")
+        with telling(self.url):
+            self._system, self._path = core.url_to_fs(self.url, **storage_options(self.url, self.timeout))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_system", "_path")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._connect()
+
+    def _sends_parts(self, file: Any) -> bool:
+        """Ask for the last byte, which also tells whether the file is as long as the server says."""
+        try:
+            file.seek(self.size - 1)
+            last = file.read(1)
+        except ValueError as error:
+            if "range requests" in str(error):
+                return False
+            raise
+        self._check(last, self.size - 1, self.size)
+        return True
+
+    def parts(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes from each start to each end, asked for at once."""
+        starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+        with telling(self.url):
+            found = self._system.cat_ranges([self._path] * len(ranges), starts, ends, on_error="raise")
+        return [self._check(bytes(data), a, b) for data, (a, b) in zip(found, ranges, strict=True)]
+
+    def _check(self, data: bytes, start: int, end: int) -> bytes:
+        if len(data) != end - start:
+            raise TrajectoryError(
+                f"{self.url}: the server sent {len(data):,} bytes at {start:,} where {end - start:,} were asked for: "
+                "it was cut short, or is not what the server says. Try again, or get all of it with lk.fetch."
+            )
+        return data
+
+
+class RangeFile(io.RawIOBase):
+    """The remote file as one that can be read and seeked in; every block that was read is kept.
+
+    While it is ``offline``, a block that is not there is an error instead of a request: see :meth:`supplied`.
+    """
+
+    mode = "rb"
+
+    def __init__(self, remote: Remote) -> None:
+        super().__init__()
+        self.remote, self.offline = remote, False
+        self._place, self._step = 0, BLOCK_BYTES
+        self._blocks: dict[int, bytes] = {}
+        self._missing: tuple[int, int] | None = None
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place of the next byte."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place; nothing is read yet."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.remote.size}[whence]
+        self._place = max(0, start + offset)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, up to the end of the file."""
+        view = memoryview(buffer).cast("B")
+        start, end = self._place, max(self._place, min(self._place + len(view), self.remote.size))
+        first, after = start // self._step, -(-end // self._step)
+        self._supply(first, after)
+        data = b"".join(self._blocks[number] for number in range(first, after))
+        view[: end - start] = data[start - first * self._step : end - first * self._step]
+        self._place = end
+        return end - start
+
+    def _supply(self, first: int, after: int) -> None:
+        """Fetch the blocks of a stretch that are not there yet, in one request."""
+        lacking = [number for number in range(first, after) if number not in self._blocks]
+        if not lacking:
+            return
+        if self.offline:
+            self._missing = lacking[0], lacking[-1] + 1
+            raise OSError("these bytes are not here yet")
+        low, high = lacking[0] * self._step, min((lacking[-1] + 1) * self._step, self.remote.size)
+        (data,) = self.remote.parts([(low, high)])
+        for number in range(lacking[0], lacking[-1] + 1):
+            self._blocks[number] = data[number * self._step - low : (number + 1) * self._step - low]
+
+    def supplied(self, action: Callable[[], Result]) -> Result:
+        """Do something with the file that must not wait for the server; do it again after each block that it lacks.
+
+        The HDF5 library holds a lock while it reads. Whoever waits for the network inside waits for ever if the thread
+        that serves the network has to let go of some HDF5 object.
+        """
+        while True:
+            self.offline, self._missing = True, None
+            try:
+                return action()
+            except Exception:
+                if self._missing is None:
+                    raise
+            finally:
+                self.offline = False
+            self._supply(*self._missing)
+
+
+def downloaded(url: str, timeout: float | None = None) -> Path:
+    """Download a file that cannot be read in parts, to a folder that is removed when Python ends."""
+    folder = Path(tempfile.mkdtemp(prefix="lcakit-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "download"
+    try:
+        with path.open("wb") as file:
+            download(url, file, timeout, quiet=False)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    warnings.warn(
+        f"{url}: this file cannot be read in parts, or its server sends none, so all {path.stat().st_size:,} bytes "
+        "were downloaded to a temporary folder. lk.fetch keeps what it downloads.",
+        LcakitWarning,
+        stacklevel=4,
+    )
+    return path
+
+
+def download(
+    url: str, file: IO[bytes], timeout: float | None = None, quiet: bool = True, most: int | None = None
+) -> None:
+    """Write what is behind a URL to an open file, with a progress bar.
+
+    Parameters
+    ----------
+    most
+        Bytes to accept; None: as many as fit on the disk.
+
+    Raises
+    ------
+    TrajectoryError
+        If the server fails, sends less than it announced or more than accepted, or takes too long.
+    """
+    limit = TIMEOUT if timeout is None else timeout
+    stream = _web_stream if url.lower().startswith(("http://", "https://")) else _stream
+    with telling(url), stream(url, limit) as (total, pieces):
+        written = 0
+        with progress(total, f"downloading {url_name(url)}", unit="B", quiet=quiet) as bar:
+            for piece in _in_time(pieces, limit):
+                written += file.write(piece)
+                bar.update(len(piece))
+                if most is not None and written > most:
+                    raise TrajectoryError(f"{url}: over {most:,} bytes come, more than is accepted here")
+    if total is not None and written != total:
+        raise TrajectoryError(f"{url}: cut short: {written:,} of {total:,} bytes came. Try again.")
+
+
+@contextlib.contextmanager
+def _web_stream(url: str, timeout: float) -> Iterator[tuple[int | None, Iterator[bytes]]]:
+    requests = package("requests", "downloading")
+    with requests.get(url, stream=True, timeout=timeout, headers={"Accept-Encoding": "identity"}) as answer:
+        if answer.status_code in (404, 410):
+            raise FileNotFoundError(url)
+        answer.raise_for_status()
+        length = answer.headers.get("Content-Length")
+        yield int(length) if length else None, iter(lambda: answer.raw.read1(PIECE_BYTES), b"")
+
+
+@contextlib.contextmanager
+def _stream(url: str, timeout: float) -> Iterator[tuple[int | None, Iterator[bytes]]]:
+    core = package("fsspec.core", "reading URLs")
+    system, path = core.url_to_fs(url)
+    with system.open(path, "rb") as file:
+        yield getattr(file, "size", None), iter(lambda: file.read(BLOCK_BYTES), b"")
+
+
+def _in_time(pieces: Iterator[bytes], timeout: float) -> Iterator[bytes]:
+    """Pass pieces on as long as enough of them come."""
+    since, count = time.monotonic(), 0
+    for piece in pieces:
+        yield piece
+        count += len(piece)
+        if count >= SLOWEST:
+            since, count = time.monotonic(), 0
+        elif time.monotonic() - since > timeout:
+            raise TimeoutError

@@ -1,0 +1,352 @@
+"""Recording to disk without ever losing a finished block.
+
+While a run is recorded, its folder ``run.nc.partial/`` holds::
+
+    header.nc          labels, tables and attributes
+    000000.npz         block 0: the rows of some iterations, each variable as one uncompressed .npy member
+    000001.npz         …   (a member carries its CRC-32, so a damaged segment is noticed)
+    000001.state       state of the training loop after block 1 (the last two are kept)
+    000001.running     running statistics of all up to block 1 (the last two are kept), as one more such archive
+    lock               held by the process that writes
+
+Each file is written under a temporary name, flushed to the disk and renamed, so a file that has its name is whole.
+Blocks are written by a background thread. They are plain NumPy archives, not HDF5, because an HDF5 library tolerates
+no second thread: a reader elsewhere in the process could crash the recording.
+"""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit.errors import RecordingError, TrajectoryError
+from lcakit.storage.atomic import Lock, written_whole
+from lcakit.storage.npz import ITERATIONS, Arrays, StoredArray, open_segment, write_arrays
+from lcakit.storage.open_files import write_netcdf
+from lcakit.trajectory.schema import COORDINATES, VARIABLES, split_name
+
+BLOCK_BYTES = 32 * 2**20
+BLOCK_ROWS = 64
+BLOCK_SECONDS = 60.0
+HEADER = "header.nc"
+STATE, RUNNING = ".state", ".running"
+BLOCK = "block_iterations"
+"""Attribute of a folder whose blocks are written in any order (:mod:`lcakit.record.allocation.cluster`)."""
+
+
+class _Block:
+    """Rows in memory, in arrays that are allocated once per variable, and used again once they are written."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.arrays: dict[str, np.ndarray] = {}
+        self.counts: dict[str, int] = {}
+
+    def put(self, row: Mapping[str, Any]) -> None:
+        for name, value in row.items():
+            value = np.asarray(value)
+            if name not in self.arrays:
+                self.arrays[name] = np.empty((self.rows + 1, *value.shape), _dtype(name))
+            place = self.counts.get(name, 0)
+            self.arrays[name][place] = value
+            self.counts[name] = place + 1
+
+    def filled(self) -> dict[str, np.ndarray]:
+        return {name: self.arrays[name][:count] for name, count in self.counts.items()}
+
+
+def _dtype(name: str) -> str:
+    base, _ = split_name(name)
+    return (VARIABLES.get(base) or COORDINATES[base]).dtype
+
+
+class SegmentWriter:
+    """Collects rows and writes them as numbered segments from a background thread.
+
+    Parameters
+    ----------
+    directory
+        The ``.partial`` folder; made if missing.
+    header
+        Labels and attributes, written once as ``header.nc``.
+    resume
+        Go on after the segments that are there; otherwise the folder must be new.
+    state
+        Called on the caller's thread whenever a block is closed; the bytes it returns are kept beside the segment.
+    running
+        Gives the running statistics, which are written on the caller's thread when a block is closed: they can be as
+        large as the network, and a copy for the background thread would be another one.
+    block_rows, block_bytes, block_seconds
+        A block is closed when it has that many iterations or bytes, or is that old.
+
+    Raises
+    ------
+    RecordingError
+        From ``append``, ``flush`` or ``close``, if the background thread could not write (a full disk, say). All
+        segments written before stay valid.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        header: xr.Dataset,
+        *,
+        resume: bool = False,
+        state: Callable[[], bytes] | None = None,
+        running: Callable[[], Arrays] | None = None,
+        block_rows: int = BLOCK_ROWS,
+        block_bytes: int = BLOCK_BYTES,
+        block_seconds: float = BLOCK_SECONDS,
+    ) -> None:
+        self.directory = directory
+        self._state, self._running = state, running
+        self._rows, self._bytes, self._seconds = max(1, block_rows), block_bytes, block_seconds
+        self._error: BaseException | None = None
+        self._closed = False
+        try:
+            directory.mkdir(parents=True, exist_ok=resume)
+            self._lock = Lock(directory)
+            if not resume:
+                write_header(directory, header)
+        except OSError as error:
+            raise RecordingError(
+                f"cannot write to {directory}: {error}. Choose a place that can be written."
+            ) from error
+        self._next = len(segment_paths(directory))
+        self._spare: list[_Block] = []
+        self._waiting: tuple[Mapping[str, Any], ...] = ()
+        self._new_block()
+        self._queue: queue.Queue[tuple[Path, _Block, bytes | None] | None] = queue.Queue(maxsize=1)
+        self._thread = threading.Thread(target=self._write_blocks, name="lcakit-writer", daemon=True)
+        self._thread.start()
+
+    def append(self, snapshot: Mapping[str, Any], iteration: Mapping[str, Any]) -> None:
+        """Add the rows of one move: the snapshot it ends at, and the iteration ({} for the first snapshot)."""
+        self._raise_error()
+        values = (*snapshot.values(), *iteration.values())
+        if iteration and not self._moves:  # the first whole row says how many fit
+            row_bytes = sum(getattr(value, "nbytes", 8) for value in values)
+            self._block.rows = max(1, min(self._rows, self._bytes // max(row_bytes, 1)))
+        self._put_waiting()
+        self._waiting = (snapshot, iteration)
+        if not any(hasattr(value, "arrives") for value in values):
+            self._put_waiting()
+        self._moves += bool(iteration)
+        if self._moves >= self._block.rows or (self._moves and time.monotonic() - self._began > self._seconds):
+            self.flush()
+
+    def flush(self, with_state: bool = True) -> None:
+        """Close the block in memory and hand it to the background thread."""
+        self._raise_error()
+        self._put_waiting()
+        if self._block.counts:
+            path = self.directory / f"{self._next:06d}.npz"
+            self._write_running(path)
+            state = self._state() if self._state is not None and with_state else None
+            self._queue.put((path, self._block, state))
+            self._next += 1
+            self._new_block()
+
+    def close(self, with_state: bool = True) -> None:
+        """Write what is in memory, wait for the thread, and raise what went wrong in it.
+
+        After an error in the loop its state is that of no snapshot: ``with_state=False`` keeps the rows without it,
+        and a resume goes back to the last block that has one.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if not with_state:  # a device that failed gives no further numbers; those that are here are kept
+                self._give_up_waiting()
+            if self._error is None:
+                self.flush(with_state)
+        finally:
+            self._queue.put(None)
+            self._thread.join()
+            self._lock.release()
+            self._running = None  # it holds numbers as large as the network
+        self._raise_error()
+
+    def _put_waiting(self) -> None:
+        """Take over the last rows, whose numbers may have been on their way from a GPU until now."""
+        rows = [{name: np.asarray(value) for name, value in row.items()} for row in self._waiting]
+        self._waiting = ()
+        for row in rows:
+            self._block.put(row)
+
+    def _give_up_waiting(self) -> None:
+        try:
+            self._put_waiting()
+        except RuntimeError:
+            self._waiting, self._running = (), None
+
+    def _write_running(self, segment: Path) -> None:
+        if self._running is None:
+            return
+        try:
+            _write(segment.with_suffix(RUNNING), self._running())
+        except OSError as error:
+            self._error = error
+            self._raise_error()
+
+    def _new_block(self) -> None:
+        self._block = self._spare.pop() if self._spare else _Block(self._rows)
+        self._moves = 0
+        self._began = time.monotonic()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise RecordingError(
+                f"cannot write to {self.directory}: {self._error}. What was recorded up to the last finished segment "
+                "is intact: free some space, then continue with resume=True, or open it as it is."
+            ) from self._error
+
+    def _write_blocks(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self._error is not None:
+                continue  # keep emptying the queue, so that the caller is never stuck before it sees the error
+            path, block, state = item
+            try:
+                if state is not None:
+                    with written_whole(path.with_suffix(STATE)) as temporary:
+                        temporary.write_bytes(state)
+                _write(path, block.filled().items())
+                _keep_last(path)
+                block.counts.clear()
+                self._spare.append(block)
+            except Exception as error:  # noqa: BLE001  the caller's thread raises it; dying here would block that
+                self._error = error
+
+
+def write_rows(
+    path: Path,
+    rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    count: int,
+    running: Callable[[], Arrays] | None = None,
+) -> None:
+    """Write at most ``count`` iterations as one segment, at once (:class:`SegmentWriter` writes a recording).
+
+    ``running`` gives the running statistics of these iterations, once the rows are there.
+    """
+    block = _Block(count)
+    for snapshot, iteration in rows:
+        block.put(snapshot)
+        block.put(iteration)
+    if running is not None:
+        _write(path.with_suffix(RUNNING), running())
+    _write(path, block.filled().items())
+
+
+def _write(path: Path, arrays: Arrays) -> None:
+    with written_whole(path) as temporary:
+        write_arrays(temporary, arrays)
+
+
+def _keep_last(segment: Path) -> None:
+    for old in (*segment.parent.glob(f"*{STATE}"), *segment.parent.glob(f"*{RUNNING}")):
+        if int(old.stem) < int(segment.stem) - 1:
+            old.unlink(missing_ok=True)
+
+
+def write_header(directory: Path, header: xr.Dataset) -> None:
+    """Write labels and attributes of a recording, before its first segment."""
+    with written_whole(directory / HEADER) as temporary:
+        write_netcdf(header, temporary)
+
+
+def read_header(directory: Path) -> xr.Dataset:
+    """Return labels and attributes of a recording."""
+    path = directory / HEADER
+    try:
+        with xr.open_dataset(path, engine="netcdf4", decode_cf=False) as header:
+            return header.load()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise TrajectoryError(f"{directory}: not a recording, its {HEADER} cannot be read ({error})") from error
+
+
+def segment_paths(directory: Path) -> list[Path]:
+    """Return the finished segments in order.
+
+    Raises
+    ------
+    TrajectoryError
+        If one in the middle is missing.
+    """
+    paths = sorted(directory.glob("[0-9]*.npz"))
+    for number, path in enumerate(paths):
+        if int(path.stem) != number:
+            raise TrajectoryError(
+                f"{directory}: segment {number:06d}.npz is missing ({path.name} follows). Restore it; without it the "
+                "trajectory has a hole."
+            )
+    return paths
+
+
+def has_rows(directory: Path) -> bool:
+    """Say whether a recording's folder has a header and a finished segment."""
+    return (directory / HEADER).exists() and bool(segment_paths(directory))
+
+
+def go_back_to_state(directory: Path) -> bytes | None:
+    """Return the loop's last state, and remove the segments behind it: they will be computed again, the same.
+
+    Where there are running statistics, those of the same iterations must be there. None, and no segment left, where no
+    state was kept.
+    """
+    paths = segment_paths(directory)
+    counted = any(path.with_suffix(RUNNING).exists() for path in paths)
+    while paths and not (paths[-1].with_suffix(STATE).exists() and (not counted or _has_running(directory))):
+        paths.pop().unlink()
+    return paths[-1].with_suffix(STATE).read_bytes() if paths else None
+
+
+def _has_running(directory: Path) -> bool:
+    try:
+        return running_statistics(directory) is not None
+    except TrajectoryError:  # damaged
+        return False
+
+
+def go_back_to_running(directory: Path) -> None:
+    """Remove the segments behind the last running statistics: they will be computed again, the same."""
+    paths = segment_paths(directory)
+    while paths and not _has_running(directory):
+        paths.pop().unlink()
+
+
+def running_statistics(directory: Path) -> dict[str, StoredArray] | None:
+    """Return the running statistics of the iterations in a folder; None where there are none of just these."""
+    paths = segment_paths(directory)
+    running = paths[-1].with_suffix(RUNNING) if paths else None
+    if running is None or not running.exists():
+        return None
+    stored = open_segment(running)
+    lengths = (open_segment(path).get("iteration") for path in paths)
+    count = sum(length.shape[0] for length in lengths if length is not None)
+    return stored if ITERATIONS in stored and int(stored[ITERATIONS][0]) == count else None
+
+
+def merge_running(directory: Path, merge: Callable[[list[Any]], Mapping[str, np.ndarray]]) -> None:
+    """Let blocks that were written in any order, with running statistics of their own, end with those of all of them.
+
+    ``merge`` joins those of blocks, the earliest first.
+    """
+    if running_statistics(directory) is None:
+        files = [path.with_suffix(RUNNING) for path in segment_paths(directory)]
+        _write(files[-1], merge([open_segment(path) for path in files]).items())
+
+
+def remove(directory: Path) -> None:
+    """Remove a recording's folder once it is merged: the header last, so that a rest is still recognized."""
+    for path in sorted(directory.iterdir(), key=lambda p: p.name == HEADER):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,250 @@
+"""Trajectories as Zarr stores (version 3): a folder, or an address, with one small file for each chunk.
+
+The schema, the names and the chunks are those of the netCDF file. Zarr reads a chunk whose file is not there as fill
+values; every chunk is therefore written, the store says so, and one that is gone is an error when it is read. Only
+known codecs of numbers and text are accepted; there are others, and one that unpickles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.abc.store import ByteRequest
+from zarr.codecs import BloscCodec
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import FsspecStore, LocalStore, WrapperStore
+
+from lcakit.errors import TrajectoryError
+from lcakit.progress import progress
+from lcakit.storage.atomic import sync
+from lcakit.storage.remote import TIMEOUT, storage_options, telling
+from lcakit.storage.urls import is_url
+from lcakit.trajectory import schema
+
+ALL_CHUNKS = "all_chunks_written"
+"""Root attribute of stores in which a chunk that is not there was lost."""
+
+NUMBERS = ("bytes", "crc32c", "delta", "fixedscaleoffset", "fletcher32", "sharding_indexed", "shuffle", "transpose")
+PACKED = ("blosc", "gzip", "lz4", "numcodecs.blosc", "numcodecs.shuffle", "numcodecs.zlib", "zlib", "zstd")
+CODECS = (*NUMBERS, *PACKED, "vlen-utf8")
+MOST_LABEL_BYTES, MOST_CHUNK_BYTES = 2**30, 2**29
+SYNCS = 16  # files flushed at a time: a disk takes many together in little more than the time of one
+
+Windows = Callable[[xr.DataArray], Iterable[tuple[slice, ...]]]
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------
+
+
+class WholeStore(WrapperStore[Any]):
+    """A store in which a chunk that is missing is an error, not a block of fill values."""
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Return what is stored under a key."""
+        found = await self._store.get(key, prototype, byte_range)
+        if found is None and re.search(r"/c(/\d+)*$", key):
+            raise TrajectoryError(f"{self._store}: the chunk {key} is missing. Get the store again.")
+        return found
+
+
+def open_raw(source: str, timeout: float = TIMEOUT) -> xr.Dataset:
+    """Open a Zarr store as it is: variables not decoded, nothing read but metadata and indexes.
+
+    Parameters
+    ----------
+    source
+        A folder or a URL; behind a URL the store needs consolidated metadata, as ``lk.save`` writes them.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is no store, or it holds what cannot be read safely.
+    """
+    with _quiet(), telling(source) if is_url(source) else contextlib.nullcontext():
+        store: Any = LocalStore(Path(source).absolute(), read_only=True)  # also for workers that stand elsewhere
+        if is_url(source):
+            store = FsspecStore.from_url(source, read_only=True, storage_options=storage_options(source, timeout))
+        group = zarr.open_group(store, mode="r")
+        for name, array in group.arrays():
+            _check_array(source, name, array)
+        if group.attrs.get(ALL_CHUNKS):
+            store = WholeStore(store)
+        consolidated = group.metadata.consolidated_metadata is not None
+        options: dict[str, Any] = {"chunks": None, "decode_cf": False, "consolidated": consolidated}
+        return _plain(xr.open_dataset(store, engine="zarr", **options))
+
+
+def _check_array(source: str, name: str, array: zarr.Array[Any]) -> None:
+    """Refuse codecs that are not known to be harmless, and sizes that would not fit into memory."""
+    described: Any = array.metadata.to_dict()
+    filters = [*(described.get("filters") or ()), described.get("compressor")]
+    for codec in _names([*described.get("codecs", ()), *filters]):
+        if codec not in CODECS:
+            raise TrajectoryError(
+                f"{source}: {name!r} is stored with the codec {codec!r}, which is not read from strangers' files. "
+                f"Allowed: {', '.join(CODECS)}. Ask for a netCDF file, or for a store written by lk.save."
+            )
+    label = name in schema.COORDINATES or array.ndim <= 1
+    chunk = int(np.prod(array.chunks, dtype=object)) * array.dtype.itemsize
+    if (label and array.nbytes > MOST_LABEL_BYTES) or chunk > MOST_CHUNK_BYTES:
+        raise TrajectoryError(
+            f"{source}: {name!r} declares the shape {array.shape} in chunks of {array.chunks}, more than is "
+            "loaded at once. Ask for a netCDF file."
+        )
+
+
+def _names(codecs: Iterable[Any]) -> Iterator[str]:
+    """Yield the names of codecs, also of those inside others."""
+    for codec in codecs:
+        if isinstance(codec, Mapping):
+            yield str(codec.get("name", codec.get("id")))
+            inner: Any = codec.get("configuration") or {}
+            yield from _names([*inner.get("codecs", ()), *inner.get("index_codecs", ())])
+
+
+def _plain(ds: xr.Dataset) -> xr.Dataset:
+    """Return the dataset without Zarr's own attributes, and with text as objects, as from netCDF."""
+    out = ds.drop_attrs(deep=False).assign_attrs({k: v for k, v in ds.attrs.items() if k != ALL_CHUNKS})
+    texts = {name: array.astype(object) for name, array in out.variables.items() if array.dtype.kind == "T"}
+    out = out.assign(texts)
+    for name in out.variables:
+        out[name].attrs.pop("_FillValue", None)
+    out.set_close(ds.close)
+    return out
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Zarr's notes of what is not part of its specification: metadata in one place, text of fixed length."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata.*")
+        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
+        yield
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------
+
+
+class Piece(NamedTuple):
+    """A part of an array that is made of whole chunks: where it goes, and what is to be there."""
+
+    stored: zarr.Array[Any]
+    window: tuple[slice, ...]
+    block: xr.Variable
+
+
+Writer = Callable[[Path, Iterable[Piece], Callable[[int], object]], None]
+
+
+def write_here(folder: Path, pieces: Iterable[Piece], done: Callable[[int], object]) -> None:
+    """Write pieces one after the other; ``done`` gets the bytes of each."""
+    for piece in pieces:
+        done(write_piece(piece))
+
+
+def write_piece(piece: Piece, scheduler: str | None = None) -> int:
+    """Compute a piece and write it; return its bytes."""
+    values = np.asarray(piece.block.compute(scheduler=scheduler).values)
+    piece.stored[piece.window] = values
+    return values.nbytes
+
+
+def chunk_files(piece: Piece) -> Iterator[str]:
+    """Yield the files of a piece's chunks, inside the store."""
+    chunks = zip(piece.window, piece.stored.chunks, strict=True)
+    for index in itertools.product(*(range(s.start // n, -(-s.stop // n)) for s, n in chunks)):
+        yield f"{piece.stored.path}/{piece.stored.metadata.encode_chunk_key(index)}"
+
+
+def write(
+    ds: xr.Dataset,
+    small: xr.Dataset,
+    path: Path,
+    windows: Windows,
+    compression: str | None = None,
+    quiet: bool = True,
+    writer: Writer = write_here,
+) -> None:
+    """Write a trajectory as a Zarr store, window by window, whole or not at all.
+
+    Parameters
+    ----------
+    small
+        Everything of ``ds`` but its large variables, in memory.
+    windows
+        Cuts a large variable into pieces of whole chunks.
+    writer
+        Writes the pieces of the large variables.
+    """
+    codecs = [BloscCodec(cname="zlib", clevel=1, shuffle="shuffle")] if compression else None
+    large = [ds[name] for name in ds.data_vars if name not in small]
+    sizes = {str(k): v for k, v in ds.sizes.items()}
+    with _quiet(), whole_folder(path) as folder:
+        _write_small(small, folder)
+        root = zarr.open_group(folder.absolute(), mode="r+")
+        stored = {array.name: _create_array(root, array, sizes, codecs) for array in large}
+        pieces = (Piece(stored[a.name], window, a.variable[window]) for a in large for window in windows(a))
+        with progress(sum(a.nbytes for a in large), f"writing {path.name}", unit="B", quiet=quiet) as bar:
+            writer(folder, pieces, bar.update)
+        zarr.consolidate_metadata(LocalStore(folder))
+
+
+def _write_small(small: xr.Dataset, folder: Path) -> None:
+    texts = {name: small[name].astype(object) for name in small.variables if small[name].dtype.kind == "U"}
+    out = small.drop_encoding().assign_attrs({ALL_CHUNKS: 1})
+    out = out.assign({name: text for name, text in texts.items() if name not in small.coords})
+    out = out.assign_coords({name: text for name, text in texts.items() if name in small.coords})
+    out.to_zarr(folder, mode="w-", zarr_format=3, consolidated=False, write_empty_chunks=True)
+
+
+def _create_array(root: zarr.Group, array: xr.DataArray, sizes: dict[str, int], codecs: Any) -> zarr.Array[Any]:
+    dims = tuple(map(str, array.dims))
+    coords = " ".join(str(c) for c in array.coords if c not in array.dims)
+    return root.create_array(
+        str(array.name),
+        shape=array.shape,
+        chunks=schema.chunk_sizes(dims, sizes),
+        dtype=array.dtype,
+        compressors=codecs,
+        fill_value=np.nan if array.dtype.kind == "f" else 0,
+        dimension_names=dims,
+        attributes={**array.attrs, **({"coordinates": coords} if coords else {})},
+        config={"write_empty_chunks": True},
+    )
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to write to; at the end flush it to the disk and rename it to ``path``.
+
+    On an error the temporary folder is removed and ``path`` is as it was.
+    """
+    temporary, old = (path.with_name(f".{path.name}.{kind}-{os.getpid()}") for kind in ("tmp", "old"))
+    try:
+        yield temporary
+        with ThreadPoolExecutor(SYNCS) as pool:
+            list(pool.map(sync, temporary.rglob("*")))
+        if path.exists():
+            path.rename(old)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+        sync(path.parent)
+    finally:
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)

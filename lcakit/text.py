@@ -1,0 +1,76 @@
+"""Text for a reader: values from files made printable, sizes and times in words."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+_UNSEEN = ("Cc", "Cs", "Zl", "Zp")
+
+_TURNS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x061C, 0x200E, 0x200F}
+"""Letters that turn the direction of writing, and so the order of what one sees."""
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Return text with control characters as escapes, such as ``\x1b``; those in ``keep`` stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or unicodedata.category(c) not in ("Cc", "Cs") else _escape(c) for c in text)
+
+
+def printable(value: Any, most: int = 200) -> str:
+    r"""Return a value from a file as one short line that is safe to print: no control characters, no line breaks.
+
+    Examples
+    --------
+    >>> printable("fc1\x1b[2J\nok")
+    'fc1\\x1b[2J\\nok'
+    >>> printable("a" * 10_000_000, 20)
+    'aaaaaaaaaa…aaaaaaaaa'
+    """
+    text = str(value)
+    if len(text) > most:
+        text = f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
+    unseen = [unicodedata.category(c) in _UNSEEN or ord(c) in _TURNS for c in text]
+    return "".join(_escape(c) if hidden else c for c, hidden in zip(text, unseen, strict=True))
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_bytes(text: str | int) -> int:
+    """Return a number of bytes: ``"20 GB"`` -> 20 000 000 000.
+
+    Raises
+    ------
+    ValueError
+        For text that is no size.
+    """
+    if not isinstance(text, str):
+        return int(text)
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([KMGT]?B)?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise ValueError(f'a size is a number with B, KB, MB, GB or TB, such as "20 GB"; got {text!r}')
+    return int(float(match[1]) * _UNITS[(match[2] or "B").upper()])
+
+
+def format_bytes(n: float) -> str:
+    """Return bytes as text: 888_000_000 -> ``888 MB``."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a time as text: 200 -> ``3 min 20 s``."""
+    if seconds < 90:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"

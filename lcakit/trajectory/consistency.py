@@ -1,0 +1,246 @@
+"""Do the parts of a trajectory contradict each other? Dimensions, types, sizes, tables and labels, told in words.
+
+Opening refuses a file with any of these, :mod:`lcakit.sharing.validation` reports them one by one. A whole table that
+is absent is no contradiction: an aggregated copy lacks much, and the study that needs it says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import xarray as xr
+
+from lcakit.text import printable
+from lcakit.trajectory import schema
+from lcakit.trajectory.labels import runs_of
+
+TENSOR_TABLE = ("tensor", "tensor_layer", "tensor_role", "tensor_offset", "tensor_size", "tensor_shape")
+LAYER_TABLE = ("layer", "layer_kind", "kernel_layer")
+UNIT_TABLE = ("unit", "unit_layer", "unit_channel")
+LABELS = ("tensor_index", "layer_index", "unit_index", "input_index", "tap_index")
+
+MOST_PARAMETERS, MOST_UNITS = 2**40, 2**30
+
+
+def contradictions(ds: xr.Dataset) -> Iterator[str]:
+    """Yield every contradiction in a trajectory. Only labels and tables are read."""
+    shapes = [text for name in ds.variables for text in variable_problems(ds, str(name), exact=False)]
+    for table in (TENSOR_TABLE, LAYER_TABLE, UNIT_TABLE, LABELS):
+        lost = missing(ds, table)
+        shapes += lost if len(lost) < len(table) else []  # none of it at all is no contradiction
+    yield from shapes or _value_problems(ds)
+
+
+def _value_problems(ds: xr.Dataset) -> Iterator[str]:
+    """Compare tables that are of the right shapes; each comparison needs the ones before it to hold."""
+    yield from size_problems(ds)
+    tables: dict[tuple[str, ...], Callable[[xr.Dataset], Iterator[str]]] = {
+        (*TENSOR_TABLE, "layer"): tensor_problems,
+        LAYER_TABLE: layer_problems,
+        (*UNIT_TABLE, "layer"): unit_problems,
+        ("class",): class_problems,
+    }
+    found = [text for names, check in tables.items() if not missing(ds, names) for text in check(ds)]
+    yield from found
+    if not found and not missing(ds, (*LABELS, *TENSOR_TABLE, *LAYER_TABLE, *UNIT_TABLE)):
+        yield from label_problems(ds)
+
+
+def missing(ds: xr.Dataset, names: tuple[str, ...]) -> list[str]:
+    """Return which variables are not there, in words."""
+    return [f"no {name!r}" for name in names if name not in ds.variables]
+
+
+# ---- shapes and types ------------------------------------------------------------------------------------------
+
+
+def variable_problems(ds: xr.Dataset, name: str, exact: bool = True) -> Iterator[str]:
+    """Compare a variable's dimensions and type with the format; not ``exact``: in any order, of any precision."""
+    base, _ = schema.split_name(name)
+    spec = schema.VARIABLES.get(base) or schema.COORDINATES.get(name)
+    if spec is None:
+        return
+    array = ds[name].variable
+    dims = tuple(d for d in array.dims if d != "run")
+    # a selection of one class (ds.lk.sel(cls=…)) has no class dimension any more
+    allowed = tuple(d for d in spec.dims if d != "class" or "class" in ds.dims)
+    if dims != allowed if exact else set(dims) != set(allowed):
+        yield f"{printable(name)} has dimensions {printable(dims)}, not {allowed}"
+    if not (same_type if exact else _same_kind)(array.dtype, spec.dtype):
+        yield f"{printable(name)} is {array.dtype}, not {spec.dtype}"
+
+
+def same_type(dtype: np.dtype, wanted: str) -> bool:
+    """Compare types; integer labels may have any width, strings any length or be objects."""
+    if wanted == "U":
+        return dtype.kind in "UOT"
+    return dtype.kind == "i" if wanted.startswith("i") else dtype == np.dtype(wanted)
+
+
+def _same_kind(dtype: np.dtype, wanted: str) -> bool:
+    kinds = {"U": "UOT", "i": "iu", "f": "f"}
+    return dtype.kind in kinds[wanted[0]]
+
+
+def size_problems(ds: xr.Dataset) -> Iterator[str]:
+    """Compare the numbers of snapshots and iterations, where the trajectory has both."""
+    snapshots, iterations = ds.sizes.get("snapshot"), ds.sizes.get("iteration")
+    if snapshots is not None and iterations is not None and snapshots != iterations + 1:
+        yield f"{snapshots} snapshots for {iterations} iterations, not {iterations + 1}"
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------
+
+
+def _outside(ds: xr.Dataset, name: str, size: int, least: int = 0) -> list[str]:
+    """Report a column of row numbers that points outside its table."""
+    values = ds[name].values
+    bad = (values < least) | (values >= size)
+    return [f"{name} points outside its table ({values[bad][0]} of {size} rows)"] if bad.any() else []
+
+
+def _repeated(ds: xr.Dataset, name: str) -> list[str]:
+    values = [str(v) for v in ds[name].values]
+    return [f"{name} has repeated names"] if len(set(values)) < len(values) else []
+
+
+def tensor_problems(ds: xr.Dataset) -> Iterator[str]:
+    """Compare the columns of the tensor table."""
+    columns = {name: ds[name].values for name in ("tensor_offset", "tensor_size", "tensor_shape")}
+    wild = [name for name, v in columns.items() if v.size and (v.min() < 0 or v.max() > MOST_PARAMETERS)]
+    if wild:
+        yield f"{', '.join(wild)} holds numbers below 0 or above {MOST_PARAMETERS:,}"
+        return
+    offset, size, shape = (values.astype(np.int64) for values in columns.values())
+    if not np.array_equal(offset, np.cumsum([0, *size])[:-1]):
+        yield "tensor_offset is not the running sum of tensor_size"
+    products = np.where(shape == 0, 1, shape).astype(np.float64).prod(axis=1)  # exact far beyond any network
+    if not np.array_equal(products, size):
+        yield "tensor_size is not the product of tensor_shape"
+    if (np.diff((shape == 0).astype(int), axis=1) < 0).any():
+        yield "tensor_shape has a 0 before its end"
+    roles = {str(role) for role in ds["tensor_role"].values} - set(schema.ROLES)
+    if roles:
+        yield f"unknown tensor_role {printable(sorted(roles))}"
+    yield from _outside(ds, "tensor_layer", ds.sizes["layer"])
+    yield from _repeated(ds, "tensor")
+
+
+def layer_problems(ds: xr.Dataset) -> Iterator[str]:
+    """Compare the columns of the layer table."""
+    yield from _outside(ds, "kernel_layer", ds.sizes["layer"])
+    yield from _repeated(ds, "layer")
+
+
+def unit_problems(ds: xr.Dataset) -> Iterator[str]:
+    """Compare the columns of the unit table."""
+    yield from _outside(ds, "unit_layer", ds.sizes["layer"])
+    if (np.diff(ds["unit"].values.astype(np.int64)) <= 0).any():
+        yield "unit is not strictly increasing"
+    yield from _outside(ds, "unit_channel", MOST_UNITS)
+    layer, channel = ds["unit_layer"].values, ds["unit_channel"].values
+    pairs = np.stack([layer, channel])
+    if np.unique(pairs, axis=1).shape[1] < pairs.shape[1]:
+        yield "two units have the same unit_layer and unit_channel"
+    elif np.array_equal(ds["unit"].values, np.arange(layer.size)) and _out_of_place(layer, channel):
+        yield "unit_channel does not count the units of each layer"
+
+
+def _out_of_place(layer: np.ndarray, channel: np.ndarray) -> bool:
+    """Say whether the units of the first layers are not those of one layer after the other, each counted from 0."""
+    starts, _ = runs_of(layer)
+    count = np.arange(layer.size) - np.repeat(starts, np.diff(np.append(starts, layer.size)))
+    return bool((np.diff(layer.astype(np.int64)) < 0).any() or not np.array_equal(count, channel))
+
+
+def class_problems(ds: xr.Dataset) -> Iterator[str]:
+    """Look for repeated names of classes."""
+    if ds["class"].ndim:
+        yield from _repeated(ds, "class")
+
+
+# ---- labels of parameters --------------------------------------------------------------------------------------
+
+
+def label_problems(ds: xr.Dataset) -> list[str]:
+    """Compare the labels of the parameters with the tables."""
+    problems = _outside(ds, "tensor_index", ds.sizes["tensor"]) + _outside(ds, "layer_index", ds.sizes["layer"])
+    for name in ("input_index", "tap_index"):
+        problems += _outside(ds, name, int(ds["tensor_size"].values.max(initial=1)), least=-1)
+    problems = problems or [*_tensor_label_problems(ds), *_unit_label_problems(ds)]
+    return problems or [*_axis_problems(ds), *_place_problems(ds)]
+
+
+def _tensor_label_problems(ds: xr.Dataset) -> Iterator[str]:
+    total = int(ds["tensor_size"].values.sum())
+    tensor = ds["tensor_index"].values
+    selected = "parameter" in ds.coords  # the index in the whole network, kept by ds.lk.sel
+    if not selected and tensor.size != total:
+        yield f"{tensor.size} parameters, but the tensor table has {total}"
+        return
+    where = ds["parameter"].values if selected else np.arange(total)
+    if selected and _unsorted(where, total):
+        yield f"parameter is not strictly increasing from 0 to at most {total - 1}"
+        return
+    expected = np.searchsorted(ds["tensor_offset"].values, where, side="right") - 1
+    if not np.array_equal(expected, tensor):
+        yield "tensor_index disagrees with tensor_offset"
+    elif not np.array_equal(ds["tensor_layer"].values[tensor], ds["layer_index"].values):
+        yield "layer_index disagrees with tensor_layer"
+
+
+def _unsorted(where: np.ndarray, total: int) -> bool:
+    if where.dtype.kind not in "iu":
+        return True
+    return bool(where.size and (where[0] < 0 or where[-1] >= total or (np.diff(where.astype(np.int64)) <= 0).any()))
+
+
+def _unit_label_problems(ds: xr.Dataset) -> Iterator[str]:
+    units, index = ds["unit"].values, ds["unit_index"].values
+    if not units.size:
+        yield "the unit table is empty"
+        return
+    row = np.searchsorted(units, index).clip(max=units.size - 1)
+    if not np.array_equal(units[row], index):
+        yield "unit_index names units that are not in the unit table"
+    elif not np.array_equal(ds["unit_layer"].values[row], ds["layer_index"].values):
+        yield "unit_index points to units of other layers"
+
+
+def _axis_problems(ds: xr.Dataset) -> Iterator[str]:
+    """Tensors of two axes or more have inputs, of three or more taps; the entries of others have none (-1)."""
+    rank = (ds["tensor_shape"].values > 0).sum(axis=1)[ds["tensor_index"].values]
+    for name, least in (("input_index", 2), ("tap_index", 3)):
+        if not np.array_equal(ds[name].values >= 0, rank >= least):
+            yield f"{name} is not -1 in exactly the tensors of fewer than {least} axes"
+
+
+def _place_problems(ds: xr.Dataset) -> Iterator[str]:
+    """Look for two parameters with one place: tensor, unit, input and tap together name each entry once."""
+    columns = [ds[f"{name}_index"].values for name in ("tensor", "unit", "input", "tap")]
+    spans = [int(c.max()) - int(c.min()) + 1 if c.size else 1 for c in columns]
+    if np.prod(spans, dtype=np.float64) > 2**62:
+        return  # no disk holds such a network
+    key = np.zeros(columns[0].size, np.int64)
+    for column, span in zip(columns, spans, strict=True):
+        key *= span  # one column at a time is widened: they are as long as the network is large
+        key += column.astype(np.int64) - int(column.min(initial=0))
+    # in C order, the usual one, the key grows from entry to entry: no need to sort it
+    if (np.diff(key) <= 0).any() and np.unique(key).size < key.size:
+        yield "two parameters have the same tensor, unit, input and tap"
+    elif "parameter" not in ds.coords and key.size:
+        yield from _span_problems(ds, columns[1:])
+
+
+def _span_problems(ds: xr.Dataset, columns: list[np.ndarray]) -> Iterator[str]:
+    """In each whole tensor there are units × inputs × taps entries (but for transposed convolutions in groups)."""
+    size = ds["tensor_size"].values
+    held = size > 0
+    starts = ds["tensor_offset"].values[held]
+    highs = [np.maximum.reduceat(c, starts).astype(np.int64) for c in columns]
+    spans = [high - np.minimum.reduceat(c, starts) + 1 for c, high in zip(columns, highs, strict=True)]
+    kinds = ds["layer_kind"].values[ds["tensor_layer"].values[held]]
+    usual = np.array(["transpose" not in str(kind) for kind in kinds])
+    if (np.prod(spans, axis=0)[usual] != size[held][usual]).any():
+        yield "unit_index, input_index and tap_index do not span their tensors"

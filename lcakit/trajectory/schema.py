@@ -1,0 +1,320 @@
+"""The trajectory format, version 1, as data.
+
+A trajectory file is one netCDF-4 file. Parameters are one flat ``parameter`` dimension, in the order of
+``named_parameters()`` (C order inside a tensor), with small integer labels and lookup tables::
+
+    dimensions   snapshot (T+1)  iteration (T)  parameter (K)  unit (U)  class (C)  layer  tensor  axis
+    data         theta, gradient (snapshot, parameter)      lca (iteration, parameter)
+                 lca_unit_class (iteration, unit, class)    lca_class (iteration, class, parameter)
+                 loss, accuracy (snapshot)                  loss_class (snapshot, class)
+                 first_order, residual, splits, batch_loss, learning_rate (iteration)
+    in place of  unit_lca (iteration, unit)                 layer_helped, layer_hurt (iteration, layer)
+    a series     total_lca, total_square_lca, helped_count, hurt_count, turn_count, crossing_count (parameter)
+    labels       tensor_index, layer_index, unit_index, input_index, tap_index (parameter)
+    tables       tensor, tensor_layer, tensor_role, tensor_offset, tensor_size (tensor), tensor_shape (tensor, axis)
+                 layer, layer_kind, kernel_layer (layer)    unit_layer, unit_channel (unit)
+
+Iteration ``t`` is the move from snapshot ``t`` to snapshot ``t+1``. Any data variable may exist a second time with a
+suffix (``lca_val``): the same quantity of another objective along the same trajectory. What stands in place of a series
+is of the whole recording; it came with version 1.1, under names that no suffix makes of those before.
+
+Chunks are about 64 iterations × 16 384 parameters, because both directions are read: sums over parameters for
+each iteration, and the series of one parameter. A file may hold a variable with its dimensions in another order, since
+readers go by names: compact copies (:mod:`lcakit.sharing.copies`) have time last, in chunks of about 256 × 1 024.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit.errors import TrajectoryError
+
+SCHEMA_VERSION = "1.1"
+CONVENTIONS = f"lcakit-{SCHEMA_VERSION}"
+CHUNK_ITERATIONS = 64
+CHUNK_PARAMETERS = 16_384
+SIGN_CONVENTION = "negative LCA helps (lowers the loss), positive LCA hurts"
+
+ROLES = ("kernel", "bias", "norm_scale", "norm_shift", "embedding", "other")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One data variable of the format: ``units`` may name ``{loss}``, the unit of the loss."""
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    units: str
+    long_name: str
+    option: str = ""
+
+    def attrs(self, loss_unit: str, suffix: str = "") -> dict[str, str]:
+        """Return ``long_name`` and ``units`` for a file whose loss is in ``loss_unit``."""
+        which = f" ({suffix} objective)" if suffix else ""
+        return {"long_name": self.long_name + which, "units": self.units.format(loss=loss_unit)}
+
+
+def _table(*variables: Variable) -> dict[str, Variable]:
+    return {v.name: v for v in variables}
+
+
+_SP, _IP = ("snapshot", "parameter"), ("iteration", "parameter")
+_P, _IL = ("parameter",), ("iteration", "layer")
+_STATISTICS_OPTION = "statistics=True"
+VARIABLES: dict[str, Variable] = _table(
+    Variable("theta", _SP, "f4", "1", "parameters", 'keep=("theta", …)'),
+    Variable("gradient", _SP, "f4", "{loss}", "gradient of the loss, full set", 'keep=("gradient", …)'),
+    Variable("lca", _IP, "f4", "{loss}", "loss change allocation", 'keep=("lca", …)'),
+    Variable(
+        "lca_unit_class",
+        ("iteration", "unit", "class"),
+        "f4",
+        "{loss}",
+        "loss change allocation of units by class",
+        'classes="unit"',
+    ),
+    Variable(
+        "lca_class",
+        ("iteration", "class", "parameter"),
+        "f4",
+        "{loss}",
+        "loss change allocation by class",
+        'classes="parameter"',
+    ),
+    Variable(
+        "unit_lca", ("iteration", "unit"), "f4", "{loss}", "loss change allocation of units", "keep=(), classes=None"
+    ),
+    Variable("layer_helped", _IL, "i8", "1", "parameters of the layer that help", _STATISTICS_OPTION),
+    Variable("layer_hurt", _IL, "i8", "1", "parameters of the layer that hurt", _STATISTICS_OPTION),
+    Variable("total_lca", _P, "f8", "{loss}", "sum of LCA over the recording", _STATISTICS_OPTION),
+    Variable("total_square_lca", _P, "f8", "{loss}^2", "sum of squares of LCA over the recording", _STATISTICS_OPTION),
+    Variable("helped_count", _P, "i4", "1", "iterations helped", _STATISTICS_OPTION),
+    Variable("hurt_count", _P, "i4", "1", "iterations hurt", _STATISTICS_OPTION),
+    Variable("turn_count", _P, "i4", "1", "turns of the weight", _STATISTICS_OPTION),
+    Variable("crossing_count", _P, "i4", "1", "sign changes of the gradient", _STATISTICS_OPTION),
+    Variable("loss", ("snapshot",), "f8", "{loss}", "loss, full set"),
+    Variable("loss_class", ("snapshot", "class"), "f8", "{loss}", "part of the loss from each class"),
+    Variable("accuracy", ("snapshot",), "f4", "1", "fraction classified correctly, full set"),
+    Variable("first_order", ("iteration",), "f8", "{loss}", "sum of the first-order allocation"),
+    Variable("residual", ("iteration",), "f8", "{loss}", "sum of LCA minus loss change"),
+    Variable("splits", ("iteration",), "i2", "1", "sub-intervals of the quadrature rule"),
+    Variable("batch_loss", ("iteration",), "f4", "{loss}", "loss of the training batch, as reported"),
+    Variable("learning_rate", ("iteration",), "f4", "1", "learning rate (of the first parameter group)"),
+)
+
+STATISTICS = {
+    "total_lca": "lca",
+    "total_square_lca": "lca",
+    "helped_count": "lca",
+    "hurt_count": "lca",
+    "turn_count": "theta",
+    "crossing_count": "gradient",
+}
+"""Running statistics of each parameter over the whole recording, and the series that each is of."""
+
+LAYER_COUNTS = ("layer_helped", "layer_hurt")
+"""Stored with the statistics of ``lca``."""
+
+SIGNS = {"turn_count": ("first_step", "last_step"), "crossing_count": ("first_gradient", "last_gradient")}
+"""What a count of sign changes needs beside it while it is made: the first and the last sign that is not 0, int8."""
+
+COORDINATES: dict[str, Variable] = _table(
+    Variable("snapshot", ("snapshot",), "i8", "1", "optimizer steps taken before the snapshot"),
+    Variable("iteration", ("iteration",), "i8", "1", "optimizer steps taken before the iteration"),
+    Variable("tensor_index", ("parameter",), "i4", "1", "row of the tensor table"),
+    Variable("layer_index", ("parameter",), "i4", "1", "row of the layer table"),
+    Variable("unit_index", ("parameter",), "i4", "1", "value of the unit coordinate"),
+    Variable("input_index", ("parameter",), "i4", "1", "index of the input (channel), -1 where there is none"),
+    Variable("tap_index", ("parameter",), "i4", "1", "position inside a convolution kernel, -1 where there is none"),
+    Variable("tensor", ("tensor",), "U", "1", "name of the parameter tensor"),
+    Variable("tensor_layer", ("tensor",), "i4", "1", "row of the layer table"),
+    Variable("tensor_role", ("tensor",), "U", "1", "what the tensor does: " + ", ".join(ROLES)),
+    Variable("tensor_offset", ("tensor",), "i8", "1", "index of the tensor's first parameter"),
+    Variable("tensor_size", ("tensor",), "i8", "1", "number of parameters"),
+    Variable("tensor_shape", ("tensor", "axis"), "i8", "1", "shape, padded with 0"),
+    Variable("layer", ("layer",), "U", "1", "name of the layer (module that owns the tensors)"),
+    Variable("layer_kind", ("layer",), "U", "1", "kind of the layer"),
+    Variable("kernel_layer", ("layer",), "i4", "1", "row of the layer whose kernel this layer is merged into"),
+    Variable("unit", ("unit",), "i4", "1", "output neuron or output channel"),
+    Variable("unit_layer", ("unit",), "i4", "1", "row of the layer table"),
+    Variable("unit_channel", ("unit",), "i4", "1", "index of the unit inside its layer"),
+    Variable("class", ("class",), "U", "1", "name of the class"),
+)
+
+REQUIRED_ATTRIBUTES = (
+    "Conventions",
+    "schema_version",
+    "created_at",
+    "creator",
+    "loss_name",
+    "loss_unit",
+    "n_examples",
+    "norm_mode",
+    "evaluation_batch_size",
+    "rule",
+    "tolerance",
+    "precision",
+    "sign_convention",
+    "data_fingerprint",
+    "model_fingerprint",
+)
+
+UNSTATED_NUMBERS = ("n_examples", "evaluation_batch_size", "tolerance")
+"""Attributes that are -1 in a file made of a source that does not state them."""
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split a variable name into its schema name and suffix: ``lca_val`` -> ``("lca", "val")``.
+
+    A name that the schema does not know comes back as ``(name, "")``.
+    """
+    if name in VARIABLES:
+        return name, ""
+    base, _, suffix = name.rpartition("_")
+    return (base, suffix) if base in VARIABLES else (name, "")
+
+
+def with_suffix(name: str, suffix: str | None) -> str:
+    """Return the name of a variable for a further objective: ``("lca", "val")`` -> ``lca_val``."""
+    return f"{name}_{suffix}" if suffix else name
+
+
+def variable_attrs(name: str, loss_unit: str) -> dict[str, str]:
+    """Return ``long_name`` and ``units`` of a data variable or coordinate of the format ({} if unknown)."""
+    if name in COORDINATES:
+        return COORDINATES[name].attrs(loss_unit)
+    base, suffix = split_name(name)
+    return VARIABLES[base].attrs(loss_unit, suffix) if base in VARIABLES else {}
+
+
+def loss_unit(ds: xr.Dataset, variable: str = "loss") -> str:
+    """Return the unit of the loss that a variable is of: a further objective may have one of its own."""
+    _, suffix = split_name(variable)
+    return str(ds.attrs.get(with_suffix("loss_unit", suffix), ds.attrs.get("loss_unit", "")))
+
+
+def creator() -> str:
+    """Return the library and version that write a file."""
+    from lcakit.version import __version__
+
+    return f"lcakit {__version__}"
+
+
+def now() -> str:
+    """Return the time as it stands in files."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def stamp(ds: xr.Dataset, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
+    """Return ``ds`` with the root attributes of the format and ``long_name``/``units`` on every known variable."""
+    defaults = {
+        "Conventions": CONVENTIONS,
+        "schema_version": SCHEMA_VERSION,
+        "created_at": now(),
+        "creator": creator(),
+        "loss_unit": "nats",
+        "sign_convention": SIGN_CONVENTION,
+    }
+    ds = ds.assign_attrs({**defaults, **ds.attrs, **(attrs or {})})
+    for name in ds.variables:
+        ds[name].attrs.update(variable_attrs(str(name), loss_unit(ds, str(name))))
+    return ds
+
+
+def build_dataset(
+    coords: Mapping[str, tuple[tuple[str, ...], Any]],
+    variables: Mapping[str, Any],
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Make a stamped trajectory dataset.
+
+    Parameters
+    ----------
+    coords
+        Label coordinates and tables as ``name -> (dims, values)``, from :meth:`lcakit.trajectory.labels.Labels.coords`,
+        with ``snapshot``, ``iteration`` and ``class`` where the file has them.
+    variables
+        Arrays (NumPy or Dask) by the names of the format; dims and dtypes come from the schema.
+    attrs
+        Root attributes that are added to the stamp.
+
+    Raises
+    ------
+    TrajectoryError
+        For a name the format does not have.
+    """
+    data = {}
+    for name, values in variables.items():
+        base, _ = split_name(name)
+        if base not in VARIABLES:
+            raise TrajectoryError(f"the format has no variable {name!r}; it has {', '.join(VARIABLES)}")
+        spec = VARIABLES[base]
+        array = values if hasattr(values, "dask") else np.asarray(values)
+        data[name] = (spec.dims, array.astype(spec.dtype, copy=False))
+    return stamp(xr.Dataset(data, coords=dict(coords)), attrs)
+
+
+def check_version(attrs: Mapping[str, Any], source: str) -> str | None:
+    """Check that this library can read a file with these root attributes.
+
+    Returns a warning text for a newer minor version, None where all is well.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file is not a trajectory, or of a newer major version.
+    """
+    text = str(attrs.get("schema_version", ""))
+    try:
+        major, minor = (int(part) for part in text.split("."))
+    except ValueError:
+        raise TrajectoryError(
+            f"{source}: not an lcakit trajectory (schema_version is {text!r}, expected a version such as "
+            f"{SCHEMA_VERSION!r}). Files are written by lcakit.Recorder or lcakit.save."
+        ) from None
+    ours = tuple(int(part) for part in SCHEMA_VERSION.split("."))
+    if major < 1 or minor < 0:
+        raise TrajectoryError(f"{source}: there is no format {text!r}; the first was 1.0, this is {SCHEMA_VERSION}.")
+    if major > ours[0]:
+        raise TrajectoryError(
+            f"{source}: written in format {text}; this lcakit reads up to format {SCHEMA_VERSION}. "
+            "Install a newer lcakit to open it."
+        )
+    if (major, minor) > ours:
+        return (
+            f"{source}: written in format {text}, newer than {SCHEMA_VERSION}; what is new in it is not understood. "
+            "Install a newer lcakit to see everything."
+        )
+    return None
+
+
+def chunk_sizes(dims: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the file's chunk shape for a variable: about 64 iterations × 16 384 parameters, never over 64 MB.
+
+    Chunks are as even as can be, since the last one is stored whole: a quarter of a file could be empty.
+    """
+    shape = {dim: sizes[dim] for dim in dims}
+    chunk = dict(shape)
+    for dim, further in (("snapshot", 0), ("iteration", 1)):  # one iteration less than snapshots, in the same chunks
+        if dim in chunk:
+            chunk[dim] = min(shape[dim], _even(shape[dim] + further, CHUNK_ITERATIONS))
+    if "parameter" in chunk:
+        chunk["parameter"] = _even(shape["parameter"], CHUNK_PARAMETERS)
+        if "class" in chunk:
+            chunk["class"] = 1
+    elif "unit" in chunk:
+        others = int(np.prod([n for dim, n in chunk.items() if dim != "unit"]))
+        chunk["unit"] = max(1, min(shape["unit"], CHUNK_ITERATIONS * CHUNK_PARAMETERS // max(others, 1)))
+    return tuple(max(1, chunk[dim]) for dim in dims)
+
+
+def _even(size: int, most: int) -> int:
+    """Return the length of parts, as even as can be and none above ``most``."""
+    return -(-size // max(1, -(-size // most)))

@@ -1,0 +1,1 @@
+"""Ways to look at a trajectory: the explorer, reports and animations."""

@@ -1,0 +1,176 @@
+"""The explorer: controls and linked views of a trajectory, as one Panel object."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import panel as pn
+import xarray as xr
+
+from lcakit.errors import LcakitError
+from lcakit.storage.opening import open_trajectory
+from lcakit.views.explorer import figures, text
+from lcakit.views.explorer.controls import Controls
+from lcakit.views.explorer.details import ParameterView, SaliencyView, UnitView
+from lcakit.views.explorer.model import Model, objectives
+from lcakit.views.explorer.names import safe
+from lcakit.views.explorer.network import MapView, UnitsView
+from lcakit.views.explorer.over_time import LayerMapView, LayersView, LossView
+from lcakit.views.explorer.selection import Selection
+from lcakit.views.explorer.views import View, Words
+
+VIEW_WIDTH = 420
+"""Of a view, in pixels, at least: narrower pages show one below the other."""
+MOST_MODELS = 3
+"""That are kept: each holds up to some hundred megabytes of what it read."""
+
+
+def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Any:
+    """Return an explorer of a trajectory: linked views of its loss, layers, units and parameters.
+
+    In a notebook, end a cell with it; ``lcakit view FILE`` shows the same in a browser. Nothing is fetched from the
+    network. A drag over the loss selects a span of iterations, a tap on a layer opens it, a tap on a unit or a
+    parameter shows it.
+
+    Parameters
+    ----------
+    trajectory
+        A dataset, or whatever :func:`lcakit.open_trajectory` opens: a file, an unfinished recording, several runs.
+
+    Returns
+    -------
+    panel.Row
+
+    Raises
+    ------
+    TrajectoryError
+        If there is no such file, or it holds no iteration yet.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> explore(tiny_trajectory())  # doctest: +ELLIPSIS
+    Row(...)
+    """
+    if "ipykernel" in sys.modules:
+        _offline()
+    if isinstance(trajectory, xr.Dataset):
+        return Explorer(Models(trajectory)).panel
+    source: Any = trajectory if isinstance(trajectory, str | os.PathLike) else list(trajectory)
+    return Explorer(Models(open_trajectory(source)), _title(source)).panel
+
+
+def _offline() -> None:
+    """Put scripts and styles into the notebook: by default a page fetches them, and is blank without a network."""
+    os.environ.setdefault("PANEL_INLINE", "true")
+    os.environ.setdefault("BOKEH_RESOURCES", "inline")
+    pn.extension(inline=True)
+
+
+def _title(source: str | os.PathLike[str] | list[str | os.PathLike[str]]) -> str:
+    return f"{len(source)} files" if isinstance(source, list) else os.path.basename(os.fspath(source))
+
+
+class Models:
+    """The models of each run and objective of a dataset: made when looked at, shared by all its pages."""
+
+    def __init__(self, ds: xr.Dataset) -> None:
+        self.ds = ds
+        self.runs = [str(name) for name in ds["run"].values] if "run" in ds.dims else []
+        self.objectives = objectives(ds)
+        self._made: dict[tuple[str, str], Model] = {}
+
+    def get(self, run: str, objective: str) -> Model:
+        """Return the model of a run (``""`` where there is one) and an objective."""
+        key = run, objective
+        model = self._made.pop(key, None)
+        if model is None:
+            ds = self.ds.isel(run=self.runs.index(run), drop=True) if self.runs else self.ds
+            model = Model(ds, objective)
+        self._made[key] = model  # last: the first is the one that was not asked for longest
+        if len(self._made) > MOST_MODELS:
+            del self._made[next(iter(self._made))]
+        return model
+
+
+class Explorer:
+    """One page: its controls, its views, and what they show."""
+
+    def __init__(self, models: Models, title: str = "") -> None:
+        self.models = models
+        self.controls = Controls(models.runs, models.objectives, self.refresh)
+        self.summary = Words(13, (0, 8, 8, 8))
+        self.loss = LossView(self.controls.choose_window)
+        self.focus = x_range = figures.axis_range()
+        self.layers = LayersView(x_range, self.controls.choose_window)
+        self.layer_map = LayerMapView(x_range, self.controls.choose_layer)
+        self.units = UnitsView(x_range, self.controls.choose_unit)
+        self.map = MapView(self.controls.choose_parameter)
+        self.unit = UnitView(x_range)
+        self.saliency = SaliencyView()
+        self.parameter = ParameterView(x_range)
+        self._last: Selection | None = None
+        self.model = self._load()
+        for widget in (self.controls.run, self.controls.objective):
+            widget.param.watch(lambda _: self._switch(), "value")
+        self.panel = self._layout(title)
+        self.refresh()
+
+    @property
+    def views(self) -> list[View]:
+        """All views, in the order in which they stand."""
+        return [self.loss, self.layers, self.layer_map, self.units, self.map, self.saliency, self.unit, self.parameter]
+
+    def _load(self) -> Model:
+        model = self.models.get(*self.controls.source)
+        self.controls.load(model)
+        return model
+
+    def _switch(self) -> None:
+        try:
+            self.model = self._load()
+        except LcakitError as error:
+            self.summary.html = safe(error, 600)
+            return
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring everything that depends on a change since the last call up to date."""
+        selection = self.controls.selection()
+        changed = selection.changed(self._last)
+        if not changed:
+            return
+        self._last = selection
+        if changed & {"window", "source"}:
+            start, end = self.model.ends(selection.window)
+            self.focus.update(start=start, end=end)
+        self._summarize(selection)
+        for view in self.views:
+            view.show(self.model, selection, changed)
+        pn.io.push_notebook(self.panel)
+
+    def _summarize(self, selection: Selection) -> None:
+        try:
+            if self.model.has_lca:
+                text.require_choice(self.model, selection)
+            line = text.summary(self.model, selection, self.model.summary(selection))
+        except (LcakitError, ValueError, OSError) as error:
+            line = safe(error, 600)
+        self.summary.html = f'<div class="lk-summary" role="status">{line}</div>'
+
+    def _layout(self, title: str) -> Any:
+        ds = self.models.ds
+        facts = text.facts(self.model, len(self.models.runs))
+        head = f"<b>{safe(title)}</b> {facts}" if title else facts
+        warning = text.UNFINISHED if ds.attrs.get("partial") else ""
+        header = Words(13, (4, 8, 4, 8))
+        header.html = f"{head}{warning}"
+        for view in self.views:
+            view.panel.styles = {"flex": f"1 1 {VIEW_WIDTH}px", "min-width": f"{VIEW_WIDTH}px"}
+        self.parameter.panel.styles = {"flex": "1 1 100%"}
+        grid = pn.FlexBox(*(view.panel for view in self.views), sizing_mode="stretch_width", gap="12px")
+        main = pn.Column(header.panel, self.summary.panel, grid, sizing_mode="stretch_width")
+        return pn.Row(self.controls.panel, main, sizing_mode="stretch_width")

@@ -1,0 +1,299 @@
+"""What the explorer knows about a trajectory, and what is read for which selection. No Panel here.
+
+Sums over layers, classes and iterations are made once; a picture of single parameters reads only its own tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+
+from lcakit.analysis.aggregate import sum_by
+from lcakit.analysis.computing import compute
+from lcakit.analysis.noise import help_hurt_zero
+from lcakit.analysis.resolution import ALL as ONE_CLASS
+from lcakit.analysis.saliency import saliency
+from lcakit.errors import TrajectoryError
+from lcakit.trajectory.labels import parameter_coord
+from lcakit.trajectory.require import require_tables
+from lcakit.trajectory.schema import loss_unit, split_name, with_suffix
+from lcakit.trajectory.select import with_class_dimension
+from lcakit.views.explorer.names import shown
+from lcakit.views.explorer.reading import Reader
+from lcakit.views.explorer.selection import ALL, CUMULATIVE, GRADIENT, LCA, MOVEMENT, QUANTITIES, WEIGHT, Selection
+
+SMALL_BYTES = 4 * 2**30
+"""Of LCA: a larger file is not read as a whole to count signs."""
+WINDOW_BYTES = 2**30
+"""Of LCA: the most that is read to count the signs of a span of such a file."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers beside the pictures; None where the file cannot tell, with the reason."""
+
+    lca: float | None
+    loss_change: float | None
+    loss_change_all: float | None
+    helping: float | None
+    no_helping: str = ""
+
+
+def image_side(inputs: int) -> int:
+    """Return the side of the square image, with one channel or three, that so many inputs may be; 0 for none."""
+    sides = [(math.isqrt(inputs // channels), channels) for channels in (1, 3)]
+    return next((side for side, channels in sides if channels * side * side == inputs), 0)
+
+
+def objectives(ds: xr.Dataset) -> list[str]:
+    """Return the suffixes of the objectives in a file; ``""`` is the one it was recorded with."""
+    found = [split_name(str(name)) for name in ds.data_vars]
+    return list(dict.fromkeys(suffix for base, suffix in found if base in ("lca", "lca_unit_class", "loss"))) or [""]
+
+
+class Model:
+    """One run and one objective.
+
+    Parameters
+    ----------
+    ds
+        Trajectory of one run, or a selection of one.
+    objective
+        Suffix of its variables.
+    """
+
+    def __init__(self, ds: xr.Dataset, objective: str = "") -> None:
+        if not ds.sizes.get("iteration", 0):
+            raise TrajectoryError("this trajectory has no iteration yet, so there is nothing to explore")
+        require_tables(ds)
+        ds = with_class_dimension(ds)
+        self.ds, self.objective = ds, objective
+        self.reader = Reader(ds)
+        self.iterations: np.ndarray = ds["iteration"].values
+        names = ds["layer"].values.astype(str)
+        self._kernel_of_layer = ds["kernel_layer"].values
+        present = np.unique(self._kernel_of_layer[parameter_coord(ds, "unit_layer")])
+        self.layers = tuple(names[present])
+        self.unit = shown(loss_unit(ds, with_suffix("loss", objective)))
+        self._require_units()
+
+    def _require_units(self) -> None:
+        """Raise TrajectoryError where a layer has parameters but no unit: a norm layer without the kernel it serves."""
+        bare = [name for name in self.layers if not self._unit_rows(name).size]
+        if bare:
+            raise TrajectoryError(
+                f"this selection has parameters that serve {shown(bare[0])!r}, but no unit of it. Select whole kernel "
+                f"layers: ds.lk.sel(kernel_layer={shown(bare[0])!r})."
+            )
+
+    def name(self, base: str) -> str:
+        """Return the name of a variable for this objective."""
+        return with_suffix(base, self.objective)
+
+    def has(self, base: str) -> bool:
+        """Say whether the file holds a variable of this objective; ``theta`` belongs to all."""
+        return (base if base == "theta" else self.name(base)) in self.ds.data_vars
+
+    def ends(self, window: tuple[int, int]) -> tuple[float, float]:
+        """Return where a span begins and ends on the axis of iterations: at the snapshot after its last iteration."""
+        first, last = (self.iterations[n] for n in window)
+        snapshots = self.ds["snapshot"].values
+        after = snapshots[snapshots > last]
+        return float(first), float(after[0] if after.size else last + 1)
+
+    # ---- what there is -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that sums can be split by; empty where the file has none."""
+        if not self.has("lca_unit_class") and not self.has("lca_class"):
+            return ()
+        names = tuple(str(name) for name in self.ds["class"].values)
+        return () if names == (ONE_CLASS,) else names
+
+    @cached_property
+    def roles(self) -> tuple[str, ...]:
+        """Roles of tensors that sums can be narrowed to."""
+        if not self.has("lca"):
+            return (ALL,)
+        return (ALL, *dict.fromkeys(self.ds["tensor_role"].values.astype(str)[self._tensors]))
+
+    @property
+    def has_parameters(self) -> bool:
+        """Whether the file holds anything for single parameters."""
+        return "parameter" in self.ds.dims and any(self.has(name) for name in ("lca", "theta", "gradient"))
+
+    @property
+    def has_lca(self) -> bool:
+        """Whether the file holds LCA in any resolution."""
+        return any(self.has(name) for name in ("lca", "lca_unit_class", "lca_class"))
+
+    @cached_property
+    def quantities(self) -> tuple[str, ...]:
+        """Quantities that the file can show."""
+        needs = {LCA: self.has_lca, CUMULATIVE: self.has_lca, GRADIENT: self.has("gradient")}
+        needs |= {MOVEMENT: self.has("theta"), WEIGHT: self.has("theta")}
+        return tuple(name for name in QUANTITIES if needs[name])
+
+    def channels(self, layer: str) -> np.ndarray:
+        """Return the channel numbers of the units of a layer, without those of norm layers that serve it."""
+        return np.asarray(self.ds["unit_channel"].values[self._unit_rows(layer)])
+
+    def _unit_rows(self, layer: str) -> np.ndarray:
+        row = self.ds["layer"].values.astype(str).tolist().index(layer)
+        return np.flatnonzero(self.ds["unit_layer"].values == row)
+
+    # ---- sums over parameters ----------------------------------------------------------------------------------
+
+    @cached_property
+    def _class_sums(self) -> np.ndarray:
+        """LCA (iteration, layer, class); without classes there is one of everything."""
+        variable = next(name for name in ("lca_unit_class", "lca_class") if self.has(name))
+        sums = sum_by(self.ds, "kernel_layer", self.name(variable))
+        return np.asarray(sums.transpose("iteration", "kernel_layer", "class").values)
+
+    @cached_property
+    def _tensor_sums(self) -> np.ndarray:
+        """LCA (iteration, tensor) of the tensors that the dataset holds."""
+        if self._small:
+            return self._sums_and_signs[0]
+        return np.asarray(sum_by(self.ds, "tensor", self.name("lca")).values)
+
+    @cached_property
+    def _tensors(self) -> np.ndarray:
+        """Rows of the tensor table that the dataset holds parameters of."""
+        return np.unique(parameter_coord(self.ds, "tensor_index"))
+
+    def _chosen(self, layers: tuple[str, ...], role: str) -> np.ndarray:
+        """Return the mask of ``_tensors`` that lie in these layers and have this role."""
+        owner = self._kernel_of_layer[self.ds["tensor_layer"].values[self._tensors]]
+        inside = np.isin(self.ds["layer"].values.astype(str)[owner], layers)
+        return inside if role == ALL else inside & (self.ds["tensor_role"].values.astype(str)[self._tensors] == role)
+
+    def layer_sums(self, classes: tuple[str, ...], role: str) -> np.ndarray:
+        """Return LCA (iteration, layer), summed over classes, and over the tensors of a role. float64.
+
+        With a role, or in a file without classes, the classes do not matter: sums are over all of them.
+        """
+        if role == ALL and (self.has("lca_unit_class") or self.has("lca_class")):
+            if not self.classes:
+                return self._class_sums.sum(-1)
+            chosen = [self.classes.index(name) for name in classes]
+            return self._class_sums[..., chosen].sum(-1)
+        columns = [self._tensor_sums[:, self._chosen((name,), role)].sum(1) for name in self.layers]
+        return np.column_stack(columns)
+
+    def summary(self, selection: Selection) -> Summary:
+        """Return the numbers of the selected span, layers and classes."""
+        first, last = selection.window
+        helping, reason = self._helping(selection)
+        lca = None
+        if self.has_lca:
+            rows = [self.layers.index(name) for name in selection.layers]
+            lca = float(self.layer_sums(selection.classes, selection.role)[first : last + 1, rows].sum())
+        whole = self._loss_change("loss", first, last)
+        return Summary(lca, self._class_loss_change(selection, whole), whole, helping, reason)
+
+    def _loss_change(self, name: str, first: int, last: int) -> float | None:
+        if not self.has(name):
+            return None
+        loss = self.ds[self.name(name)].values
+        return float(loss[last + 1] - loss[first])
+
+    def _class_loss_change(self, selection: Selection, whole: float | None) -> float | None:
+        """Return the loss change of the selected classes; None where the sums are not theirs or the file has it not."""
+        if not self.classes or set(selection.classes) == set(self.classes):
+            return whole
+        if selection.role != ALL or not self.has("loss_class"):
+            return None
+        first, last = selection.window
+        chosen = self.ds[self.name("loss_class")].sel({"class": list(selection.classes)}).sum("class").values
+        return float(chosen[last + 1] - chosen[first])
+
+    # ---- signs -------------------------------------------------------------------------------------------------
+
+    def _helping(self, selection: Selection) -> tuple[float | None, str]:
+        """Return the share of moving parameters that help, as in Table 1, or None and the reason."""
+        if not self.has("lca"):
+            return None, "this file holds no LCA of single parameters"
+        first, last = selection.window
+        row_bytes = 4 * self.ds.sizes["parameter"]
+        if self._small:
+            counts = self._sums_and_signs[1][first : last + 1]
+        elif row_bytes * (last - first + 1) <= WINDOW_BYTES:
+            part = self.ds.drop_vars(self._others).isel(iteration=slice(first, last + 1))
+            counts = self._counts(compute(self._signs(part), quiet=True))
+        else:
+            return None, f"counted in spans of up to {max(1, WINDOW_BYTES // row_bytes)} iterations of this large file"
+        helping, hurting, _ = counts[..., self._chosen(selection.layers, selection.role)].sum(-1).T
+        moving = helping + hurting
+        if not moving.any():
+            return None, "no parameter moves"
+        return float(np.mean(helping[moving > 0] / moving[moving > 0])), ""
+
+    @property
+    def _small(self) -> bool:
+        """Whether all LCA is read at once, to have sums and signs of all tensors ready."""
+        return 4 * self.ds.sizes["parameter"] * len(self.iterations) <= SMALL_BYTES
+
+    @property
+    def _others(self) -> list[str]:
+        return [str(name) for name in self.ds.data_vars if name != self.name("lca")]
+
+    @cached_property
+    def _sums_and_signs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sums (iteration, tensor) and counts (iteration, outcome, tensor), in one pass."""
+        sums, shares = compute(sum_by(self.ds, "tensor", self.name("lca")), self._signs(self.ds), quiet=True)
+        return np.asarray(sums.values), self._counts(shares)
+
+    def _signs(self, ds: xr.Dataset) -> xr.DataArray:
+        return help_hurt_zero(ds, self.name("lca"), "tensor")
+
+    def _counts(self, shares: xr.DataArray) -> np.ndarray:
+        sizes = np.bincount(parameter_coord(self.ds, "tensor_index"))[self._tensors]
+        return np.rint(np.asarray(shares.values) * sizes)
+
+    # ---- units -------------------------------------------------------------------------------------------------
+
+    def unit_series(self, layer: str, classes: tuple[str, ...]) -> np.ndarray:
+        """Return LCA (iteration, unit) of the units of a layer, summed over classes."""
+        found = self._unit_class(layer)
+        if not self.classes:
+            return found.sum(-1, dtype=np.float64)
+        return found[..., [self.classes.index(name) for name in classes]].sum(-1, dtype=np.float64)
+
+    def _unit_class(self, layer: str) -> np.ndarray:
+        """Return LCA (iteration, unit, class) of the units of a layer; one class where the file has none by unit."""
+        return self.reader.keep(("units of", layer), lambda: self._read_units(layer))
+
+    def _read_units(self, layer: str) -> np.ndarray:
+        if self.has("lca_unit_class"):
+            rows = self._unit_rows(layer)
+            array = self.ds[self.name("lca_unit_class")].isel(unit=slice(int(rows[0]), int(rows[-1]) + 1))
+            return np.asarray(array.transpose("iteration", "unit", "class").values)
+        variable = "lca_class" if self.has("lca_class") else "lca"
+        part = self.ds.lk.sel(layer=layer)
+        sums = sum_by(part, "unit", self.name(variable))
+        sums = sums if "class" in sums.dims else sums.expand_dims("class", axis=-1)
+        return np.asarray(sums.transpose("iteration", "unit", "class").values)
+
+    def class_curves(self, layer: str, unit: int) -> np.ndarray:
+        """Return cumulative LCA (iteration, class) of one unit, by its channel number. float64."""
+        return self._unit_class(layer)[:, self.channels(layer).tolist().index(unit)].cumsum(0, dtype=np.float64)
+
+    def saliency(self, layer: str, unit: int, window: tuple[int, int]) -> xr.DataArray:
+        """Return minus the LCA of the weights of a unit over a span, as an image; inputs that are none in one row."""
+        labels = slice(int(self.iterations[window[0]]), int(self.iterations[window[1]]))
+        shape = self._one_row(layer)
+        return saliency(self.ds, unit, layer, shape, self.name("lca"), labels).compute()
+
+    def _one_row(self, layer: str) -> tuple[int, int] | None:
+        """Return the shape of a linear layer's inputs as one row, None where they may be an image."""
+        owner = self.ds["layer"].values.astype(str)[self.ds["tensor_layer"].values]
+        kernels = np.flatnonzero((owner == layer) & (self.ds["tensor_role"].values.astype(str) == "kernel"))
+        shapes = [shape for shape in self.ds["tensor_shape"].values[kernels] if np.count_nonzero(shape) == 2]
+        return next(((1, int(shape[1])) for shape in shapes if not image_side(int(shape[1]))), None)

@@ -1,0 +1,186 @@
+"""Views over the whole network in the course of training: the loss, and the LCA of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from bokeh.models import ColumnDataSource, HoverTool, Range1d
+
+from lcakit.views.explorer import figures, text
+from lcakit.views.explorer.model import Model
+from lcakit.views.explorer.names import safe
+from lcakit.views.explorer.selection import CUMULATIVE, QUANTITIES, Selection
+from lcakit.views.explorer.views import View, limit_of, palette, window_slice
+
+Chosen = Callable[[float, float], None]
+
+
+def quantity_over_time(selection: Selection) -> str:
+    """Return what layers and units show over time: LCA, or its running sum where that is chosen."""
+    return CUMULATIVE if selection.quantity == CUMULATIVE else "lca"
+
+
+def running(columns: np.ndarray, selection: Selection) -> np.ndarray:
+    """Return LCA (time, …) or its running sum from the first iteration on."""
+    return columns.cumsum(0) if quantity_over_time(selection) == CUMULATIVE else columns
+
+
+class LossView(View):
+    """The loss over the whole run, and below it by how much LCA misses its changes; a drag selects a span."""
+
+    title = "Loss"
+    fields = frozenset({"window", "iteration"})
+
+    def __init__(self, chosen: Chosen) -> None:
+        self.x_range = figures.axis_range()
+        self.loss = figures.over_time(180, self.x_range, y_label="loss")
+        self.residual = figures.over_time(120, self.x_range, "iteration", "residual")
+        self.loss.xaxis.major_label_text_font_size = "0pt"
+        self.curve = ColumnDataSource({"x": [], "y": []})
+        self.error = ColumnDataSource({"x": [], "y": []})
+        line = self.loss.line("x", "y", source=self.curve, line_width=2, color=figures.LINES[0])
+        self.residual.line("x", "y", source=self.error, line_width=1.5, color=figures.LINES[1])
+        tips = [("snapshot", "@x{0}"), ("loss", "@y{0.0000}")]
+        self.loss.add_tools(HoverTool(tooltips=tips, renderers=[line], mode="vline"))
+        both = (self.loss, self.residual)
+        self.markers = [figures.marker(fig) for fig in both]
+        self.shades = [figures.span_tool(fig, chosen) for fig in both]
+        for fig in both:
+            fig.min_border_left = 70
+        super().__init__(both)
+
+    def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
+        if "source" in changed:
+            self._load(model)
+        left, right = model.ends(selection.window)
+        t = int(model.iterations[selection.iteration])
+        for line, shade in zip(self.markers, self.shades, strict=True):
+            line.location = t
+            shade.update(left=left, right=right)
+        return self._sentence(model, selection)
+
+    def _load(self, model: Model) -> None:
+        snapshots = model.ds["snapshot"].values
+        self.x_range.update(start=float(snapshots[0]), end=float(snapshots[-1]))
+        for base, source, x in (("loss", self.curve, snapshots), ("residual", self.error, model.iterations)):
+            there = model.has(base)
+            y = model.ds[model.name(base)].values if there else np.full(x.size, np.nan)
+            source.data = {"x": x, "y": np.asarray(y, np.float64)}
+        self.loss.yaxis.axis_label = f"loss ({model.unit})"
+        self.residual.yaxis.axis_label = f"residual ({model.unit})"
+
+    def _sentence(self, model: Model, selection: Selection) -> str:
+        if not model.has("loss"):
+            return "This file holds no loss."
+        t, unit = selection.iteration, safe(model.unit)
+        loss = self.curve.data["y"]
+        words = (
+            f"on the full set: <b>{text.plain_number(loss[t])} {unit}</b> before {text.at(model, selection)}, "
+            f"change in it <b>{text.number(loss[t + 1] - loss[t])} {unit}</b>"
+        )
+        if model.has("residual"):
+            inside = np.abs(self.error.data["y"][window_slice(selection)])
+            words += f"; below, sum of LCA minus change: at most {text.plain_number(inside.max())} {unit} in the span"
+        return f"{words}. Drag to select a span."
+
+
+class LayersView(View):
+    """LCA of each layer, stacked: helping below zero, hurting above."""
+
+    title = "Layers"
+    fields = frozenset({"window", "iteration", "layers", "classes", "role", "quantity"})
+
+    def __init__(self, x_range: Range1d, chosen: Chosen) -> None:
+        self.figure = figures.over_time(300, x_range, "iteration")
+        self.source = ColumnDataSource({"xs": [], "ys": [], "name": [], "color": []})
+        areas = self.figure.patches(
+            "xs", "ys", source=self.source, color="color", alpha=0.85, line_width=0.5, legend_field="name"
+        )
+        self.figure.add_tools(HoverTool(tooltips=[("layer", "@name")], renderers=[areas]))
+        figures.legend_beside(self.figure)
+        self.marker = figures.marker(self.figure)
+        self.shade = figures.span_tool(self.figure, chosen)
+        self.shade.visible = False
+        super().__init__([self.figure])
+
+    def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
+        self.marker.location = int(model.iterations[selection.iteration])
+        columns = chosen_sums(model, selection)
+        rows = window_slice(selection)
+        quantity = QUANTITIES[quantity_over_time(selection)]
+        if changed != {"iteration"}:
+            self._stack(model.iterations[rows], columns[rows], selection)
+            self.figure.yaxis.axis_label = f"{quantity} ({model.unit})"
+        together = columns[selection.iteration].sum()
+        return (
+            f"{quantity} of {text.of_what(model, selection)}, stacked, helping below zero: at "
+            f"{text.at(model, selection)} together <b>{text.number(together)} {safe(model.unit)}</b>."
+        )
+
+    def _stack(self, x: np.ndarray, columns: np.ndarray, selection: Selection) -> None:
+        names, columns, colours = figures.few(selection.layers, columns)
+        lower, upper = figures.stacked(columns)
+        edge = np.concatenate([x, x[::-1]])
+        ys = [np.concatenate([lower[:, n], upper[::-1, n]]) for n in range(len(names))]
+        self.source.data = {"xs": [edge] * len(names), "ys": ys, "name": names, "color": colours}
+
+
+class LayerMapView(View):
+    """LCA of each layer in each iteration, as a heat map; a tap opens the layer at that iteration."""
+
+    title = "Layer × iteration"
+    fields = frozenset({"window", "iteration", "layers", "classes", "role", "quantity", "colours", "layer"})
+
+    def __init__(self, x_range: Range1d, tapped: Callable[[str, int], None]) -> None:
+        fig = figures.plain(300, x_range=x_range, y_range=figures.axis_range())
+        fig.xaxis.axis_label = "iteration"
+        self.heat = figures.Heat(fig)
+        self.marker = figures.marker(fig)
+        self._shown: tuple[tuple[str, ...], np.ndarray] = ((), np.zeros(1))
+        self._tapped = tapped
+        fig.on_event("tap", lambda event: self._tap(event.x, event.y))
+        super().__init__([fig])
+
+    def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
+        self.marker.location = int(model.iterations[selection.iteration])
+        self._shown = (selection.layers, model.iterations)
+        columns = chosen_sums(model, selection)
+        rows = window_slice(selection)
+        limit = limit_of(columns[rows], 98)
+        if changed - {"iteration", "layer"}:
+            colours = palette(selection)
+            end = model.ends(selection.window)[1]
+            self.heat.show_over_time(columns[rows], model.iterations[rows], end, colours, limit)
+            self.heat.name_rows(selection.layers)
+        opened = self._value(model, selection, columns)
+        return (
+            f"{QUANTITIES[quantity_over_time(selection)]} of each layer: {opened}. Colours end at "
+            f"±{text.plain_number(limit)} {safe(model.unit)} (98th percentile). Tap a layer to open it."
+        )
+
+    def _value(self, model: Model, selection: Selection, columns: np.ndarray) -> str:
+        if selection.layer not in selection.layers:
+            return f"{safe(selection.layer)} is open, but not among the layers shown"
+        value = columns[selection.iteration, selection.layers.index(selection.layer)]
+        return f"{safe(selection.layer)} at {text.at(model, selection)} <b>{text.number(value)} {safe(model.unit)}</b>"
+
+    def _tap(self, x: Any, y: Any) -> None:
+        layers, labels = self._shown
+        row = figures.row_at(y, len(layers))
+        if row is not None:
+            self._tapped(layers[row], figures.iteration_at(labels, x))
+
+
+def chosen_sums(model: Model, selection: Selection) -> np.ndarray:
+    """Return LCA (iteration, layer) of the selected layers, or its running sum.
+
+    Raises
+    ------
+    ValueError
+        If no layer or no class is selected, or the file holds no LCA.
+    """
+    text.require_choice(model, selection)
+    sums = model.layer_sums(selection.classes, selection.role)
+    return running(sums[:, [model.layers.index(name) for name in selection.layers]], selection)

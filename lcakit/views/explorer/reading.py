@@ -1,0 +1,74 @@
+"""Reads of a trajectory as small as a picture needs, kept in memory up to a limit.
+
+A step of the player asks for one row of one tensor. The rows around it are read together and kept, so that the next
+steps read nothing; sums over a span add the kept sums of whole blocks to the rows at both ends.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from lcakit.trajectory.schema import CHUNK_ITERATIONS
+
+KEPT_BYTES = 256 * 2**20
+BLOCK_BYTES = 64 * 2**20
+Key = tuple[object, ...]
+
+
+class Reader:
+    """Rows, sums over rows, and series of the per-parameter variables of one trajectory."""
+
+    def __init__(self, ds: xr.Dataset, kept_bytes: int = KEPT_BYTES) -> None:
+        self._ds, self._limit, self._held = ds, kept_bytes, 0
+        self._kept: OrderedDict[Key, np.ndarray] = OrderedDict()
+
+    def row(self, name: str, columns: slice, t: int) -> np.ndarray:
+        """Return one row (iteration or snapshot) of a range of parameters, in the dtype of the file."""
+        rows = self._rows(columns)
+        return self._block(name, columns, t // rows)[t % rows]
+
+    def total(self, name: str, columns: slice, first: int, last: int) -> np.ndarray:
+        """Return the sum over the rows ``first`` to ``last``, both included, in float64."""
+        out = np.zeros(columns.stop - columns.start)
+        rows = self._rows(columns)
+        for number in range(first // rows, last // rows + 1):
+            begin, end = max(first - number * rows, 0), min(last - number * rows + 1, rows)
+            if end - begin == rows:
+                out += self._block_total(name, columns, number)
+            else:
+                out += self._block(name, columns, number)[begin:end].sum(0, dtype=np.float64)
+        return out
+
+    def series(self, name: str, column: int) -> np.ndarray:
+        """Return all rows of one parameter."""
+        return self.keep((name, column), lambda: np.asarray(self._ds[name][:, column].values))
+
+    def _rows(self, columns: slice) -> int:
+        """Return the rows of a block: those of a chunk of the file, fewer where a tensor is very large."""
+        return int(np.clip(BLOCK_BYTES // (4 * max(columns.stop - columns.start, 1)), 1, CHUNK_ITERATIONS))
+
+    def _block(self, name: str, columns: slice, number: int) -> np.ndarray:
+        rows = self._rows(columns)
+        part = slice(number * rows, (number + 1) * rows)
+        key = (name, columns.start, columns.stop, number)
+        return self.keep(key, lambda: np.asarray(self._ds[name][part, columns].values))
+
+    def _block_total(self, name: str, columns: slice, number: int) -> np.ndarray:
+        key = (name, columns.start, columns.stop, number, "total")
+        return self.keep(key, lambda: self._block(name, columns, number).sum(0, dtype=np.float64))
+
+    def keep(self, key: Key, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return what is kept under a key, or make and keep it; what was not asked for longest goes first."""
+        if key not in self._kept:
+            value = make()
+            self._kept[key] = value
+            self._held += value.nbytes
+            while self._held > self._limit and len(self._kept) > 1:
+                self._held -= self._kept.popitem(last=False)[1].nbytes
+            return value
+        self._kept.move_to_end(key)
+        return self._kept[key]

@@ -1,0 +1,118 @@
+"""The words of the explorer: numbers with their units, and names from files made harmless."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lcakit.views.explorer.model import Model, Summary
+from lcakit.views.explorer.names import safe
+from lcakit.views.explorer.selection import ALL, Selection
+
+MOST_NAMES = 4
+
+
+def require_choice(model: Model, selection: Selection, layers: bool = True) -> None:
+    """Raise ValueError, with a message for the user, where there is no LCA or nothing is chosen to sum it over."""
+    if not model.has_lca:
+        raise ValueError("This file holds no LCA. Allocate it: lk.allocate(file, objective), or lcakit allocate FILE.")
+    if layers and not selection.layers:
+        raise ValueError("Choose at least one layer.")
+    if model.classes and not selection.classes:
+        raise ValueError("Choose at least one class.")
+
+
+def number(value: float) -> str:
+    """Return a number with four digits, its minus sign as long as its plus."""
+    return f"{value:+.4g}".replace("-", "−")
+
+
+def plain_number(value: float) -> str:
+    """Return a number that has no sign, with four digits."""
+    return f"{value:.4g}".replace("-", "−")
+
+
+def listed(names: Sequence[str], every: Sequence[str], kind: str) -> str:
+    """Return names as text: all of them in a word, or the first few."""
+    if len(every) > 1 and set(names) == set(every):
+        return f"all {len(every)} {kind}"
+    shown = ", ".join(safe(name) for name in names[:MOST_NAMES])
+    rest = len(names) - MOST_NAMES
+    return f"{kind} {shown}{f' and {rest} more' if rest > 0 else ''}"
+
+
+def span(model: Model, window: tuple[int, int]) -> str:
+    """Return the labels of a span of iterations."""
+    first, last = (int(model.iterations[n]) for n in window)
+    return f"iteration {first}" if first == last else f"iterations {first} to {last}"
+
+
+def when(model: Model, selection: Selection) -> str:
+    """Return which iterations a map shows."""
+    return span(model, selection.window if selection.whole else (selection.iteration, selection.iteration))
+
+
+def at(model: Model, selection: Selection) -> str:
+    """Return the iteration that is looked at."""
+    return span(model, (selection.iteration, selection.iteration))
+
+
+def of_classes(model: Model, selection: Selection) -> str:
+    """Return the classes that sums over layers are of; empty where they are not by class."""
+    if not model.classes:
+        return ""
+    if selection.role != ALL:
+        return f"role {safe(selection.role)} in all classes"
+    return listed(selection.classes, model.classes, "classes")
+
+
+def all_classes(model: Model, selection: Selection) -> str:
+    """Return the words beside a number of all classes; nothing where all are chosen."""
+    return " (all classes)" if set(selection.classes) != set(model.classes) else ""
+
+
+def of_what(model: Model, selection: Selection) -> str:
+    """Return the layers, classes and role that sums are over."""
+    parts = listed(selection.layers, model.layers, "layers"), of_classes(model, selection)
+    return ", ".join(part for part in parts if part)
+
+
+def heading(title: str, sentence: str) -> str:
+    """Return the text above a view."""
+    return f'<div class="lk-view"><b>{title}</b> <span>{sentence}</span></div>'
+
+
+def summary(model: Model, selection: Selection, found: Summary) -> str:
+    """Return the line of numbers beside the pictures."""
+    where = f"{span(model, selection.window).capitalize()}; {of_what(model, selection)}"
+    lca = "no LCA on file" if found.lca is None else f"sum of LCA <b>{number(found.lca)} {safe(model.unit)}</b>"
+    return f"{where}: {lca} · {_loss(model, found)} · {_helping(model, selection, found)}."
+
+
+def _loss(model: Model, found: Summary) -> str:
+    unit = safe(model.unit)
+    if found.loss_change_all is None:
+        return "no loss on file"
+    if found.loss_change is None or found.loss_change == found.loss_change_all:
+        return f"change of the loss <b>{number(found.loss_change_all)} {unit}</b>"
+    part = f"change of these classes' part of the loss <b>{number(found.loss_change)} {unit}</b>"
+    return f"{part} (of the whole loss {number(found.loss_change_all)})"
+
+
+def _helping(model: Model, selection: Selection, found: Summary) -> str:
+    if found.helping is None:
+        return f"share of parameters that help not known ({found.no_helping})"
+    return f"of the moving parameters <b>{100 * found.helping:.2f} %</b> help{all_classes(model, selection)}"
+
+
+UNFINISHED = ' <b class="lk-partial">This recording is not finished: what is on disk so far is shown.</b>'
+
+
+def facts(model: Model, runs: int) -> str:
+    """Return what a file holds in one line."""
+    sizes = model.ds.sizes
+    parts = [f"{runs} runs of"] if runs > 1 else []
+    parts += [f"{sizes['iteration']:,} iterations,"]
+    parts += [f"{sizes['parameter']:,} parameters," if model.has_parameters else "no single parameters (compact copy),"]
+    parts += [f"{len(model.layers)} layers,", f"{len(model.classes) or 'no'} classes;"]
+    parts += [f"loss {safe(model.ds.attrs.get('loss_name', 'loss'))} in {safe(model.unit)}."]
+    return " ".join(parts)

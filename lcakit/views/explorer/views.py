@@ -1,0 +1,104 @@
+"""What all views are: a picture, a sentence above it with its numbers and units, and what they depend on."""
+
+from __future__ import annotations
+
+import functools
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import panel as pn
+from panel.models import markup
+
+from lcakit.errors import LcakitError
+from lcakit.plot._colours import neutral_cmap, sign_cmap, symmetric_limits
+from lcakit.views.explorer.model import Model
+from lcakit.views.explorer.names import safe
+from lcakit.views.explorer.selection import LCA, SIGNED, Selection
+from lcakit.views.explorer.text import heading
+
+
+class Words:
+    """A text that changes, in HTML.
+
+    It is neither a pane of Panel, which in a notebook fetches styles from the network when it changes (Panel 1.9), nor
+    Bokeh's own, which has the whole page laid out anew.
+    """
+
+    def __init__(self, size: int = 12, margin: tuple[int, int, int, int] = (0, 8, 0, 8)) -> None:
+        styles = {"font-size": f"{size}px", "line-height": "1.35"}
+        make: Any = markup.HTML
+        self._model = make(text="", styles=styles, margin=margin, sizing_mode="stretch_width", disable_math=True)
+        self.panel = pn.pane.Bokeh(self._model)
+
+    @property
+    def html(self) -> str:
+        """The text."""
+        return html.unescape(self._model.text)
+
+    @html.setter
+    def html(self, text: str) -> None:
+        self._model.text = html.escape(text)
+
+
+class View:
+    """A titled picture of a selection.
+
+    Attributes
+    ----------
+    fields
+        Names of the fields of :class:`Selection` that the picture depends on.
+    panel
+        The Panel object to lay out.
+    """
+
+    title = ""
+    fields: frozenset[str] = frozenset()
+
+    def __init__(self, pictures: Sequence[Any], beside: bool = False) -> None:
+        self.figures = list(pictures)
+        self._undrawn: set[str] = set()
+        self.caption = Words()
+        kind = pn.Row if beside else pn.Column
+        drawn = kind(*map(pn.pane.Bokeh, self.figures), sizing_mode="stretch_width")
+        self.panel = pn.Column(self.caption.panel, drawn, sizing_mode="stretch_width")
+
+    def show(self, model: Model, selection: Selection, changed: set[str]) -> None:
+        """Draw what the selection asks for, or say why that cannot be; leave what does not depend on the changes."""
+        if not changed & (self.fields | {"source"}):
+            return
+        changed = changed | self._undrawn
+        try:
+            sentence = self._draw(model, selection, changed)
+            self._undrawn = set()
+        except (LcakitError, ValueError, OSError) as error:
+            sentence = safe(error, 600)
+            self._undrawn = changed  # what could not be drawn is still to be drawn
+        self.caption.html = heading(self.title, sentence)
+        for fig in self.figures:
+            fig.visible = not self._undrawn
+
+    def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
+        """Draw; return the sentence. Raise an error with a message for the user where there is nothing to draw."""
+        raise NotImplementedError
+
+
+def palette(selection: Selection, quantity: str = LCA) -> list[str]:
+    """Return the colours of a quantity: those of helping and hurting only where its sign means that."""
+    return _colours(selection.colours if quantity in SIGNED else "")
+
+
+@functools.cache
+def _colours(scheme: str) -> list[str]:
+    return sign_cmap(scheme) if scheme else neutral_cmap()
+
+
+def window_slice(selection: Selection) -> slice:
+    """Return the positions of the selected span."""
+    return slice(selection.window[0], selection.window[1] + 1)
+
+
+def limit_of(values: np.ndarray, percentile: float = 99.0) -> float:
+    """Return the end of a colour scale around zero."""
+    return symmetric_limits(values, percentile)[1]

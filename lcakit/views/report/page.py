@@ -1,0 +1,90 @@
+"""The page of a report as HTML: sections, groups of figures, and the controls that choose between them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+from lcakit.views.report.context import Group, Section
+from lcakit.views.report.drawing import Drawn
+from lcakit.views.report.style import CSS, SCRIPT
+from lcakit.views.report.tables import text
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'"
+"""What a browser may load for the page: only what is inside it."""
+
+
+def page(title: str, lead: str, controls: str, parts: Sequence[tuple[str, str, str]]) -> str:
+    """Return a whole page; ``parts`` are the anchors, titles and contents of its sections."""
+    links = "".join(f'<li><a href="#{anchor}">{text(name)}</a></li>' for anchor, name, _ in parts)
+    body = "".join(f'<section id="{a}"><h2>{text(name)}</h2>{content}</section>' for a, name, content in parts)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{text(title)}</title>
+<style>{CSS}</style>
+</head>
+<body>
+<a class="skip" href="#main">Skip to the content</a>
+<header><h1>{text(title)}</h1>{lead}<nav aria-label="Contents"><ul>{links}</ul></nav></header>
+{controls}
+<main id="main">{body}</main>
+<script>{SCRIPT}</script>
+</body>
+</html>
+"""
+
+
+def controls(layers: Sequence[str], classes: Sequence[str]) -> str:
+    """Return the choice of layer and class, which holds for the whole page; nothing where there is none."""
+    parts = []
+    if layers:
+        parts.append(_choice("layer", "Layer", [("", "all, or the first"), *((name, name) for name in layers)]))
+    if classes:
+        parts.append(_choice("cls", "Class", [("", "all together"), *((name, name) for name in classes)]))
+    if not parts:
+        return ""
+    return f'<form class="controls" aria-label="What the figures show" hidden>{"".join(parts)}</form>'
+
+
+def _choice(name: str, label: str, options: Sequence[tuple[str, str]]) -> str:
+    shown = "".join(f'<option value="{text(value)}">{text(said)}</option>' for value, said in options)
+    return f'<label>{label} <select name="{name}" autocomplete="off">{shown}</select></label>'
+
+
+def section(one: Section, drawn: dict[int, list[Drawn]]) -> str:
+    """Return the figures of a study, below its question."""
+    parts = [(part, drawn[id(part)]) for part in one.groups if part.figures]
+    reasons = {figure.text for _, figures in parts for figure in figures if not figure.png}
+    if len(reasons) == 1 and all(not figure.png for _, figures in parts for figure in figures):
+        shown = f'<p class="missing">Not in this report: {text(*reasons)}</p>'
+    else:
+        shown = f'<div class="groups">{"".join(group(*part) for part in parts)}</div>'
+    return f'<p class="question">{text(one.question)}</p>{shown}'
+
+
+def group(one: Group, figures: Sequence[Drawn]) -> str:
+    """Return figures of which one is seen at a time; a sentence where the file allows none."""
+    if all(not figure.png for figure in figures):
+        why = text(figures[0].text)
+        return f'<div class="group missing"><h3>{text(one.title)}</h3><p>Not in this report: {why}</p></div>'
+    shown = "".join(_figure(one.title, figure, hidden=n > 0) for n, figure in enumerate(figures))
+    by = [kind for kind in ("layer", "cls") if len({getattr(figure, kind) for figure in figures}) > 1]
+    wide = " wide" if one.wide else ""
+    return f'<div class="group{wide}" data-by="{" ".join(by)}"><h3>{text(one.title)}</h3>{shown}</div>'
+
+
+def _figure(title: str, figure: Drawn, hidden: bool) -> str:
+    of = [f"layer {figure.layer}"] * bool(figure.layer) + [f"class {figure.cls}"] * bool(figure.cls)
+    attributes = f'data-layer="{text(figure.layer)}" data-cls="{text(figure.cls)}"{" hidden" if hidden else ""}'
+    if not figure.png:
+        return f"<figure {attributes}><p>Not in this report: {text(figure.text)}</p></figure>"
+    source = base64.b64encode(figure.png).decode("ascii")
+    alt = text(", ".join([title, *of]) + ": " + figure.text)
+    wide, high = figure.size
+    image = f'<img width="{wide}" height="{high}" alt="{alt}" src="data:image/png;base64,{source}">'
+    return f"<figure {attributes}>{image}<figcaption>{text(figure.text)}</figcaption></figure>"

@@ -1,0 +1,237 @@
+"""``lk.report``: what is known of a trajectory, as one page that opens anywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lcakit.analysis.account import NO_LCA, Account, account
+from lcakit.errors import TrajectoryError
+from lcakit.sharing.describe import describe
+from lcakit.sharing.validation import Report, validate
+from lcakit.storage.atomic import written
+from lcakit.storage.opening import open_trajectory
+from lcakit.storage.paths import writable_now, writable_path
+from lcakit.text import printable
+from lcakit.trajectory.schema import creator, now, split_name
+from lcakit.trajectory.select import with_class_dimension
+from lcakit.views.report import noise, over_time, page, tables, units
+from lcakit.views.report.context import MOST_CHOICES, Section, Subject, chosen, get, kernel_layers
+from lcakit.views.report.drawing import draw
+
+Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | xr.Dataset
+MOST_RUNS = 12
+"""Runs with an account of their own."""
+
+
+def report(
+    trajectory: Source,
+    out: str | os.PathLike[str],
+    layers: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Write everything that is known of a trajectory into one page: account, checks, origin, and all studies.
+
+    The page opens from disk, needs no network, and asks for none. What the file does not allow is said in a sentence.
+
+    Parameters
+    ----------
+    trajectory
+        A dataset, or whatever :func:`lcakit.open_trajectory` opens. Of several runs, pictures that can show means with
+        intervals over runs; the others show the first run, and say so.
+    out
+        File to write, ``.html``; one that is there is replaced.
+    layers, classes
+        Names of those that have figures of their own (the reader chooses among them); ``[]`` for none. By default all
+        of up to twelve, in a larger network the twelve with the largest LCA.
+    quiet
+        No progress bars.
+
+    Returns
+    -------
+    Path
+        The file: a few megabytes.
+
+    Raises
+    ------
+    TrajectoryError
+        If a path cannot be opened as a trajectory, or has no iteration yet.
+    ValueError
+        For another suffix, or a layer or class that the file does not have.
+    LcakitError
+        If the page cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from lcakit.testing import tiny_trajectory
+    >>> folder = tempfile.mkdtemp()
+    >>> report(tiny_trajectory(), f"{folder}/tiny.html", layers=[], classes=[], quiet=True).name
+    'tiny.html'
+    """
+    path = writable_path(out)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"a report is a page: its file name ends in .html, got {path.name!r}")
+    if isinstance(trajectory, xr.Dataset):
+        text = _page(trajectory, path, path.stem, layers, classes, quiet)
+    else:
+        with open_trajectory(trajectory) as ds:
+            text = _page(ds, path, _name(trajectory), layers, classes, quiet)
+    return _write(path, text)
+
+
+def _name(source: Any) -> str:
+    single = isinstance(source, str | os.PathLike)
+    return os.path.basename(os.fspath(source)) if single else "several runs"
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write a file at once: whoever has the old page open does not see half of the new one."""
+    with written(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def _page(
+    ds: xr.Dataset,
+    path: Path,
+    name: str,
+    layers: Sequence[str] | None,
+    classes: Sequence[str] | None,
+    quiet: bool,
+) -> str:
+    if not ds.sizes.get("iteration"):
+        raise TrajectoryError(f"{printable(name)} has no iteration yet, so there is nothing to report; record some")
+    writable_now(path)
+    ds = with_class_dimension(ds)
+    checks = validate(ds, quiet=quiet)
+    accounts = {} if _broken(checks) else _accounts(ds, quiet)
+    found = [("account", "Account", _account(accounts, ds.sizes.get("run", 1))), ("checks", "Checks", _checks(checks))]
+    controls = ""
+    if accounts:
+        subject = _subject(ds, next(iter(accounts.values())), layers, classes)
+        controls = page.controls(subject.layers, subject.classes)
+        found += _figures(_sections(subject), quiet)
+    found.append(("origin", "How it was made", _origin(ds)))
+    return page.page(f"Report of {printable(name, 80)}", _lead(ds, accounts), controls, found)
+
+
+# ---- account and checks ----------------------------------------------------------------------------------------
+
+
+def _broken(checks: Report) -> bool:
+    """Return whether nothing can be computed from the file."""
+    return any(
+        check.status == "fail" and (check.group == "structure" or check.name == "reading") for check in checks.checks
+    )
+
+
+def _accounts(ds: xr.Dataset, quiet: bool = True) -> dict[str, Account]:
+    """Return the account of each run, or of each objective of one run."""
+    if "run" in ds.dims:
+        runs = _unique(ds["run"].values[:MOST_RUNS])
+        return {name: account(ds.isel(run=n, drop=True), quiet=quiet) for n, name in enumerate(runs)}
+    objectives = dict.fromkeys(split_name(str(name))[1] for name in ds.data_vars)
+    suffixes = [suffix for suffix in objectives if suffix and f"loss_{suffix}" in ds]
+    names = _unique(["value", *suffixes])
+    return {name: account(ds, suffix or None, quiet) for name, suffix in zip(names, ["", *suffixes], strict=True)}
+
+
+def _unique(names: Iterable[Any]) -> list[str]:
+    """Return names from a file as heads of columns; one that is there already gets a number."""
+    out: list[str] = []
+    for n, name in enumerate(names):
+        text = printable(name, 40)
+        while text in out:
+            text = f"{text} ({n})"
+        out.append(text)
+    return out
+
+
+def _account(accounts: dict[str, Account], runs: int) -> str:
+    if not accounts:
+        return "<p>The file is damaged, so its numbers are not added up; the checks say what is wrong.</p>"
+    note = (
+        "LCA allocates every change of the loss to the parameters that caused it: negative helps (the loss falls), "
+        "positive hurts. The allocations should add up to the change of the loss; the errors say by how much they fail."
+    )
+    if runs > MOST_RUNS:
+        note += f" The first {MOST_RUNS} of {runs} runs are listed; pictures of several runs are of all of them."
+    return f'<p class="question">{note}</p>{tables.account_table(accounts)}'
+
+
+def _checks(checks: Report) -> str:
+    count = {status: sum(check.status == status for check in checks.checks) for status in ("pass", "warn", "fail")}
+    verdict = "sound" if checks.ok else "not sound"
+    kind = "pass" if checks.ok else "fail"
+    line = f"{count['pass']} checks passed, {count['warn']} warned, {count['fail']} failed"
+    wrong = " open" if count["warn"] or count["fail"] else ""
+    return (
+        f'<p class="verdict">This file is <span class="{kind}">{verdict}</span>: {line}.</p>'
+        f"<details{wrong}><summary>All checks</summary>{tables.checks_table(checks)}</details>"
+    )
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------
+
+
+def _subject(ds: xr.Dataset, numbers: Account, layers: Sequence[str] | None, classes: Sequence[str] | None) -> Subject:
+    named = [str(name) for name in ds["class"].values] if "class" in ds.coords else []
+    return Subject(
+        ds,
+        numbers,
+        chosen("layer with a kernel", layers, kernel_layers(ds), numbers.layers),
+        chosen("class", classes, named, _class_sizes(ds, named) if classes is None else {}),
+    )
+
+
+def _class_sizes(ds: xr.Dataset, names: list[str]) -> dict[str, float]:
+    """Return the sum of the magnitudes of LCA of each class; nothing where all have figures anyway."""
+    if len(names) <= MOST_CHOICES or "lca_unit_class" not in ds:
+        return {}
+    magnitudes = abs(ds["lca_unit_class"])
+    sums = get(magnitudes.sum([dim for dim in magnitudes.dims if dim != "class"], dtype=np.float64))
+    return dict(zip(names, sums.values.tolist(), strict=True))
+
+
+def _sections(s: Subject) -> list[Section]:
+    return [over_time.loss(s), over_time.layers(s), *noise.sections(s), *units.sections(s), over_time.unseen(s)]
+
+
+def _figures(sections: Sequence[Section], quiet: bool) -> list[tuple[str, str, str]]:
+    """Return anchor, title and content of each section."""
+    groups = [group for section in sections for group in section.groups]
+    drawn = iter(draw([figure for group in groups for figure in group.figures], quiet))
+    by_group = {id(group): [next(drawn) for _ in group.figures] for group in groups}
+    shown = [one for one in sections if any(group.figures for group in one.groups)]
+    return [(f"study-{n}", one.title, page.section(one, by_group)) for n, one in enumerate(shown)]
+
+
+# ---- origin ----------------------------------------------------------------------------------------------------
+
+
+def _lead(ds: xr.Dataset, accounts: dict[str, Account]) -> str:
+    parameters = f" of {ds.sizes['parameter']:,} parameters" if "parameter" in ds.sizes else ""
+    runs = f"{ds.sizes['run']} runs: " if "run" in ds.sizes else ""
+    objective = printable(ds.attrs.get("loss_name", "loss"), 60)
+    text = f"{runs}{ds.sizes['iteration']:,} iterations{parameters}, loss {objective}."
+    lead = f'<p class="lead">{tables.text(text)} Written by {creator()} on {now()[:10]}.</p>'
+    if ds.attrs.get("partial"):
+        lead += '<p class="notice">This recording is not finished: the report is of what is on disk so far.</p>'
+    if accounts and not any(one.has_lca for one in accounts.values()):
+        missing = "Most of a report is of LCA, so most of this one is missing."
+        lead += f'<p class="notice">{tables.text(NO_LCA)} {missing}</p>'
+    return lead
+
+
+def _origin(ds: xr.Dataset) -> str:
+    found = describe(ds)
+    fingerprint = f"<p>Fingerprint of this trajectory: <code>{tables.text(found.fingerprint)}</code></p>"
+    details = f"<details open><summary>Attributes, sizes and variables</summary>{tables.made_table(found)}</details>"
+    return f"{fingerprint}<h3>How to cite it</h3>{tables.citation(ds)}{details}"

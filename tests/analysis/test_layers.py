@@ -1,0 +1,179 @@
+"""Layers over several runs: who hurts, what an intervention changes, where a layer stops helping."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
+
+import lcakit as lk
+from lcakit.analysis.freezing import argmin_iteration, freeze_candidates
+from lcakit.analysis.layers import compare_runs, hurting_layers, layer_trend
+from lcakit.analysis.layerwise import layer_lca
+from lcakit.testing import tiny_trajectory
+from tests.support.laziness import any_chunks, is_lazy, nothing_computed, rechunked
+
+
+def runs(seeds: range, chunks=None, iterations: int = 9) -> xr.Dataset:
+    joined = lk.runs.align({f"seed{s}": tiny_trajectory(iterations, seed=s) for s in seeds})
+    return rechunked(joined, chunks)
+
+
+def totals(ds: xr.Dataset) -> np.ndarray:
+    return layer_lca(ds).sum("iteration").transpose("run", "layer").values
+
+
+def runs_of_sums(conv1: list[float], fc: list[float]) -> xr.Dataset:
+    """Runs of one iteration whose layers have these LCA."""
+    found = {}
+    for seed, (a, b) in enumerate(zip(conv1, fc, strict=True)):
+        ds = tiny_trajectory(1, seed=seed)
+        ds["lca"][:] = 0
+        ds["lca"][0, 0], ds["lca"][0, 60] = a, b
+        found[f"seed{seed}"] = ds
+    return lk.runs.align(found)
+
+
+@settings(deadline=None, max_examples=15)
+@given(any_chunks())
+def test_hurting_layers_is_a_t_test(chunks):
+    ds = runs(range(4), chunks)
+    with nothing_computed():
+        got = hurting_layers(ds)
+    assert is_lazy(got["p"]) == is_lazy(got["verdict"]) == (chunks is not None)
+    values = totals(ds)
+    expected = stats.ttest_1samp(values, 0)
+    np.testing.assert_allclose(got["t"], expected.statistic)
+    np.testing.assert_allclose(got["p"], expected.pvalue)
+    np.testing.assert_allclose(got["sd"], values.std(0, ddof=1))
+    low, high = expected.confidence_interval(0.95)
+    np.testing.assert_allclose(got["low"], low)
+    np.testing.assert_allclose(got["high"], high)
+
+
+def test_verdicts_follow_sign_and_corrected_p():
+    ds = runs(range(6))
+    layer = ds["layer"].values[ds["layer_index"].values]
+    ds["lca"][:, :, layer == "fc"] = np.abs(ds["lca"][:, :, layer == "fc"]) + 1
+    assert hurting_layers(ds)["verdict"].values.tolist() == ["helps", "hurts"]
+    ds["lca"][:3] *= -1
+    assert hurting_layers(ds)["verdict"].values.tolist() == ["unclear", "unclear"]
+
+
+def test_a_verdict_needs_the_corrected_p():
+    values = [-1.0, -2.0, -3.0, 0.5, -2.0, -1.0]  # p = 0.034, twice that corrected for two layers
+    ds = runs_of_sums(values, values)
+    got, alone = hurting_layers(ds), hurting_layers(ds, correction="none")
+    assert (alone["p"] < 0.05).all()
+    assert (got["p_corrected"] > 0.05).all()
+    assert got["verdict"].values.tolist() == ["unclear", "unclear"]
+    assert alone["verdict"].values.tolist() == ["helps", "helps"]
+
+
+def test_one_run_is_not_enough():
+    with pytest.raises(lk.TrajectoryError, match=r"lk\.open_runs"):
+        hurting_layers(tiny_trajectory(3))
+    with pytest.raises(lk.TrajectoryError, match="at least 2 runs, got 1"):
+        compare_runs(runs(range(2)), tiny_trajectory(3))
+    with pytest.raises(lk.TrajectoryError, match="at least 3"):
+        layer_trend(runs(range(2)), [0, 1])
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_compare_runs(paired):
+    a, b = runs(range(4)), runs(range(4, 8))
+    got = compare_runs(a, b, paired=paired, correction="none")
+    test = stats.ttest_rel if paired else lambda y, x: stats.ttest_ind(y, x, equal_var=False)
+    np.testing.assert_allclose(got["p"], test(totals(b), totals(a)).pvalue)
+    np.testing.assert_allclose(got["difference"], totals(b).mean(0) - totals(a).mean(0))
+    last = [ds["loss"].values[:, -1] for ds in (a, b)]
+    assert float(got["final_loss_difference"]) == pytest.approx(last[1].mean() - last[0].mean())
+    assert float(got["final_loss_p"]) == pytest.approx(test(last[1], last[0]).pvalue)
+    for name, ds, loss in zip("ab", (a, b), last, strict=True):
+        np.testing.assert_allclose(got[f"lca_{name}"], totals(ds).mean(0))
+        assert float(got[f"final_loss_{name}"]) == pytest.approx(loss.mean())
+
+
+def test_compare_runs_of_other_networks():
+    small = lk.runs.align({k: tiny_trajectory(9, seed=s, layers=lk.testing.LAYERS[:4]) for s, k in enumerate("ab")})
+    with pytest.raises(ValueError, match="different layers"):
+        compare_runs(runs(range(2)), small)
+    with pytest.raises(ValueError, match="as many"):
+        compare_runs(runs(range(2)), runs(range(3)), paired=True)
+
+
+def test_trend_against_a_number_per_run():
+    ds = runs(range(5))
+    delay = [0, 1, 2, 3, 5]
+    got = layer_trend(ds.assign_coords(delay=("run", delay)), "delay")
+    for k, column in enumerate(totals(ds).T):
+        line = stats.linregress(delay, column)
+        assert got["slope"].values[k] == pytest.approx(line.slope)
+        assert got["p"].values[k] == pytest.approx(line.pvalue)
+    np.testing.assert_allclose(layer_trend(ds, delay)["slope"], got["slope"])
+    with pytest.raises(ValueError, match="coordinate of the runs"):
+        layer_trend(ds, "delays")
+    for bad in ([1, 2], [1] * 5):
+        with pytest.raises(ValueError, match="one number for each of the 5 runs"):
+            layer_trend(ds, bad)
+
+
+# small integers: ties, zeros, minima at both ends and across blocks
+STEPS = hnp.arrays(np.float32, st.tuples(st.integers(1, 30), st.just(61)), elements=st.integers(-2, 2).map(float))
+
+
+@settings(deadline=None, max_examples=80)
+@given(STEPS, any_chunks())
+def test_argmin_against_a_loop(values, chunks):
+    plain = tiny_trajectory(len(values))
+    plain["lca"][:] = values
+    ds = rechunked(plain, chunks)
+    with nothing_computed():
+        got, layers = argmin_iteration(ds, "parameter"), argmin_iteration(ds)
+    assert is_lazy(got) == is_lazy(layers) == (chunks is not None)
+    assert got.dtype == np.int64
+
+    def slow(series: np.ndarray) -> int:
+        sums = [sum(series[:s].tolist()) for s in range(len(series) + 1)]
+        return sums.index(min(sums))
+
+    assert got.values.tolist() == [slow(column) for column in values.T]
+    by_layer = layer_lca(plain).values
+    assert layers.values.tolist() == [slow(column) for column in by_layer.T]
+
+
+def test_argmin_speaks_in_labels():
+    ds = tiny_trajectory(12).lk.sel(iteration=slice(4, 9))
+    assert set(argmin_iteration(ds).values) <= set(range(4, 11))
+
+
+def test_freeze_candidates():
+    ds = tiny_trajectory(10)
+    layer = ds["layer"].values[ds["layer_index"].values]
+    ds["lca"][:] = 0
+    ds["lca"][:, layer == "conv1"] = -1  # 24 kernels and 3 biases: helps to the end
+    fc = np.flatnonzero(layer == "fc")[0]
+    ds["lca"][:6, fc], ds["lca"][6:, fc] = -10, 12  # stops after six iterations
+    got = freeze_candidates(ds)
+    assert got["snapshot"].values.tolist() == [10, 6]
+    assert got["gain"].values.tolist() == [0, 48]
+    np.testing.assert_allclose(got["relative_gain"], [0, 48 / (270 + 12)])
+    assert got["candidate"].values.tolist() == [False, True]
+    assert not freeze_candidates(ds, least=0.2)["candidate"].any()
+    both = freeze_candidates(lk.runs.align({"a": ds, "b": tiny_trajectory(10)}))
+    assert both["agreement"].values.tolist() == [0, 0.5]
+    with pytest.raises(ValueError, match="least"):
+        freeze_candidates(ds, least=-1)
+    with pytest.raises(ValueError, match="unknown grouping into layers 'parameter'"):
+        freeze_candidates(ds, by="parameter")
+
+
+def test_a_layer_that_gains_nothing_is_no_candidate():
+    ds = tiny_trajectory(4)
+    ds["lca"][:] = 0
+    ds["lca"][:, 0], ds["lca"][:, 60] = -1, [-1, 1, 1, -1]
+    assert freeze_candidates(ds, least=0)["candidate"].values.tolist() == [False, True]

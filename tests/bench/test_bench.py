@@ -1,0 +1,125 @@
+"""The benchmarks: what they compare agrees, hand-written loops too, and their text says so. No timings."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from lcakit import bench
+from lcakit.cli.main import main
+from lcakit.errors import DataError
+
+torch = pytest.importorskip("torch")
+
+
+def test_gradients_are_those_of_autograd_and_each_floor_is_there(capsys):
+    assert main(["bench", "gradient", "--examples", "600", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["disagreement"]["float32"] < 1e-4
+    assert 1e-4 < result["disagreement"]["bfloat16"] < 0.1
+    assert {"as found", "all threads", "team"} <= set(result["seconds"]["floor"])
+    torch_floors = [row for way, row in result["seconds"]["floor"].items() if way != "oneDNN"]
+    assert result["seconds"]["best_floor"] == min(min(row.values()) for row in torch_floors)
+    ratio = result["seconds"]["classes"] / result["seconds"]["best_floor"]
+    assert result["ratios"]["classes_to_floor"] == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(("network", "design"), [("resnet8w4", 7), ("lenet-small", 1)])
+def test_convolutions_are_compared_with_the_best_bare_loop(network, design):
+    result, text = bench.run("convolutions", network=network, examples=60, repeats=1)
+    floors = [value for row in result["seconds"]["floor"].values() for value in row.values()]
+    assert result["best"]["seconds"] == min(floors)
+    assert len(floors) == 2 * 2  # both formats, batches of 50 and of all 60
+    assert result["ratios"]["design"] == design
+    assert f"by the count of passes: {design:.2f}" in text
+
+
+def test_precisions_are_compared_with_float64():
+    result, text = bench.run("precision", examples=300, repeats=1, iterations=6)
+    found = result["precisions"]
+    assert found["float64"]["gradient_error"] == 0
+    assert found["float32"]["gradient_error"] < 1e-4 < found["bfloat16"]["gradient_error"] < 0.1
+    assert found["float32"]["lca_error"] < found["bfloat16"]["lca_error"]
+    assert found["float32"]["beyond"] <= found["float32"]["refined"] <= result["iterations"]
+    assert all(name in text for name in found)
+
+
+def test_clusters_of_one_and_two_workers_are_compared():
+    result, text = bench.run("cluster", examples=64, iterations=4, repeats=1)
+    assert result["speedup"] == result["seconds"]["1"] / result["seconds"]["2"]
+    assert "2 workers" in text
+
+
+def test_a_recording_has_beside_it_a_loop_by_hand_and_a_bare_write(tmp_path, capsys):
+    command = ["bench", "record", "--examples", "60", "--iterations", "5", "--precision", "bfloat16"]
+    assert main([*command, "--dir", str(tmp_path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    seconds, hand = result["seconds"], result["by_hand"]
+    assert seconds["total"] == pytest.approx(sum(seconds[k] for k in ("gradients", "training", "recording")))
+    assert hand["iterations"] == 4
+    assert hand["ours"] == seconds["total"] / 5
+    assert hand["to_ours"] == hand["seconds"] / hand["ours"]
+    assert result["floor"]["recording_to_write"] == seconds["recording"] / result["floor"]["write"]
+    assert result["evaluations"] >= 2 * 5 + 1  # both ends and the middle of each move, ends shared
+    assert (result["precision"], result["gpu_peak_bytes"]) == ("bfloat16", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_by_hand_has_the_same_numbers(tmp_path):
+    import lcakit as lk
+    from lcakit.bench import by_hand, record
+    from lcakit.bench.gradient import IMAGE, images
+
+    x, y = images(300, IMAGE)
+    model, optimizer, batches = record.training(300, torch.device("cpu"))
+    options = {"tolerance": None, "quiet": True}
+    with lk.Recorder(tmp_path / "run.nc", lk.Objective(model, (x, y)), optimizer, **options):
+        for index in itertools.islice(batches, 3):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x[index]), y[index]).backward()
+            optimizer.step()
+    model, optimizer, batches = record.training(300, torch.device("cpu"))
+    assert len(list(by_hand.recording(model, optimizer, (x, y), batches, 3, tmp_path))) == 1 + 3
+    with lk.open_trajectory(tmp_path / "run.nc") as ours:
+        for name in ("theta", "gradient", "lca"):
+            theirs = np.load(tmp_path / f"{name}.npy")
+            np.testing.assert_allclose(theirs, ours[name].values, rtol=1e-4, atol=1e-6, err_msg=name)
+        rows = np.load(tmp_path / "lca_rows.npy").sum(2)  # units and classes are counted in another order
+        np.testing.assert_allclose(rows, ours["lca_unit_class"].sum("unit").values, atol=1e-6)
+
+
+def test_studies_by_hand_have_the_same_numbers(tmp_path):
+    import lcakit as lk
+    from lcakit.bench import analysis, reading
+
+    path = tmp_path / "synthetic.nc"
+    lk.save(analysis._synthetic(150, 2000), path, quiet=True)
+    with lk.open_trajectory(path) as ds:
+        np.testing.assert_allclose(reading.help_hurt_zero(path), lk.noise.help_hurt_zero(ds).values, atol=1e-12)
+        ours = lk.layers.layer_lca(ds).values
+        np.testing.assert_allclose(reading.tensor_sums(path), ours, rtol=1e-4, atol=1e-9)
+
+
+def test_studies_are_timed_beside_bare_reading_and_loops_by_hand():
+    result, text = bench.run("analysis", scale=1e-5, repeats=1)
+    wanted = {"sequential", "memory map", "help, hurt, zero", "help, hurt, zero, by hand", "layer LCA, by hand"}
+    assert wanted < set(result["gigabytes_per_second"])
+    assert set(result["peak_bytes"]) == set(result["gigabytes_per_second"])
+    assert all(f"{name} " in text for name in wanted)
+
+
+@pytest.mark.parametrize("what", bench.BENCHMARKS)
+def test_options_that_the_command_line_offers_are_those_a_benchmark_takes(what):
+    takes = set(inspect.signature(importlib.import_module(f"lcakit.bench.{what}").run).parameters)
+    assert takes == {option for option, who in bench.OPTIONS.items() if what in who}
+
+
+@pytest.mark.parametrize("what", ["gradient", "convolutions", "precision", "record", "cluster"])
+def test_no_examples_are_refused(what):
+    with pytest.raises(DataError, match="positive"):
+        bench.run(what, examples=0)

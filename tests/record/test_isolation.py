@@ -1,0 +1,94 @@
+"""How a GPU computes is chosen for an evaluation and put back: settings only, so no GPU is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from lcakit.record import loopstate  # noqa: E402
+from lcakit.record.objective.isolation import arithmetic  # noqa: E402
+
+GPU = torch.device("cuda")
+
+
+def settings():
+    cudnn = torch.backends.cudnn
+    return torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+
+
+@pytest.fixture
+def own_settings():
+    before = settings()
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cudnn.benchmark = True
+    yield settings()
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before[1:]
+
+
+@pytest.mark.parametrize(
+    ("precision", "inside"),
+    [("float32", ("highest", False)), ("tf32", ("high", True)), ("float64", ("highest", False))],
+)
+def test_tf32_only_where_asked_for_and_always_repeatable(precision, inside, own_settings):
+    with arithmetic(precision, GPU):
+        assert settings() == (*inside, True, False)
+    assert settings() == own_settings
+
+
+def test_settings_come_back_after_an_error(own_settings):
+    with pytest.raises(ZeroDivisionError), arithmetic("float32", GPU):
+        raise ZeroDivisionError
+    assert settings() == own_settings
+
+
+def test_a_cpu_is_left_alone(own_settings):
+    with arithmetic("float32", torch.device("cpu")):
+        assert settings() == own_settings
+
+
+LATER = """
+import torch
+from lcakit.record.isolation import arithmetic
+knobs = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]
+with arithmetic("float32", torch.device("cuda")):
+    pass
+torch.backends.fp32_precision = "tf32"
+assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+with arithmetic("float32", torch.device("cuda")):
+    assert [knob.fp32_precision for knob in knobs] == ["ieee"] * 3
+"""
+NEWER = """
+import torch
+from lcakit.record.isolation import arithmetic
+knobs = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
+knobs[0].fp32_precision, knobs[1].fp32_precision = "tf32", "ieee"
+for precision, inside in (("float32", "ieee"), ("tf32", "tf32")):
+    with arithmetic(precision, torch.device("cuda")):
+        assert [knob.fp32_precision for knob in knobs] == [inside] * 2
+    assert [knob.fp32_precision for knob in knobs] == ["tf32", "ieee"]
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="an older torch has one interface"
+)
+@pytest.mark.parametrize("program", [NEWER, LATER])
+def test_a_program_with_the_newer_interface(tmp_path, program):
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+
+
+def test_generators_of_devices_that_are_not_here_are_passed_over():
+    state = loopstate.generators_state()
+    state["cuda"] = [torch.zeros(16, dtype=torch.uint8)] * (torch.cuda.device_count() + 1)
+    state["cuda"] = (
+        state["cuda"] if not torch.cuda.is_available() else [*torch.cuda.get_rng_state_all(), state["cuda"][0]]
+    )
+    torch.rand(3)
+    loopstate.set_generators(state)
+    assert torch.equal(torch.get_rng_state(), state["torch"])

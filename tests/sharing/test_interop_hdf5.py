@@ -1,0 +1,438 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lcakit.errors import TrajectoryError
+from lcakit.sharing.importers import _tensorflow, read_lca_hdf5
+from lcakit.sharing.importers import rows as interop_rows
+from lcakit.sharing.importers._nodes import simpson_weights
+from lcakit.sharing.importers._tensorflow import network
+from lcakit.trajectory.labels import tensor_shapes
+from tests.support.conformance import assert_conforms
+from tests.support.laziness import nothing_computed
+
+h5py = pytest.importorskip("h5py")
+
+NETWORK = {
+    "conv_1/kernel:0": (2, 3, 2, 4),
+    "conv_1/bias:0": (4,),
+    "batch_norm/gamma:0": (4,),
+    "batch_norm/beta:0": (4,),
+    "batch_norm/moving_mean:0": (4,),
+    "batch_norm/moving_variance:0": (4,),
+    "fc_1/kernel:0": (5, 3),
+    "fc_1/bias:0": (3,),
+}
+SHAPES = ";".join(map(str, NETWORK.values()))
+SIZES = [int(np.prod(shape)) for shape in NETWORK.values()]
+LEARNED = np.repeat(["moving" not in name for name in NETWORK], SIZES)
+TORCH = {
+    "conv_1/kernel:0": (4, 2, 2, 3),
+    "conv_1/bias:0": (4,),
+    "batch_norm/gamma:0": (4,),
+    "batch_norm/beta:0": (4,),
+    "fc_1/kernel:0": (3, 5),
+    "fc_1/bias:0": (3,),
+}
+
+
+def torch_columns() -> np.ndarray:
+    """The obvious version: for each parameter in PyTorch's order its column in the file."""
+    columns, offset = [], 0
+    for name, shape in NETWORK.items():
+        numbers = np.arange(offset, offset + int(np.prod(shape))).reshape(shape)
+        offset += numbers.size
+        if "moving" in name:
+            continue
+        if len(shape) == 4:
+            ky, kx, inputs, outputs = map(range, shape)
+            columns += [numbers[y, x, i, o] for o in outputs for i in inputs for y in ky for x in kx]
+        elif len(shape) == 2:
+            columns += [numbers[i, o] for o in range(shape[1]) for i in range(shape[0])]
+        else:
+            columns += list(numbers)
+    return np.array(columns)
+
+
+@dataclass
+class Quartic:
+    """A loss whose gradient is cubic, so that Simpson's rule is exact."""
+
+    seed: int
+    h: np.ndarray = field(init=False)
+    m: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        rng = np.random.default_rng(self.seed)
+        self.h, self.m = rng.uniform(0.1, 1, LEARNED.size) * LEARNED, rng.normal(size=LEARNED.size)
+
+    def loss(self, theta):
+        d = theta - self.m
+        return (self.h * (d**2 / 2 + d**4 / 4)).sum(-1)
+
+    def gradient(self, theta):
+        d = theta - self.m
+        return self.h * (d + d**3)
+
+
+@dataclass
+class Run:
+    """A run as the LCA code leaves it, and what it must become."""
+
+    splits: tuple[int, ...] = (2, 4, 2, 8, 2, 2)
+    gpus: int = 4
+    seed: int = 0
+    train: Quartic = field(init=False)
+    test: Quartic = field(init=False)
+    theta: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        rng = np.random.default_rng(self.seed + 99)
+        self.train, self.test = Quartic(self.seed), Quartic(self.seed + 1)
+        theta = [rng.normal(size=LEARNED.size).astype("f4")]
+        for _ in self.splits:
+            step = self.train.gradient(theta[-1].astype(float)) + rng.normal(scale=0.1, size=LEARNED.size)
+            theta.append((theta[-1] - 0.1 * step).astype("f4"))
+        self.theta = np.array(theta)
+
+    def nodes(self, problem: Quartic) -> np.ndarray:
+        points = [self.theta[0].astype(float)]
+        for (a, b), n in zip(itertools.pairwise(self.theta.astype(float)), self.splits, strict=True):
+            points += [a + k / n * (b - a) for k in range(1, n + 1)]
+        return problem.gradient(np.array(points)).astype("f4")
+
+    def parts(self, problem: Quartic) -> list[np.ndarray]:
+        """Cut the iterations evenly over the GPUs; each part ends with the node that the next begins with."""
+        nodes, first = self.nodes(problem), np.cumsum([0, *self.splits])
+        cuts = [first[len(self.splits) * g // self.gpus] for g in range(self.gpus + 1)]
+        return [nodes[a : b + 1] for a, b in itertools.pairwise(cuts)]
+
+    def lca(self, problem: Quartic) -> np.ndarray:
+        """The closed form: the loss is a sum over parameters."""
+        d = self.theta.astype(float) - problem.m
+        return np.diff(problem.h * (d**2 / 2 + d**4 / 4), axis=0)
+
+    def write(self, folder: Path, *, ending="", helped=False, learned_only=False, chunks=None, dtype="f4") -> Path:
+        folder.mkdir(exist_ok=True)
+        kept = LEARNED if learned_only else slice(None)
+        options = {"dtype": dtype, "chunks": chunks}
+        with h5py.File(folder / f"weights{ending}", "w") as file:
+            stored = file.create_dataset("all_weights", data=self.theta, **options)
+            stored.attrs["var_names"] = ";".join(NETWORK)
+            stored.attrs["var_shapes"] = SHAPES
+        with h5py.File(folder / f"gradients_adaptive{ending}", "w") as file:
+            file["num_splits"] = np.array(self.splits)
+            for problem, set_, loss in ((self.train, "train", "trainloss"), (self.test, "test", "testloss")):
+                file[loss] = problem.loss(self.theta.astype(float))
+                for number, part in enumerate(self.parts(problem)):
+                    file.create_dataset(f"grads_{set_}_{number}", data=part[:, kept], **options)
+        if helped:
+            with h5py.File(folder / f"helped{ending}", "w") as file:
+                file.create_dataset("helped", data=self.lca(self.train)[:, kept], **options)
+                file.create_dataset("helped_test", data=self.lca(self.test)[:, kept], **options)
+        return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Run().write(tmp_path / "run")
+
+
+def assert_is(ds, run: Run) -> None:
+    columns = torch_columns()
+    assert tensor_shapes(ds) == TORCH
+    np.testing.assert_array_equal(ds["theta"], run.theta[:, columns])
+    np.testing.assert_array_equal(ds["splits"], run.splits)
+    for suffix, problem in (("", run.train), ("_val", run.test)):
+        lca = run.lca(problem)[:, columns]
+        scale = np.abs(lca).max()
+        np.testing.assert_allclose(ds[f"lca{suffix}"], lca, atol=3e-6 * scale)
+        gradient = problem.gradient(run.theta.astype(float))[:, columns]
+        np.testing.assert_allclose(ds[f"gradient{suffix}"], gradient, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(ds[f"loss{suffix}"], problem.loss(run.theta.astype(float)), rtol=1e-12)
+        np.testing.assert_allclose(ds[f"residual{suffix}"], 0, atol=1e-5 * scale * lca.shape[1])
+        first = (gradient[:-1] * np.diff(run.theta[:, columns].astype(float), axis=0)).sum(1)
+        np.testing.assert_allclose(ds[f"first_order{suffix}"], first, rtol=1e-5, atol=1e-6)
+
+
+splits_of_a_run = st.lists(st.sampled_from([2, 4, 6, 8, 32]), min_size=1, max_size=9).map(tuple)
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    splits_of_a_run,
+    st.integers(1, 4),
+    st.integers(0, 3),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["f4", "f8"]),
+    st.sampled_from([(31, 300), (47, 800), (20, 3000), (60, 9000), (262_144, 2**26)]),
+    st.sampled_from([None, True]),
+)
+def test_everything_is_derived(tmp_path_factory, splits, gpus, seed, helped, learned_only, dtype, block, chunks):
+    run = Run(splits, gpus, seed)
+    folder = run.write(
+        tmp_path_factory.mktemp("run"), helped=helped, learned_only=learned_only, dtype=dtype, chunks=chunks
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interop_rows, "WIDEST", block[0])
+        patch.setattr(interop_rows, "BLOCK_BYTES", block[1])
+        patch.setattr(_tensorflow, "BLOCK_BYTES", block[1])
+        assert_is(read_lca_hdf5(folder), run)
+
+
+def test_a_run_of_the_lca_code_conforms(tmp_path):
+    run = Run(tuple([2, 2, 4, 2, 8] * 6))
+    ds = read_lca_hdf5(run.write(tmp_path / "run"), attrs={"loss_name": "cross_entropy"})
+    opened = assert_conforms(ds, tmp_path)
+    assert opened.attrs["rule"] == "rk4"
+    assert opened.attrs["loss_name"] == "cross_entropy"
+    assert opened.attrs["imported_from"] == "lca-hdf5"
+
+
+def test_the_layout_is_that_of_pytorch(folder):
+    ds = read_lca_hdf5(folder)
+    assert tensor_shapes(ds) == TORCH
+    assert ds["layer"].values.tolist() == ["conv_1", "batch_norm", "fc_1"]
+    assert ds["kernel_layer"].values.tolist() == [0, 0, 2]
+    assert ds["tensor_role"].values.tolist() == ["kernel", "bias", "norm_scale", "norm_shift", "kernel", "bias"]
+    index = ds["tensor"].values.tolist().index("conv_1/kernel:0")
+    assert ds["unit_channel"].values[ds["unit_index"].values[ds["tensor_index"].values == index]].tolist() == sorted(
+        12 * [0, 1, 2, 3]
+    )
+
+
+def test_nothing_large_is_read_before_it_is_asked_for(folder, monkeypatch):
+    ds = read_lca_hdf5(folder)
+    with nothing_computed():
+        assert all(ds[name].chunks for name in ("theta", "lca", "gradient", "lca_val", "gradient_val"))
+    reads = []
+    real = _tensorflow.Columns.read
+    monkeypatch.setattr(_tensorflow.Columns, "read", lambda self, *key: reads.append(key) or real(self, *key))
+    ds["theta"][3, 5].compute()
+    assert reads == [(3, 4, 5, 6)]
+
+
+@pytest.mark.parametrize("ending", ["", ".h5", ".hdf5", ".hdf"])
+def test_files_may_have_an_ending(tmp_path, ending):
+    run = Run()
+    assert_is(read_lca_hdf5(run.write(tmp_path / "run", ending=ending)), run)
+
+
+def test_shapes_and_names_may_be_written_in_many_ways():
+    for shapes in (
+        "(3, 3, 1, 20);(20,);()",
+        "[3,3,1,20];[20];[]",
+        "3,3,1,20;20;",
+        "TensorShape([Dimension(3), Dimension(3), Dimension(1), Dimension(20)]);TensorShape([20]); () ;",
+    ):
+        found = network("a/kernel:0;a/bias:0;t/x:0", shapes if not shapes.endswith("20;") else shapes + ";")
+        assert found.shapes == ((3, 3, 1, 20), (20,), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "wanted", "transposed"),
+    [
+        ("conv/depthwise_kernel:0", (3, 2, 5, 2), (10, 1, 3, 2), False),
+        ("conv1d/kernel:0", (3, 5, 2), (2, 5, 3), False),
+        ("conv2d_transpose/kernel:0", (3, 2, 5, 4), (4, 5, 3, 2), True),
+        ("transpose_dense/kernel:0", (4, 5), (5, 4), False),
+        ("embed/embeddings:0", (9, 4), (9, 4), False),
+        ("lstm/recurrent_kernel:0", (4, 16), (16, 4), False),
+        ("layer/odd:0", (4, 16), (4, 16), False),
+    ],
+)
+def test_kernels_of_other_layers(name, shape, wanted, transposed):
+    found = network(name, str(shape))
+    (spec,) = found.labels.tensors
+    assert (spec.shape, spec.transposed) == (wanted, transposed)
+    (piece,) = found.pieces(found.n_columns)
+    numbers = np.arange(found.n_columns).reshape(shape)
+    turned = piece.turned(numbers.reshape(1, -1)).reshape(wanted)
+    for place in np.ndindex(*shape):
+        if "depthwise" in name:
+            where = (place[2] * shape[3] + place[3], 0, *place[:2])
+        elif wanted == shape:
+            where = place
+        else:
+            where = (place[-1], place[-2], *place[:-2])
+        assert turned[where] == numbers[place]
+
+
+def test_simpson_weights_integrate_cubics():
+    assert simpson_weights(2).tolist() == [1, 4, 1]
+    assert simpson_weights(4).tolist() == [1, 4, 2, 4, 1]
+    for n in (2, 4, 6, 32):
+        x = np.linspace(0, 1, n + 1)
+        np.testing.assert_allclose(simpson_weights(n) @ x**3 / (3 * n), 1 / 4, rtol=1e-12)
+
+
+# ---- what may be missing ---------------------------------------------------------------------------------------
+
+
+def test_helped_is_taken_where_it_is(tmp_path):
+    run = Run()
+    folder = run.write(tmp_path / "run", helped=True)
+    with h5py.File(folder / "helped", "a") as file:
+        file["helped"][2, LEARNED.nonzero()[0][0]] += 0.001
+        del file["helped_test"]
+    ds = read_lca_hdf5(folder)
+    expected = run.lca(run.train)[:, torch_columns()]
+    assert np.abs(ds["lca"] - expected).max() == pytest.approx(0.001, rel=1e-3)
+    np.testing.assert_allclose(ds["lca_val"], run.lca(run.test)[:, torch_columns()], atol=1e-5)
+
+
+def test_helped_alone(tmp_path):
+    folder = Run().write(tmp_path / "run", helped=True)
+    (folder / "gradients_adaptive").unlink()
+    ds = read_lca_hdf5(folder)
+    assert set(ds.data_vars) == {"theta", "lca", "lca_val"}
+    assert ds.attrs["rule"] == "not stated"
+    assert_conforms(ds, tmp_path)
+
+
+def test_weights_alone(tmp_path):
+    folder = Run().write(tmp_path / "run")
+    (folder / "gradients_adaptive").unlink()
+    ds = read_lca_hdf5(folder)
+    assert set(ds.data_vars) == {"theta"}
+    assert_conforms(ds, tmp_path)
+
+
+def test_the_training_set_alone(folder, tmp_path):
+    with h5py.File(folder / "gradients_adaptive", "a") as file:
+        for name in [n for n in file if "test" in n]:
+            del file[name]
+    ds = read_lca_hdf5(folder)
+    assert not [name for name in ds.data_vars if name.endswith("_val")]
+    assert_conforms(ds, tmp_path)
+
+
+def test_a_loss_alone(folder):
+    with h5py.File(folder / "gradients_adaptive", "a") as file:
+        for name in [n for n in file if n != "trainloss"]:
+            del file[name]
+    assert set(read_lca_hdf5(folder).data_vars) == {"theta", "loss"}
+
+
+def test_a_run_that_diverged_is_read(folder):
+    with h5py.File(folder / "gradients_adaptive", "a") as file:
+        file["trainloss"][4:] = np.nan
+        file["grads_train_2"][-1] = np.nan
+        file["grads_train_3"][:] = np.nan
+    assert np.isnan(read_lca_hdf5(folder)["loss"]).sum() == 3
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------
+
+
+def change(name, do):
+    def apply(folder):
+        with h5py.File(folder / name, "a") as file:
+            do(file)
+
+    return apply
+
+
+def replace(file, name, values):
+    del file[name]
+    file[name] = values
+
+
+def renamed(file):
+    file.move("grads_train_1", "swap")
+    file.move("grads_train_2", "grads_train_1")
+    file.move("swap", "grads_train_2")
+
+
+def linked(file):
+    del file["trainloss"]
+    file["trainloss"] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+def virtual(file):
+    del file["trainloss"]
+    layout = h5py.VirtualLayout(shape=(7,), dtype="f8")
+    layout[:] = h5py.VirtualSource("other.h5", "x", shape=(7,))
+    file.create_virtual_dataset("trainloss", layout)
+
+
+def huge(file):
+    del file["grads_train_0"]
+    file.create_dataset("grads_train_0", (10**9, LEARNED.size), "f4")
+
+
+def sparse(file):
+    del file["all_weights"]
+    file.create_dataset("all_weights", (10**9, LEARNED.size), "f4", chunks=(64, 64), compression="gzip")
+    file["all_weights"].attrs["var_names"] = ";".join(NETWORK)
+    file["all_weights"].attrs["var_shapes"] = SHAPES
+
+
+def attribute(name, value):
+    return change("weights", lambda file: file["all_weights"].attrs.__setitem__(name, value))
+
+
+GRADIENTS = "gradients_adaptive"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda f: (f / "weights").unlink(), "no file 'weights'"),
+        (lambda f: (f / "weights.h5").write_bytes(b"x"), "which file is meant, weights or weights.h5"),
+        (lambda f: (f / "weights").write_bytes(b"no HDF5"), "weights: cannot be read as an HDF5 file"),
+        (attribute("var_names", "a/kernel:0"), "lists 1 tensors, var_shapes 8"),
+        (attribute("var_shapes", SHAPES.removesuffix("(3,)") + "(4,)"), "86 columns, but var_shapes has 87 entries"),
+        (attribute("var_shapes", ";".join(8 * ["__import__('os')"])), "is no shape such as"),
+        (attribute("var_names", ";".join(8 * ["a/kernel:0"])), "lists a name twice"),
+        (attribute("var_names", np.arange(3)), "is no text"),
+        (change("weights", lambda f: f["all_weights"].attrs.pop("var_names")), "'var_names' of 'all_weights' is not"),
+        (change("weights", lambda f: f.move("all_weights", "w")), "'all_weights' is not there; the file has 'w'"),
+        (change("weights", sparse), "not written in full"),
+        (change(GRADIENTS, lambda f: replace(f, "trainloss", np.zeros(6))), r"shape \(6,\), expected \(7\)"),
+        (change(GRADIENTS, lambda f: replace(f, "trainloss", np.array(["x"] * 7, "S"))), "no array of numbers"),
+        (change(GRADIENTS, lambda f: f.__delitem__("num_splits")), "'num_splits' is not there"),
+        (change(GRADIENTS, lambda f: f["num_splits"].__setitem__(3, 3)), "iteration 3 is 3; Simpson.*even"),
+        (change(GRADIENTS, lambda f: replace(f, "num_splits", np.full(6, np.nan))), "iteration 0 is nan"),
+        (change(GRADIENTS, lambda f: f["num_splits"].__setitem__(3, 4)), "21 nodes.*of 6 iterations make 17"),
+        (change(GRADIENTS, lambda f: f.__delitem__("grads_train_1")), "'grads_train_1' is missing"),
+        (change(GRADIENTS, lambda f: f.__delitem__("grads_train_3")), "nodes where each part begins"),
+        (change(GRADIENTS, renamed), "'grads_train_0' ends with another gradient than 'grads_train_1' begins"),
+        (change(GRADIENTS, lambda f: replace(f, "grads_test_0", np.zeros((3, 9)))), "'grads_test_0' has 9 columns"),
+        (change(GRADIENTS, lambda f: replace(f, "grads_test_0", np.zeros((0, 78)))), "'grads_test_0' has no rows"),
+        (change(GRADIENTS, lambda f: f["trainloss"].__setitem__(slice(None), np.arange(7.0))), "do not add up"),
+        (change(GRADIENTS, lambda f: f["trainloss"].__setitem__(slice(None), -f["trainloss"][:])), "other way round"),
+        (change(GRADIENTS, linked), "is a link"),
+        (change(GRADIENTS, virtual), "lies in other files"),
+        (change(GRADIENTS, huge), "not written in full"),
+        (lambda f: (f / GRADIENTS).write_bytes((f / GRADIENTS).read_bytes()[:3000]), "gradients_adaptive: cannot be"),
+    ],
+)
+def test_what_does_not_fit_is_refused(folder, spoil, says):
+    spoil(folder)
+    with pytest.raises(TrajectoryError, match=says):
+        read_lca_hdf5(folder)
+
+
+def test_a_file_that_breaks_while_it_is_read_is_named(folder):
+    ds = read_lca_hdf5(folder)
+    (folder / "weights").unlink()
+    with pytest.raises(TrajectoryError, match="weights"):
+        ds["theta"].compute()
+
+
+def test_one_snapshot_is_no_trajectory(tmp_path):
+    with h5py.File(tmp_path / "weights", "w") as file:
+        file["all_weights"] = np.zeros((1, 2))
+        file["all_weights"].attrs["var_names"] = "w:0"
+        file["all_weights"].attrs["var_shapes"] = "(2,)"
+    with pytest.raises(TrajectoryError, match="has 1 snapshots"):
+        read_lca_hdf5(tmp_path)

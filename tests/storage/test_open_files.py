@@ -1,0 +1,98 @@
+"""A file that is opened again while it is open: one handle, closed by the last who has it."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+
+import lcakit as lk
+from lcakit.storage import open_files
+from lcakit.testing import tiny_trajectory
+
+AGAIN_AND_AGAIN = """
+import sys
+import lcakit as lk
+
+for turn in range(40):
+    a, b = (lk.open_trajectory(sys.argv[1]) for _ in range(2))
+    a.close()
+    c = lk.open_trajectory(sys.argv[1])
+    c["lca"][:, turn].values, b["lca"][:, turn].values
+    lk.validate(sys.argv[1], groups=("structure",), quiet=True)
+    b.close()
+    d = lk.open_trajectory(sys.argv[1])
+    c.close()
+    assert d["theta"].shape == (6, 61)
+    d.close()
+"""
+
+
+def test_a_file_can_be_opened_and_closed_again_and_again(tmp_path):
+    path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
+    ended = subprocess.run([sys.executable, "-c", AGAIN_AND_AGAIN, str(path)], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr  # with a handle each, the netCDF library crashes here
+
+
+def test_the_last_one_closes_the_file(tmp_path):
+    path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
+    first, second = lk.open_trajectory(path), lk.open_trajectory(path)
+    expected = first["lca"].values
+    first.close()
+    path.unlink()  # what is open stays readable
+    np.testing.assert_array_equal(second["lca"].values, expected)
+    second.close()
+    assert not [key for key in open_files._OPEN if key[0] == str(path)]
+
+
+def test_a_file_has_one_handle_under_all_its_names(tmp_path):
+    path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
+    (tmp_path / "link.nc").symlink_to(path)
+    (tmp_path / "folder").mkdir()
+    names = [path, tmp_path / "link.nc", tmp_path / "folder" / ".." / "run.nc"]
+    opened = [lk.open_trajectory(name) for name in names]
+    assert len([key for key in open_files._OPEN if key[0] == str(path.resolve())]) == 1
+    for ds in opened:
+        ds.close()
+
+
+def test_a_dataset_that_was_dropped_does_not_keep_the_file_open(tmp_path):
+    path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
+    lk.open_trajectory(path)
+    gc.collect()
+    with lk.open_trajectory(path):
+        lk.open_trajectory(path)
+        gc.collect()
+    assert not [key for key in open_files._OPEN if key[0] == str(path)]
+
+
+def test_a_file_that_was_replaced_is_another_file(tmp_path):
+    path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
+    with lk.open_trajectory(path) as older:
+        before = older["lca"].values
+        lk.save(tiny_trajectory(9), path, overwrite=True)
+        with lk.open_trajectory(path) as newer:
+            assert newer.sizes["iteration"] == 9
+        np.testing.assert_array_equal(older["lca"].values, before)
+
+
+def test_an_array_keeps_its_file_open_without_its_dataset(tmp_path):
+    path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
+    lca = lk.open_trajectory(path)["lca"]
+    gc.collect()
+    with lk.open_trajectory(path) as other:
+        expected = other["lca"].values
+    np.testing.assert_array_equal(lca.values, expected)
+    del lca, other
+    gc.collect()
+    assert not [key for key in open_files._OPEN if key[0] == str(path)]
+
+
+def test_a_lazy_trajectory_can_be_sent_to_another_process(tmp_path):
+    path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
+    with lk.open_trajectory(path) as ds:
+        sent = pickle.loads(pickle.dumps(ds["lca"]))
+        np.testing.assert_array_equal(sent.values, ds["lca"].values)

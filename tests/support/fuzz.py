@@ -1,0 +1,311 @@
+"""Damaged and hostile files against opening, the account, the description and validation.
+
+``python -m tests.support.fuzz --mutations 2000 --seed 0`` makes that many mutations of valid files and looks at each
+in a worker process with a memory limit and a deadline. Failures are: a crash, a hang, a foreign exception, memory out
+of proportion, a name printed as it is, and a file that is accepted although it contradicts itself or shows other
+numbers than the one it was made from. Each is named by its number, and ``--only NUMBER`` repeats it.
+
+What counts as fine: the file is refused (a TrajectoryError with its name), or the trouble is reported by validation, or
+nothing that means anything was changed and every number is as it was. Where bytes of the data themselves were changed,
+the numbers may differ: that is no structure (and a checksum, where there is one, tells).
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import queue
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DEADLINE = 30.0  # seconds for one mutation, on a busy machine
+MEMORY = 2**30  # that a worker may take beyond what it has when it is ready
+GROWTH = 300 * 2**20  # of the resident memory, by one mutation
+
+UNSEEN = {True: ("kernel_layer",), False: ("kernel_layer", "tensor_layer", "tensor_shape", "unit_channel")}
+"""Columns in which one change leaves a possible file: any layer may be counted with any other; and of a selection, the
+tables have rows without parameters to compare them with."""
+
+FINE = ("refused", "reported", "unchanged", "data only")
+
+
+# ---- one mutation, in a worker ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Truth:
+    """A valid file and what it holds."""
+
+    path: Path
+    data: Any  # xr.Dataset, loaded
+    account: str
+    checks: dict[str, str]  # name -> status
+
+
+def originals(folder: Path) -> dict[str, Truth]:
+    """Write the valid files that are mutated: plain, packed, a selection, an unfinished recording."""
+    import lcakit as lk
+    from lcakit.analysis.account import account
+    from lcakit.storage import segments
+    from lcakit.storage.paths import partial_path
+    from lcakit.testing import tiny_trajectory
+    from lcakit.trajectory import schema
+
+    schema.CHUNK_ITERATIONS, schema.CHUNK_PARAMETERS = 5, 16  # so that a small file has many chunks
+    ds = tiny_trajectory(12, class_parameters=True).assign(config='{"network": "digits-fc", "seed": 0}')
+    paths = {
+        "plain": lk.save(ds, folder / "plain.nc"),
+        "packed": lk.save(tiny_trajectory(12), folder / "packed.nc", compression="zlib"),
+        "selected": lk.save(ds.lk.sel(layer="fc"), folder / "selected.nc"),
+    }
+    writer = segments.SegmentWriter(
+        folder / "partial.nc.partial", ds.drop_dims(["snapshot", "iteration"]), block_rows=5
+    )
+    snapshot = [n for n in ds.variables if ds[n].dims[:1] == ("snapshot",)]
+    iteration = [n for n in ds.variables if ds[n].dims[:1] == ("iteration",)]
+    for t in range(13):
+        moves = {n: ds[n].values[t - 1] for n in iteration} if t else {}
+        writer.append({n: ds[n].values[t] for n in snapshot}, moves)
+    writer.close()
+    paths["partial"] = partial_path(folder / "partial.nc")
+    found = {}
+    for kind, path in paths.items():
+        with lk.open_trajectory(path) as opened:
+            checks = {check.name: check.status for check in lk.validate(opened, quiet=True).checks}
+            found[kind] = Truth(path, opened.load(), account(opened).to_text(), checks)
+    return found
+
+
+def judge(path: Path, truth: Truth, spoilt: bool, data_too: bool) -> str:
+    """Look at a mutated file as a user would; return an outcome, one of FINE or what is wrong."""
+    import lcakit as lk
+    from lcakit.analysis.account import account
+    from lcakit.errors import LcakitError, LcakitWarning
+    from lcakit.sharing.citation import cite
+    from lcakit.sharing.describe import describe
+
+    seen: list[str] = []
+    told = False
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LcakitWarning)
+        try:
+            ds = lk.open_trajectory(path)
+        except lk.TrajectoryError as error:
+            seen.append(str(error))
+            return _printed(seen) or ("refused" if path.name.split(".")[0] in str(error) else "refused without a name")
+    told |= any(isinstance(w.message, LcakitWarning) for w in caught)
+    try:
+        seen.append(str(describe(ds)))
+        seen.append(cite(ds))
+        numbers = account(ds).to_text()
+        loaded = ds.load()
+    except LcakitError as error:
+        told, numbers, loaded = True, str(error), None
+        seen.append(str(error))
+    report = lk.validate(ds, quiet=True)
+    seen += [report.to_text(), report._repr_html_()]
+    told |= {check.name: check.status for check in report.checks} != truth.checks
+    ds.close()
+    if bad := _printed(seen) or ("PRINTED: a tag" if "<script" in report._repr_html_() else ""):
+        return bad
+    if told:
+        return "reported"
+    if spoilt:
+        return "SILENT: accepted although it contradicts itself"
+    if loaded is not None and (other := _differs(loaded, truth.data, data_too)):
+        return f"SILENT: {other}"
+    texts_too = loaded is not None and (
+        loaded.attrs != truth.data.attrs or not loaded["layer"].equals(truth.data["layer"])
+    )
+    if numbers != truth.account and not (data_too or texts_too):
+        return "SILENT: the account says other numbers"
+    return "data only" if data_too else "unchanged"
+
+
+def _printed(texts: list[str]) -> str:
+    """Say if something was printed that must not be: control characters, tags, endless lines."""
+    for text in texts:
+        if any(c in text for c in "\x1b\x07\x00\u202e"):
+            return "PRINTED: a control character of the file"
+        if len(text) > 200_000:
+            return f"PRINTED: {len(text):,} letters"
+    return ""
+
+
+def _differs(got: Any, expected: Any, data_too: bool) -> str:
+    """Say what is different in two loaded datasets; names and texts may differ, they are content."""
+    import numpy as np
+
+    from lcakit.trajectory.labels import is_whole
+
+    if set(got.variables) != set(expected.variables):
+        return f"other variables: {sorted(set(map(str, got.variables)) ^ set(map(str, expected.variables)))}"
+    for name in expected.variables:
+        a, b = got[name], expected[name]
+        if a.dims != b.dims or a.shape != b.shape:
+            return f"{name} has dimensions {a.sizes}"
+        number = b.dtype.kind in "iuf" and name not in UNSEEN[is_whole(expected)]
+        if number and a.dtype != b.dtype:
+            return f"{name} is {a.dtype}"
+        if (
+            number
+            and not np.array_equal(a.values, b.values, equal_nan=True)
+            and not (data_too and name in got.data_vars)
+        ):
+            return f"{name} holds other numbers"
+    return ""
+
+
+def work(seed: int, folder: Path) -> None:
+    """Judge the mutations whose numbers come on standard input; answer on standard output."""
+    import resource
+
+    import dask
+    import netCDF4  # noqa: F401  (before the limit)
+
+    import lcakit as lk
+    from tests.support.mutations import mutate, trapped
+
+    dask.config.set(scheduler="synchronous")
+    truths = originals(folder)
+    for truth in truths.values():  # once, so that everything is imported and cached before memory is limited
+        judge(truth.path, truth, False, False)
+        lk.validate(truth.path, quiet=True)
+    _limit_memory(resource)
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        number = int(line)
+        rng = random.Random(f"{seed}:{number}")
+        mutation = mutate(rng, truths, folder / "mutated")
+        print(json.dumps({"kind": mutation.kind, "what": mutation.what}), flush=True)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        try:
+            outcome = judge(mutation.path, truths[mutation.of], mutation.spoilt, mutation.data_too)
+        except Exception as error:  # noqa: BLE001  a foreign exception is what is looked for
+            outcome = f"EXCEPTION: {type(error).__name__}: {error}"[:300]
+        outcome = "EXECUTED: something was unpickled" if trapped(folder / "mutated") else outcome
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+        if grown > GROWTH:
+            outcome = f"MEMORY: {grown / 2**20:,.0f} MB; {outcome}"
+        print(json.dumps({"outcome": outcome}), flush=True)
+
+
+def _limit_memory(resource: Any) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+# ---- many mutations, watched -----------------------------------------------------------------------------------
+
+
+class Worker:
+    """A process that judges mutations, and a clock."""
+
+    def __init__(self, seed: int) -> None:
+        self.folder = tempfile.mkdtemp(prefix="fuzz-")
+        command = [sys.executable, "-m", "tests.support.fuzz", "--worker", self.folder, "--seed", str(seed)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen(command, text=True, bufsize=1, env=environment, **pipes)
+        self._answers: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        if "ready" not in self._answer(300):
+            raise RuntimeError("the worker of the fuzz test did not start")
+
+    def judge(self, number: int) -> dict[str, Any]:
+        """Return kind and outcome of a mutation; the caller replaces a worker that died or hung over it."""
+        self._process.stdin.write(f"{number}\n")
+        told: dict[str, Any] = {"done": number, "kind": "?", "what": "making it"}
+        while True:
+            answer = self._answer(DEADLINE)
+            told |= answer
+            if "outcome" in answer:
+                return told
+
+    def _listen(self) -> None:
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put("")
+
+    def _answer(self, seconds: float) -> dict[str, Any]:
+        try:
+            line = self._answers.get(timeout=seconds)
+        except queue.Empty:
+            self._process.kill()
+            self._process.wait()
+            return {"outcome": f"HANG: more than {seconds:.0f} s", "dead": True}
+        if line:
+            return json.loads(line)
+        status = self._process.wait()
+        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        return {"outcome": f"CRASH: {how}", "dead": True}
+
+    def close(self) -> None:
+        """End the process and remove its files."""
+        if self._process.poll() is None:
+            self._process.stdin.close()
+            self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def run(numbers: range, seed: int) -> list[dict[str, Any]]:
+    """Judge mutations one after the other; return an answer for each."""
+    answers, worker = [], None
+    try:
+        for number in numbers:
+            worker = worker or Worker(seed)
+            answers.append(worker.judge(number))
+            if answers[-1].get("dead"):
+                worker.close()
+                worker = None
+    finally:
+        if worker is not None:
+            worker.close()
+    return answers
+
+
+def failures(answers: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each mutation whose outcome is not fine."""
+    bad = [a for a in answers if a["outcome"] not in FINE]
+    return [f"{a['done']}: {a['kind']} ({a['what']}): {a['outcome']}" for a in bad]
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Judge mutated trajectory files.")
+    parser.add_argument("--mutations", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, help="one mutation by its number")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        work(args.seed, Path(args.worker))
+        return 0
+    began = time.monotonic()
+    numbers = range(args.mutations) if args.only is None else range(args.only, args.only + 1)
+    answers = run(numbers, args.seed)
+    table = collections.Counter((a["kind"], a["outcome"].split(":")[0]) for a in answers)
+    for (kind, outcome), count in sorted(table.items()):
+        print(f"{kind:24} {outcome:12} {count}")
+    found = failures(answers)
+    print("\n".join(found))
+    print(f"{len(answers)} mutations in {time.monotonic() - began:.0f} s: {len(found)} failures")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

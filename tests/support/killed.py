@@ -1,0 +1,69 @@
+"""Record in child processes that are killed (SIGKILL) at random moments, until 20 have died; then let one finish.
+
+Run as ``python -m tests.support.killed FILE``. Children are forked, so that each starts in milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+
+import torch
+
+import lcakit as lk
+from lcakit.experiments.batches import Batches
+from lcakit.record.allocation import allocate  # noqa: F401  (imported before the fork)
+from tests.support.networks import dropout_net, examples
+
+KILLS = 20
+STEPS = 1500
+
+
+def record(path: str) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(5)
+    model, (x, y) = dropout_net(), examples()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    batches = Batches(len(x), 10, seed=1)
+    objective = lk.Objective(model, (x, y), workers=1)
+    with lk.Recorder(
+        path, objective, optimizer, state={"batches": batches}, resume=True, quiet=True, block_rows=9
+    ) as rec:
+        for _ in range(rec.steps, STEPS):
+            index = next(batches)
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x[index]), y[index]).backward()
+            optimizer.step()
+
+
+def fork(path: str) -> int:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            record(path)
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def main(path: str) -> None:
+    moments = random.Random(0)
+    killed = 0
+    while killed < KILLS:
+        child = fork(path)
+        time.sleep(moments.uniform(0.0, 0.3))
+        if os.waitpid(child, os.WNOHANG) != (0, 0):
+            sys.exit(f"a child ended by itself after {killed} kills")
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        killed += 1
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(fork(path), 0)[1]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

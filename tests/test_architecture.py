@@ -1,0 +1,134 @@
+"""The package keeps its layout: which packages there are, who may import whom, how long files and functions are."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = ROOT / "lcakit"
+
+FILES = {"__init__", "errors", "packages", "progress", "testing", "text", "version"}
+GROUND = ("version", "errors", "text", "packages", "progress")
+"""Modules that every package may import."""
+
+ORDER = (
+    *("trajectory", "storage", "analysis", "record", "plot", "sharing"),
+    *("experiments", "landscapes", "views", "bench", "cli"),
+)
+"""Packages from the bottom up: each imports only what stands before it."""
+
+LAZY = {("analysis", "plot")}
+"""Arrows that point up, inside a function: ``ds.lk.plot``."""
+
+MOST_LINES = 350
+MOST_CODE = 40
+
+
+def modules(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def imported(path: Path) -> list[tuple[str, bool]]:
+    """Return the packages of lcakit that a module imports, and whether inside a function."""
+    found = []
+    tree = ast.parse(path.read_text("utf-8"))
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        parts = [name.split(".") for name in names if name.split(".")[0] == "lcakit"]
+        found += [(part[1], id(node) not in top) for part in parts if len(part) > 1]
+    return found
+
+
+def of_module(path: Path) -> str:
+    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+
+
+def test_the_packages_are_those_of_the_layout():
+    assert {path.stem for path in LIBRARY.glob("*.py")} == FILES
+    assert {path.name for path in LIBRARY.iterdir() if (path / "__init__.py").exists()} == set(ORDER)
+
+
+def test_imports_point_downwards():
+    rank = {name: row for row, name in enumerate((*GROUND, *ORDER, "testing", "__init__"))}
+    ground = {(name, other) for name in GROUND for other in GROUND}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports lcakit.{target}"
+        for path in modules(LIBRARY)
+        for target, _ in imported(path)
+        if (own := of_module(path)) != target
+        and rank.get(target, -1) > rank[own]
+        and (own, target) not in LAZY | ground
+        and target != "testing"
+    ]
+    assert not wrong
+
+
+def test_arrows_that_point_up_are_lazy():
+    for path in modules(LIBRARY):
+        own = of_module(path)
+        assert not [
+            target for target, lazy in imported(path) if (own, target) in LAZY and not lazy and "TYPE" not in own
+        ]
+
+
+def test_no_module_imports_itself_in_a_circle():
+    """Between modules, by the imports at the top of each; those inside functions may go back."""
+    arrows = {name_of(path): top_imports(path) for path in modules(LIBRARY)}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join([*itertools.dropwhile(lambda step: step != name, trail), name])
+        if name not in done:
+            for target in arrows.get(name, ()):
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in arrows:
+        visit(name, ())
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def top_imports(path: Path) -> set[str]:
+    """Return the modules of lcakit that are imported when this one is."""
+    known = {name_of(other) for other in modules(LIBRARY)}
+    found = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in known else node.module)
+    return found & known - {name_of(path)}
+
+
+@pytest.mark.parametrize(
+    "path", [*modules(LIBRARY), *modules(ROOT / "tests")], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_files_and_functions_are_short(path):
+    text = path.read_text("utf-8")
+    lines = text.splitlines()
+    assert len(lines) <= MOST_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert code_lines(node, lines) <= MOST_CODE, node.name
+
+
+def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> int:
+    """Count the lines of a function's body without its docstring, comments and blank lines."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    if not body:
+        return 0
+    own = lines[body[0].lineno - 1 : function.end_lineno]
+    return sum(bool(line.strip()) and not line.strip().startswith("#") for line in own)

@@ -1,0 +1,135 @@
+"""The explorer in a real browser: served by `lcakit view`, and in JupyterLab. Skipped where there is no Chromium."""
+
+from __future__ import annotations
+
+import re
+
+import netCDF4
+import numpy as np
+import pytest
+
+import lcakit as lk
+from lcakit.trajectory.labels import TensorSpec
+from tests import browser
+
+pytest.importorskip("panel")
+sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = [
+    pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+    pytest.mark.timeout(180),
+]
+
+ODD = "out<script>alert(1)</script>"
+LAYERS = (
+    TensorSpec("fc1.weight", (6, 64), "kernel", "fc1", "linear"),
+    TensorSpec("fc1.bias", (6,), "bias", "fc1", "linear"),
+    TensorSpec(f"{ODD}.weight", (3, 6), "kernel", ODD, "linear"),
+    TensorSpec(f"{ODD}.bias", (3,), "bias", ODD, "linear"),
+)
+FIGURES = ".bk-Figure"
+LOSS, UNITS, MAP = 0, 4, 5  # places among the figures of the page
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    ds = lk.testing.tiny_trajectory(60, layers=LAYERS)
+    return lk.save(ds, tmp_path_factory.mktemp("explored") / "run.nc")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=browser.CHROMIUM, args=browser.FLAGS)
+        yield found
+        found.close()
+
+
+def from_file(path, name):
+    """Read a variable with the netCDF library alone."""
+    with netCDF4.Dataset(path) as file:
+        return np.asarray(file[name][:], np.float64)
+
+
+def sentence(page, title, *parts):
+    """Wait for a caption of this view that holds these texts."""
+    caption = page.locator(".lk-view", has=page.get_by_text(title, exact=True))
+    for part in parts:
+        sync_api.expect(caption).to_contain_text(part, timeout=browser.WAIT)
+
+
+def number(value):
+    return f"{value:+.4g}".replace("-", "−")
+
+
+def place(page, n, right, down):
+    """Return where the mouse has to go for a place in a figure, in shares of its size."""
+    found = page.locator(FIGURES).nth(n)
+    found.scroll_into_view_if_needed()
+    box = found.bounding_box()
+    return box["x"] + right * box["width"], box["y"] + down * box["height"]
+
+
+def figure(page, n):
+    return page.locator(FIGURES).nth(n).screenshot()
+
+
+def drive(page, path):
+    """Step through iterations, choose a layer and a class, select a span: numbers and pictures follow the file."""
+    lca, by_class = from_file(path, "lca"), from_file(path, "lca_unit_class")
+    first = slice(0, 384)
+    sentence(page, "Parameters of the layer", f"{number(lca[0, first].sum())} nats")
+    before = figure(page, MAP)
+
+    page.locator("input[type=range]").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    sentence(page, "Parameters of the layer", "iteration 3", f"{number(lca[3, first].sum())} nats")
+    sentence(page, "Layer × iteration", f"fc1 at iteration 3 {number(by_class[3, :6].sum())} nats")
+    assert figure(page, MAP) != before
+
+    before = figure(page, UNITS)
+    page.get_by_label("Classes").select_option(["b"])
+    summary = page.locator(".lk-summary")
+    sync_api.expect(summary).to_contain_text(f"{number(by_class[:, :, 1].sum())} nats", timeout=browser.WAIT)
+    sync_api.expect(summary).to_contain_text("classes b")
+    page.get_by_label("Layer opened").select_option(label=ODD.replace("<", "‹"))
+    sentence(page, "Unit × iteration", "3 units of out<script>", f"{number(by_class[3, 6, 1])} nats")
+    assert figure(page, UNITS) != before
+    page.mouse.click(*place(page, UNITS, 0.5, 0.45))  # the second of three rows
+    sentence(page, "Unit", "unit 1 of out<script>")
+
+    before = figure(page, UNITS)
+    page.mouse.move(*place(page, LOSS, 0.4, 0.5))
+    page.mouse.down()
+    page.mouse.move(*place(page, LOSS, 0.7, 0.5), steps=5)
+    page.mouse.up()
+    sync_api.expect(summary).not_to_contain_text("Iterations 0 to 59", timeout=browser.WAIT)
+    a, b = map(int, re.search(r"Iterations (\d+) to (\d+)", summary.inner_text()).groups())
+    assert 0 < a < b < 59
+    sync_api.expect(summary).to_contain_text(f"{number(by_class[a : b + 1, :, 1].sum())} nats")
+    moving = lca[a : b + 1]
+    helping = np.mean((moving < 0).sum(1) / (moving != 0).sum(1))
+    sync_api.expect(summary).to_contain_text(f"{100 * helping:.2f} %")
+    assert figure(page, UNITS) != before
+
+
+def test_served(chromium, path):
+    with browser.view(str(path)) as address, browser.watched(chromium) as (page, trouble):
+        page.goto(address)
+        page.locator(FIGURES).nth(8).wait_for()
+        drive(page, path)
+        assert trouble == []
+
+
+def test_in_jupyterlab(chromium, path, tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("jupyterlab")
+    cells = [nbformat.v4.new_code_cell(text) for text in ("import lcakit as lk", f"lk.explore({str(path)!r})")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "explore.ipynb")
+    with browser.lab(tmp_path) as address, browser.watched(chromium, 1600) as (page, trouble):
+        page.goto(f"{address}lab/tree/explore.ipynb?token={browser.TOKEN}")
+        browser.run_all(page)
+        page.locator(FIGURES).nth(8).wait_for()
+        drive(page, path)
+        assert trouble == []

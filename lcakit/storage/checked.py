@@ -1,4 +1,4 @@
-"""A dataset as the C library or a segment gave it, made a checked trajectory with its labels loaded."""
+"""From a dataset as a library reads it to a trajectory: checked, with its labels loaded and its data in Dask chunks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ import xarray as xr
 from lcakit.errors import LcakitWarning, TrajectoryError
 from lcakit.storage import guard
 from lcakit.storage.blocks import dask_chunks, in_order
-from lcakit.storage.paths import allocation_partial as allocation_partial
 from lcakit.trajectory import schema
+
+__all__ = ["as_trajectory", "checked"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def as_trajectory(ds: xr.Dataset, source: str, check: bool, stored: Any = None) -> xr.Dataset:

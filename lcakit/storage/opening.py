@@ -1,4 +1,4 @@
-"""Trajectory files: open lazily, save whole, merge what a recording left."""
+"""Trajectories opened lazily, whatever they are stored in: a file, a store, a recording in progress, a URL, several."""
 
 from __future__ import annotations
 
@@ -16,18 +16,14 @@ from lcakit.storage import guard, remote, urls
 from lcakit.storage.checked import as_trajectory
 from lcakit.storage.open_files import open_netcdf
 from lcakit.storage.partial import open_partial
-from lcakit.storage.paths import (
-    Pathlike,
-    given_path,
-    is_zarr,
-    no_file,
-    partial_path,
-    run_names,
-)
-from lcakit.storage.paths import allocation_partial as allocation_partial
+from lcakit.storage.paths import Pathlike, given_path, is_zarr, no_file, partial_path, run_names
 from lcakit.trajectory.join import join
 
-# ---- opening ---------------------------------------------------------------------------------------------------
+__all__ = ["open_runs", "open_trajectory"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact", check: bool = True) -> xr.Dataset:
@@ -131,6 +127,3 @@ def _open_zarr(source: str, check: bool) -> xr.Dataset:
     with guard.reading(source):
         ds = zarr_store.open_raw(source)
     return as_trajectory(ds, source, check)
-
-
-# ---- writing ---------------------------------------------------------------------------------------------------

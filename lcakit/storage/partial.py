@@ -14,9 +14,14 @@ from lcakit.errors import LcakitWarning, TrajectoryError
 from lcakit.storage import guard, segments
 from lcakit.storage.blocks import MERGED_BYTES, WINDOW_BYTES, window_shape
 from lcakit.storage.checked import checked
-from lcakit.storage.npz import JoinedArray, StoredArray
-from lcakit.storage.paths import allocation_partial as allocation_partial
+from lcakit.storage.npz import JoinedArray, StoredArray, open_segment
 from lcakit.trajectory import schema
+
+__all__ = ["open_partial"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def open_partial(directory: Path, *, check: bool = True, once: bool = False) -> xr.Dataset:
@@ -40,7 +45,7 @@ def open_partial(directory: Path, *, check: bool = True, once: bool = False) -> 
     running = paths[-1].with_suffix(segments.RUNNING)
     if running.exists():
         guard.check_running(running, header.sizes)
-    parts = [segments.open_segment(path) for path in paths]
+    parts = [open_segment(path) for path in paths]
     with guard.reading(directory):
         ds = _from_segments(header, parts, once).assign(_statistics(directory, header))
     if check:

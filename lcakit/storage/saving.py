@@ -1,4 +1,4 @@
-"""Trajectories written whole: a file or store from a dataset, a file from what a recording left."""
+"""Trajectories written, whole or not at all: to a file or store, from a dataset or from the segments of a recording."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from lcakit.storage import netcdf, segments
 from lcakit.storage.atomic import Lock, remove_stale
 from lcakit.storage.blocks import windows
 from lcakit.storage.partial import open_partial
-from lcakit.storage.paths import (
-    Pathlike,
-    is_zarr,
-    unfinished,
-    writable_path,
-)
-from lcakit.storage.paths import allocation_partial as allocation_partial
+from lcakit.storage.paths import Pathlike, is_zarr, unfinished, writable_path
 from lcakit.trajectory import schema
+
+__all__ = ["COMPRESSIONS", "check_compression", "finish", "save"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 COMPRESSIONS = (None, "zlib")
 
-STATES = ("partial", "all_chunks_written")  # attributes that say how something is stored, not what
+_OF_STORAGE = ("partial", "all_chunks_written")
+"""Attributes that say how a trajectory was stored, not what it is: they are not copied."""
 
 
 def check_compression(compression: str | None) -> None:
@@ -79,7 +81,7 @@ def save(
     schema.check_version(ds.attrs, "the dataset to save")
     large = [str(name) for name in ds.data_vars if ds[name].ndim > 1 or "parameter" in ds[name].dims]
     small = ds.drop_vars(large).load()
-    small.attrs = {k: v for k, v in ds.attrs.items() if k not in STATES}
+    small.attrs = {k: v for k, v in ds.attrs.items() if k not in _OF_STORAGE}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".zarr":

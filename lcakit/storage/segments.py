@@ -16,9 +16,7 @@ no second thread: a reader elsewhere in the process could crash the recording.
 
 from __future__ import annotations
 
-import queue
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -29,9 +27,34 @@ import xarray as xr
 
 from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.storage.atomic import Lock, written_whole
+from lcakit.storage.background import BackgroundWriter, Block
 from lcakit.storage.npz import ITERATIONS, Arrays, StoredArray, open_segment, write_arrays
 from lcakit.storage.open_files import write_netcdf
-from lcakit.trajectory.schema import COORDINATES, VARIABLES, split_name
+
+__all__ = [
+    "BLOCK",
+    "BLOCK_BYTES",
+    "BLOCK_ROWS",
+    "BLOCK_SECONDS",
+    "HEADER",
+    "RUNNING",
+    "SegmentWriter",
+    "go_back_to_running",
+    "go_back_to_state",
+    "has_rows",
+    "merge_running",
+    "read_header",
+    "remove",
+    "running_statistics",
+    "segment_paths",
+    "write_header",
+    "write_rows",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 BLOCK_BYTES = 32 * 2**20
 BLOCK_ROWS = 64
@@ -40,32 +63,6 @@ HEADER = "header.nc"
 STATE, RUNNING = ".state", ".running"
 BLOCK = "block_iterations"
 """Attribute of a folder whose blocks are written in any order (:mod:`lcakit.record.allocation.cluster`)."""
-
-
-class _Block:
-    """Rows in memory, in arrays that are allocated once per variable, and used again once they are written."""
-
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-        self.arrays: dict[str, np.ndarray] = {}
-        self.counts: dict[str, int] = {}
-
-    def put(self, row: Mapping[str, Any]) -> None:
-        for name, value in row.items():
-            value = np.asarray(value)
-            if name not in self.arrays:
-                self.arrays[name] = np.empty((self.rows + 1, *value.shape), _dtype(name))
-            place = self.counts.get(name, 0)
-            self.arrays[name][place] = value
-            self.counts[name] = place + 1
-
-    def filled(self) -> dict[str, np.ndarray]:
-        return {name: self.arrays[name][:count] for name, count in self.counts.items()}
-
-
-def _dtype(name: str) -> str:
-    base, _ = split_name(name)
-    return (VARIABLES.get(base) or COORDINATES[base]).dtype
 
 
 class SegmentWriter:
@@ -109,7 +106,6 @@ class SegmentWriter:
         self.directory = directory
         self._state, self._running = state, running
         self._rows, self._bytes, self._seconds = max(1, block_rows), block_bytes, block_seconds
-        self._error: BaseException | None = None
         self._closed = False
         try:
             directory.mkdir(parents=True, exist_ok=resume)
@@ -121,12 +117,9 @@ class SegmentWriter:
                 f"cannot write to {directory}: {error}. Choose a place that can be written."
             ) from error
         self._next = len(segment_paths(directory))
-        self._spare: list[_Block] = []
         self._waiting: tuple[Mapping[str, Any], ...] = ()
-        self._new_block()
-        self._queue: queue.Queue[tuple[Path, _Block, bytes | None] | None] = queue.Queue(maxsize=1)
-        self._thread = threading.Thread(target=self._write_blocks, name="lcakit-writer", daemon=True)
-        self._thread.start()
+        self._background = BackgroundWriter(_write_block, self._rows)
+        self._begin_block()
 
     def append(self, snapshot: Mapping[str, Any], iteration: Mapping[str, Any]) -> None:
         """Add the rows of one move: the snapshot it ends at, and the iteration ({} for the first snapshot)."""
@@ -147,13 +140,13 @@ class SegmentWriter:
         """Close the block in memory and hand it to the background thread."""
         self._raise_error()
         self._put_waiting()
-        if self._block.counts:
+        if self._block.filled():
             path = self.directory / f"{self._next:06d}.npz"
             self._write_running(path)
             state = self._state() if self._state is not None and with_state else None
-            self._queue.put((path, self._block, state))
+            self._background.put(path, self._block, state)
             self._next += 1
-            self._new_block()
+            self._begin_block()
 
     def close(self, with_state: bool = True) -> None:
         """Write what is in memory, wait for the thread, and raise what went wrong in it.
@@ -167,11 +160,10 @@ class SegmentWriter:
         try:
             if not with_state:  # a device that failed gives no further numbers; those that are here are kept
                 self._give_up_waiting()
-            if self._error is None:
+            if self._background.error is None:
                 self.flush(with_state)
         finally:
-            self._queue.put(None)
-            self._thread.join()
+            self._background.stop()
             self._lock.release()
             self._running = None  # it holds numbers as large as the network
         self._raise_error()
@@ -195,36 +187,30 @@ class SegmentWriter:
         try:
             _write(segment.with_suffix(RUNNING), self._running())
         except OSError as error:
-            self._error = error
+            self._background.error = error
             self._raise_error()
 
-    def _new_block(self) -> None:
-        self._block = self._spare.pop() if self._spare else _Block(self._rows)
+    def _begin_block(self) -> None:
+        self._block = self._background.new_block()
         self._moves = 0
         self._began = time.monotonic()
 
     def _raise_error(self) -> None:
-        if self._error is not None:
+        error = self._background.error
+        if error is not None:
             raise RecordingError(
-                f"cannot write to {self.directory}: {self._error}. What was recorded up to the last finished segment "
-                "is intact: free some space, then continue with resume=True, or open it as it is."
-            ) from self._error
+                f"cannot write to {self.directory}: {error}. What was recorded up to the last finished segment is "
+                "intact: free some space, then continue with resume=True, or open it as it is."
+            ) from error
 
-    def _write_blocks(self) -> None:
-        while (item := self._queue.get()) is not None:
-            if self._error is not None:
-                continue  # keep emptying the queue, so that the caller is never stuck before it sees the error
-            path, block, state = item
-            try:
-                if state is not None:
-                    with written_whole(path.with_suffix(STATE)) as temporary:
-                        temporary.write_bytes(state)
-                _write(path, block.filled().items())
-                _keep_last(path)
-                block.counts.clear()
-                self._spare.append(block)
-            except Exception as error:  # noqa: BLE001  the caller's thread raises it; dying here would block that
-                self._error = error
+
+def _write_block(path: Path, block: Block, state: bytes | None) -> None:
+    """Write a segment; the state before it, so that a segment never lacks the one that belongs to it."""
+    if state is not None:
+        with written_whole(path.with_suffix(STATE)) as temporary:
+            temporary.write_bytes(state)
+    _write(path, block.filled().items())
+    _remove_older_states(path)
 
 
 def write_rows(
@@ -237,7 +223,7 @@ def write_rows(
 
     ``running`` gives the running statistics of these iterations, once the rows are there.
     """
-    block = _Block(count)
+    block = Block(count)
     for snapshot, iteration in rows:
         block.put(snapshot)
         block.put(iteration)
@@ -251,7 +237,7 @@ def _write(path: Path, arrays: Arrays) -> None:
         write_arrays(temporary, arrays)
 
 
-def _keep_last(segment: Path) -> None:
+def _remove_older_states(segment: Path) -> None:
     for old in (*segment.parent.glob(f"*{STATE}"), *segment.parent.glob(f"*{RUNNING}")):
         if int(old.stem) < int(segment.stem) - 1:
             old.unlink(missing_ok=True)

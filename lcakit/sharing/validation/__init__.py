@@ -19,7 +19,8 @@ from lcakit.analysis.computing import compute
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.sharing.validation import conservation, content, path_pass, running, structure
 from lcakit.sharing.validation.checks import Check
-from lcakit.storage.opening import open_trajectory, partial_path
+from lcakit.storage.opening import open_trajectory
+from lcakit.storage.paths import partial_path
 from lcakit.text import printable
 
 GROUPS = ("structure", "content", "conservation")

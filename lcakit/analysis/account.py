@@ -15,8 +15,9 @@ from lcakit.analysis.noise import fraction_helping, help_hurt_zero
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.text import printable
 from lcakit.trajectory.labels import is_whole
-from lcakit.trajectory.require import in_place_of, part_of_classes, part_of_units, source
+from lcakit.trajectory.require import in_place_of, source
 from lcakit.trajectory.schema import LAYER_COUNTS, loss_unit, split_name, with_suffix
+from lcakit.trajectory.selection_notes import part_of
 
 NO_LCA = (
     "There is no LCA here: no loss change is allocated to parameters. lk.allocate(file, objective) does that where "
@@ -173,7 +174,7 @@ def account(ds: xr.Dataset, suffix: str | None = None, quiet: bool = False) -> A
     numbers: dict[str, Any] = {
         "iterations": ds.sizes.get("iteration"),
         "parameters": ds.sizes.get("parameter"),
-        "part": ", ".join(filter(None, [missing, part_of_classes(ds)])) or None,
+        "part": ", ".join(filter(None, [missing, part_of(ds, "class")])) or None,
         **_ends("loss", loss),
         **_ends("accuracy", values.get("accuracy")),
         **_sums(values, change),
@@ -192,7 +193,7 @@ def _objectives(ds: xr.Dataset) -> list[str]:
 def _missing(ds: xr.Dataset) -> str:
     """Return how many parameters of how many there are (or units, in a file without), "" for the whole network."""
     if "parameter" not in ds.dims or "tensor_size" not in ds.variables:
-        return part_of_units(ds)
+        return part_of(ds, "unit")
     return "" if is_whole(ds) else f"{ds.sizes['parameter']:,} of {int(ds['tensor_size'].values.sum()):,} parameters"
 
 

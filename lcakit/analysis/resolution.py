@@ -16,7 +16,8 @@ from lcakit.errors import TrajectoryError, unknown
 from lcakit.trajectory import schema
 from lcakit.trajectory.require import require_tables
 from lcakit.trajectory.schema import split_name, with_suffix
-from lcakit.trajectory.select import ALL_UNITS, with_class_dimension
+from lcakit.trajectory.select import with_class_dimension
+from lcakit.trajectory.selection_notes import size_before, with_size_before
 
 RESOLUTIONS = ("parameter", "unit", "layer")
 ALL = "all"
@@ -75,8 +76,8 @@ def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
     classes = next(iter(sums.values()))["class"].values
     out = out.assign_coords({"class": classes})
     data = {_target(name): (array.dims, array.data) for name, array in sums.items()}
-    if resolution == "layer" and ALL_UNITS in out.attrs:  # of a selection: its units are layers now
-        out = out.assign_attrs({ALL_UNITS: ds.sizes["layer"]})
+    if resolution == "layer" and size_before(out, "unit"):  # of a selection: its units are layers now
+        out = with_size_before(out, "unit", ds.sizes["layer"])
     return schema.stamp(out.assign(data).assign_attrs(resolution=resolution))
 
 

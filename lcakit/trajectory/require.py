@@ -1,4 +1,4 @@
-"""Checked at the door: is the variable that a study needs in the file, and if not, how does it get there."""
+"""The variables that an analysis needs: taken from a trajectory, or an error that says how to get them into one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.trajectory.schema import STATISTICS, VARIABLES, split_name, with_suffix
-from lcakit.trajectory.select import ALL_CLASSES, ALL_UNITS, LEFT_OUT, OF_WHOLE_UNITS
+from lcakit.trajectory.select import OF_WHOLE_UNITS
+from lcakit.trajectory.selection_notes import part_of, was_left_out
+
+__all__ = ["in_place_of", "recorded", "require", "require_iterations", "require_tables", "source"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
@@ -16,64 +23,71 @@ def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
     Raises
     ------
     TrajectoryError
-        If the file does not hold it; the message says which option of ``lk.Recorder`` stores it, or that it went with
-        a selection of classes.
+        If the dataset does not hold it; the message says which option of ``lk.Recorder`` stores it, or that a
+        selection left it out.
     ValueError
         If the format has no such variable.
     """
     if variable in ds.data_vars:
         array = ds[variable]
         return array.transpose(..., "parameter") if "parameter" in array.dims else array
-    base, suffix = split_name(variable)
-    present = [str(name) for name in ds.data_vars]
+    base, _ = split_name(variable)
     if base not in VARIABLES:
-        raise unknown("variable", variable, present or VARIABLES)
-    option = VARIABLES[base].option
-    if variable in str(ds.attrs.get(LEFT_OUT, "")).split():
-        by_parameter = ' or record with lk.Recorder(…, classes="parameter")' if base == "lca" else ""
-        units = base in OF_WHOLE_UNITS
-        some = "some tensors" if units else part_of_classes(ds)
+        raise unknown("variable", variable, _present(ds) or VARIABLES)
+    if was_left_out(ds, variable):
+        raise _left_out(ds, variable, base)
+    if "class" in VARIABLES[base].dims and "class" not in ds.coords and ds.attrs.get("classes") in _BY_CLASS:
         raise TrajectoryError(
-            f"this selection of {some} has no {variable!r} ({VARIABLES[base].long_name}): that is of "
-            f"{'whole units' if units else 'all classes'}. It has {', '.join(present) or 'no data'}. To have it, ask "
-            f"before the {'tensors or roles' if units else 'classes'} are selected (ds.lk.sel){by_parameter}."
-        )
-    by_class = "class" in VARIABLES[base].dims and "class" not in ds.coords
-    if by_class and ds.attrs.get("classes") in ("unit", "parameter"):
-        raise TrajectoryError(
-            f"this trajectory has no classes, so no {variable!r} ({VARIABLES[base].long_name}): its targets are no "
-            "classes. Give an objective class_names=… where they are."
-        )
-    remedy = f"record with lk.Recorder(…, {option})" if option else "record the run again with this lcakit"
-    if suffix:
-        remedy = (
-            f"allocate that objective along the stored run: lk.allocate(file, objective, name={suffix!r}); "
-            "if that is done, open the file again"
+            f"this trajectory has no classes, so no {_described(variable)}: its targets are not class labels. Where "
+            "they are, give the objective class_names=…"
         )
     raise TrajectoryError(
-        f"this trajectory has no {variable!r} ({VARIABLES[base].long_name}). "
-        f"It has {', '.join(present) or 'no data'}. "
-        f"To have it, {remedy}."
+        f"this trajectory has no {_described(variable)}. It has {', '.join(_present(ds)) or 'no data'}. To have it, "
+        f"{_remedy(variable)}."
     )
 
 
-def part_of_classes(ds: xr.Dataset) -> str:
-    """Say how many classes of how many a selection of classes has: ``"1 of 10 classes"``; "" where it has all."""
-    return _part(ds, "class", ALL_CLASSES, "classes")
+_BY_CLASS = ("unit", "parameter")
+"""Values of the attribute ``classes`` of recordings that were to keep variables by class."""
 
 
-def part_of_units(ds: xr.Dataset) -> str:
-    """Say how many units of how many a selection of layers or units has; "" where it has all."""
-    return _part(ds, "unit", ALL_UNITS, "units")
+def _present(ds: xr.Dataset) -> list[str]:
+    return [str(name) for name in ds.data_vars]
 
 
-def _part(ds: xr.Dataset, dim: str, attribute: str, plural: str) -> str:
-    before, now = ds.attrs.get(attribute), ds.sizes.get(dim, int(dim in ds.coords))
-    return f"{now or 'some'} of {before} {plural}" if isinstance(before, int | np.integer) and before > now else ""
+def _described(variable: str) -> str:
+    return f"{variable!r} ({VARIABLES[split_name(variable)[0]].long_name})"
+
+
+def _left_out(ds: xr.Dataset, variable: str, base: str) -> TrajectoryError:
+    """Return the error for a variable that a selection of classes, or of tensors, left out."""
+    by_units = base in OF_WHOLE_UNITS
+    some, all_of_them, chosen = (
+        ("some tensors", "whole units", "tensors or roles")
+        if by_units
+        else (part_of(ds, "class"), "all classes", "classes")
+    )
+    further = ' or record with lk.Recorder(…, classes="parameter")' if base == "lca" else ""
+    return TrajectoryError(
+        f"this selection of {some} has no {_described(variable)}, which is computed over {all_of_them}. It has "
+        f"{', '.join(_present(ds)) or 'no data'}. To use it, take it before the {chosen} are selected "
+        f"(ds.lk.sel){further}."
+    )
+
+
+def _remedy(variable: str) -> str:
+    base, suffix = split_name(variable)
+    if suffix:
+        return (
+            f"allocate that objective along the stored run: lk.allocate(file, objective, name={suffix!r}); if that is "
+            "done, open the file again"
+        )
+    option = VARIABLES[base].option
+    return f"record with lk.Recorder(…, {option})" if option else "record the run again with this lcakit"
 
 
 def recorded(ds: xr.Dataset, text: str) -> str:
-    """Return a text on iterations which says how many steps each is, where the recording left steps out (``every``)."""
+    """Return a text on iterations; where steps were left out (``every``), it says how many steps an iteration is."""
     every = ds.attrs.get("every")
     if not isinstance(every, int | np.integer) or every <= 1:
         return text
@@ -81,7 +95,7 @@ def recorded(ds: xr.Dataset, text: str) -> str:
 
 
 def require_iterations(data: xr.Dataset | xr.DataArray) -> int:
-    """Return the number of iterations; raise TrajectoryError where there is none, so that nothing can be said."""
+    """Return the number of iterations; raise TrajectoryError where there is none."""
     n = data.sizes.get("iteration", 0)
     if not n:
         raise TrajectoryError(
@@ -92,10 +106,10 @@ def require_iterations(data: xr.Dataset | xr.DataArray) -> int:
 
 
 def source(ds: xr.Dataset, lca: str, classes: bool = False) -> str:
-    """Return the variable that answers a question about sums of LCA; the first choice if the file has none.
+    """Return the name of the variable from which sums of LCA can be computed; the first choice if the file has none.
 
-    ``lca`` itself comes first, then the variables by class that sum to it, and sums of units; with ``classes`` only
-    those by class.
+    The choices are ``lca`` itself, the variables by class that sum to it, and sums of units; with ``classes`` only the
+    variables by class.
     """
     _, suffix = split_name(lca)
     by_class = [with_suffix(name, suffix) for name in ("lca_unit_class", "lca_class")]
@@ -104,9 +118,9 @@ def source(ds: xr.Dataset, lca: str, classes: bool = False) -> str:
 
 
 def in_place_of(ds: xr.Dataset, series: str, *statistics: str) -> list[xr.DataArray]:
-    """Return running statistics of a series that the trajectory does not hold; nothing where it does, or has none.
+    """Return running statistics in place of a series that the trajectory does not hold; [] where it does, or has none.
 
-    They are of the whole recording: a study of the whole run asks for them, any other needs the series.
+    They are of the whole recording: only an analysis of the whole run can use them.
 
     Parameters
     ----------
@@ -116,7 +130,7 @@ def in_place_of(ds: xr.Dataset, series: str, *statistics: str) -> list[xr.DataAr
         Names of the schema, such as ``"total_lca"``, without a suffix.
     """
     base, suffix = split_name(series)
-    if any(STATISTICS.get(name, "lca") != base for name in statistics):  # they are of another series
+    if any(STATISTICS.get(name, "lca") != base for name in statistics):  # statistics of another series
         return []
     names = [with_suffix(name, suffix) for name in statistics]
     stored = series not in ds and all(name in ds for name in names)

@@ -12,28 +12,39 @@ import xarray as xr
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.trajectory import schema
 from lcakit.trajectory.labels import parameter_coord
+from lcakit.trajectory.selection_notes import leave_out, size_before, with_size_before
+
+__all__ = [
+    "OF_WHOLE_UNITS",
+    "TAPS",
+    "Names",
+    "Units",
+    "select",
+    "select_iterations",
+    "unflatten",
+    "with_class_dimension",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Names = str | Iterable[str] | None
 Units = int | Iterable[int] | None
 TAPS = ("kz", "ky", "kx")
 
-OF_ALL_CLASSES = frozenset(
+_OF_ALL_CLASSES = frozenset(
     {"lca", "unit_lca", "gradient", "loss", "accuracy", "first_order", "residual", *schema.LAYER_COUNTS}
     | {name for name, series in schema.STATISTICS.items() if series != "theta"}
 )
-"""What is summed or counted over all classes, and so is not that of a selection of some."""
+"""Variables that are summed or counted over all classes: a selection of some classes leaves them out."""
 
-SUMS_OF = {"lca": "lca_class", "loss": "loss_class"}
-"""What of that can be summed over the selected classes, and from what."""
+_SUMS_OF = {"lca": "lca_class", "loss": "loss_class"}
+"""Those of them that can be summed again over the selected classes, and the variable by class to sum."""
 
 OF_WHOLE_UNITS = frozenset({"lca_unit_class", "unit_lca"})
-"""What is summed over units, with all of their tensors, and so is not that of a selection of some tensors or roles."""
-
-LEFT_OUT = "left_out"
-"""Attribute of a selection: the variables that were not of it."""
-
-ALL_CLASSES, ALL_UNITS = "all_classes", "all_units"
-"""Attributes of a selection of some classes or units: how many there were before."""
+"""Variables that are summed over all tensors of a unit: a selection of some tensors or roles leaves them out."""
 
 
 def select(
@@ -48,7 +59,7 @@ def select(
 ) -> xr.Dataset:
     """Return the part of the trajectory that all given names have in common: see ``ds.lk.sel``. Lazy."""
     tables = {"layer": layer, "kernel_layer": kernel_layer, "tensor": tensor, "role": role}
-    chosen = {key: _listed(names) for key, names in tables.items() if names is not None}
+    chosen = {key: _as_list(names) for key, names in tables.items() if names is not None}
     if chosen or unit is not None:
         ds = _sel_parameters(ds, chosen, unit)
     if cls is not None:
@@ -57,10 +68,8 @@ def select(
 
 
 def _without(ds: xr.Dataset, bases: frozenset[str]) -> xr.Dataset:
-    """Return ``ds`` without what is not of the selection, which is noted for messages."""
-    names = [str(name) for name in ds.data_vars if _base(name) in bases]
-    noted = dict.fromkeys([*str(ds.attrs.get(LEFT_OUT, "")).split(), *names])
-    return ds.drop_vars(names).assign_attrs({LEFT_OUT: " ".join(noted)})
+    """Return ``ds`` without some variables of the format, of whatever objective."""
+    return leave_out(ds, [str(name) for name in ds.data_vars if _base(name) in bases])
 
 
 def with_class_dimension(ds: xr.Dataset) -> xr.Dataset:
@@ -80,8 +89,8 @@ def _base(name: object) -> str:
     return schema.split_name(str(name))[0]
 
 
-def _listed(given: Any) -> list[Any]:
-    """Return one thing, or several, as a list: a text is one, an array any number."""
+def _as_list(given: Any) -> list[Any]:
+    """Return one value, or several, as a list: a text is one, an array any number."""
     if isinstance(given, np.ndarray | xr.DataArray):
         return list(np.asarray(given).ravel().tolist())
     return list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
@@ -130,15 +139,16 @@ def _sel_parameters(ds: xr.Dataset, chosen: dict[str, list[str]], unit: Units) -
             index = xr.Variable("parameter", np.arange(ds.sizes["parameter"]), {"long_name": "index in the network"})
             ds = ds.assign_coords(parameter=index)
         ds = ds.isel(parameter=_positions(keep, "parameter"))
-    before = {} if units.all() else {ALL_UNITS: ds.attrs.get(ALL_UNITS, units.size)}
-    ds = ds.isel(unit=_positions(units, "unit")).assign_attrs(before)
+    if not units.all():
+        ds = with_size_before(ds, "unit", size_before(ds, "unit") or units.size)
+    ds = ds.isel(unit=_positions(units, "unit"))
     whole = tensors.all() or not (np.isin(tensor_layer, tensor_layer[tensors]) & ~tensors).any()
     return ds if whole else _without(ds, OF_WHOLE_UNITS)
 
 
 def _unit_rows(ds: xr.Dataset, among: np.ndarray, unit: int | Iterable[int], named: bool) -> np.ndarray:
     """Return the mask of units by channel number (``named``: inside layers) or coordinate value."""
-    wanted = _listed(unit)
+    wanted = _as_list(unit)
     values = ds["unit_channel" if named else "unit"].values
     for number in wanted:
         if not isinstance(number, Real) or isinstance(number, bool | np.bool_):
@@ -163,7 +173,7 @@ def _positions(mask: np.ndarray, dim: str) -> slice | np.ndarray:
 
 
 def _sel_class(ds: xr.Dataset, cls: str | Iterable[str]) -> xr.Dataset:
-    """Narrow the classes; what is of all of them becomes that of the selected ones, or goes."""
+    """Narrow the classes; sums over all of them are made again from the selected ones, or left out."""
     ds = with_class_dimension(ds)
     if "class" not in ds.dims:
         raise TrajectoryError(
@@ -171,7 +181,7 @@ def _sel_class(ds: xr.Dataset, cls: str | Iterable[str]) -> xr.Dataset:
         )
     names = [str(name) for name in ds["class"].values]
     one = isinstance(cls, str) or not isinstance(cls, Iterable) or getattr(cls, "ndim", 1) == 0
-    wanted = list(dict.fromkeys(str(name) for name in _listed(cls)))  # classes are often numbers: 7 is '7'
+    wanted = list(dict.fromkeys(str(name) for name in _as_list(cls)))  # classes are often numbers: 7 is '7'
     for name in wanted:
         if name not in names:
             raise unknown("class", name, names)
@@ -180,16 +190,16 @@ def _sel_class(ds: xr.Dataset, cls: str | Iterable[str]) -> xr.Dataset:
     part = ds.isel({"class": names.index(wanted[0]) if one else [names.index(name) for name in wanted]})
     if len(wanted) == len(names):
         return part
-    part = _without(part, OF_ALL_CLASSES)
+    part = _without(part, _OF_ALL_CLASSES)
     part = part.assign(_sums_over_classes(part))
-    return part.assign_attrs({ALL_CLASSES: ds.attrs.get(ALL_CLASSES, len(names))})
+    return with_size_before(part, "class", size_before(ds, "class") or len(names))
 
 
 def _sums_over_classes(ds: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return LCA and losses of the classes that are there, from what is held by class. Lazy."""
+    """Return LCA and losses summed over the classes that are there, from the variables by class. Lazy."""
     found = {}
     for suffix in dict.fromkeys(schema.split_name(str(name))[1] for name in ds.data_vars):
-        for base, by_class in SUMS_OF.items():
+        for base, by_class in _SUMS_OF.items():
             name, held = (schema.with_suffix(n, suffix) for n in (base, by_class))
             if held in ds:
                 attrs = schema.variable_attrs(name, schema.loss_unit(ds, name))

@@ -256,9 +256,9 @@ def test_sums_of_whole_units_are_not_those_of_some_of_their_tensors(part):
     assert "lca_unit_class" not in some
     np.testing.assert_allclose(lk.layers.layer_lca(some).sum(), some["lca"].sum(dtype=float), rtol=1e-6)
     for study in (lk.specialization.specialized_fraction, lambda ds: lk.layers.layer_lca(ds, classes=True)):
-        with pytest.raises(lk.TrajectoryError, match=r"no 'lca_unit_class'.*that is of whole units"):
+        with pytest.raises(lk.TrajectoryError, match=r"no 'lca_unit_class'.*computed over whole units"):
             study(some)
-    with pytest.raises(lk.TrajectoryError, match=r"no 'lca'.*that is of all classes"):
+    with pytest.raises(lk.TrajectoryError, match=r"no 'lca'.*computed over all classes"):
         lk.layers.layer_lca(some.lk.sel(cls="a"))
     assert "lca_unit_class" in ds.lk.sel(layer="fc")
 

@@ -5,6 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+__all__ = [
+    "BudgetError",
+    "DataError",
+    "DivergedError",
+    "LcakitError",
+    "LcakitWarning",
+    "MissingPackageError",
+    "ObjectiveError",
+    "RecordingError",
+    "TrajectoryError",
+    "unknown",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class LcakitError(Exception):
     """Base class of every error that lcakit raises on purpose."""

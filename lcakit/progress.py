@@ -5,6 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+__all__ = ["progress"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def progress(total: int | None, what: str, *, unit: str = "it", initial: int = 0, quiet: bool = False) -> Any:
     """Return a tqdm bar (a context manager with ``update``), drawn on stderr.

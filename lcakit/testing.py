@@ -18,6 +18,13 @@ from lcakit.analysis import accessor as _accessor  # noqa: F401  (registers ds.l
 from lcakit.trajectory.labels import Labels, TensorSpec
 from lcakit.trajectory.schema import build_dataset
 
+__all__ = ["FROZEN_EVERY", "LAYERS", "LEARNING_RATE", "Quadratic", "chunked", "quadratic", "tiny_trajectory"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 LEARNING_RATE = 0.4
 FROZEN_EVERY = 5
 """Every fifth parameter does not move: its LCA is exactly zero."""
@@ -41,11 +48,13 @@ class Quadratic:
 
     def loss(self, theta: np.ndarray) -> np.ndarray:
         """Return L_c(θ), (snapshot, class), for θ (snapshot, parameter)."""
-        return 0.5 * np.einsum("ck,tck->tc", self.h, (theta[:, None] - self.m) ** 2)
+        loss: np.ndarray = 0.5 * np.einsum("ck,tck->tc", self.h, (theta[:, None] - self.m) ** 2)
+        return loss
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
         """Return ∂L_c/∂θ, (snapshot, class, parameter)."""
-        return self.h * (theta[:, None] - self.m)
+        gradient: np.ndarray = self.h * (theta[:, None] - self.m)
+        return gradient
 
     def lca(self, theta: np.ndarray) -> np.ndarray:
         """Return the exact allocation A_c, (iteration, class, parameter)."""
@@ -86,10 +95,14 @@ def tiny_trajectory(
     ----------
     iterations
         T, at least 1.
+    seed
+        Of the losses and of the noise; the same seed gives the same trajectory.
     layers
         Parameter tensors; by default a small convolution with its norm layer, and a linear layer.
     chunks
         Dask chunks; None keeps NumPy arrays.
+    classes
+        Names of the classes.
     class_parameters
         Also hold ``lca_class`` (iteration, class, parameter).
 
@@ -98,6 +111,20 @@ def tiny_trajectory(
     Dataset
         Every variable of the format, in its dtypes; all numbers follow in closed form from ``theta`` and
         :func:`quadratic` with the same seed. ``accuracy`` and ``batch_loss`` are stand-ins.
+
+    Raises
+    ------
+    ValueError
+        For less than one iteration.
+
+    Examples
+    --------
+    >>> ds = tiny_trajectory(4)
+    >>> ds.sizes["iteration"], ds.sizes["snapshot"], ds.sizes["parameter"]
+    (4, 5, 61)
+    >>> change = float(ds["loss"][-1] - ds["loss"][0])
+    >>> abs(float(ds["lca"].sum()) - change) < 1e-4 * abs(change)
+    True
     """
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")

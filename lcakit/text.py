@@ -6,6 +6,13 @@ import re
 import unicodedata
 from typing import Any
 
+__all__ = ["format_bytes", "format_seconds", "parse_bytes", "printable", "visible"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")
 
 _TURNS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x061C, 0x200E, 0x200F}

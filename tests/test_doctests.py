@@ -10,7 +10,7 @@ import pytest
 
 import lcakit
 
-ELSEWHERE = ("lcakit.storage.guard.text", "lcakit.sharing.importers.arrays", "lcakit.landscapes.wedges", "lcakit.plot")
+ELSEWHERE = ("lcakit.sharing.importers.arrays", "lcakit.landscapes.wedges", "lcakit.plot")
 """Modules, and packages with all of theirs, whose examples are run by their own tests."""
 
 NEEDS = {"lcakit.experiments.data": "sklearn", "lcakit.experiments.subsets": "sklearn"}

@@ -14,13 +14,20 @@ from typing import Any
 from lcakit.errors import RecordingError
 from lcakit.text import printable
 
+__all__ = ["Lock", "cannot_write", "remove_stale", "sync", "writable_parent", "written", "written_whole"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 fcntl: Any
 try:
     import fcntl
 except ModuleNotFoundError:  # no such locks on Windows
     fcntl = None
 
-LOCK = "lock"
+_LOCK = "lock"
 
 
 @contextlib.contextmanager
@@ -52,7 +59,7 @@ class Lock:
     """Holds a recording for one writer, where the system has file locks; a killed process lets go by itself."""
 
     def __init__(self, directory: Path) -> None:
-        self._file = (directory / LOCK).open("a")
+        self._file = (directory / _LOCK).open("a")
         try:
             if fcntl is not None:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,6 +14,22 @@ import xarray as xr
 
 from lcakit.trajectory import schema
 
+__all__ = [
+    "BLOCK_BYTES",
+    "MERGED_BYTES",
+    "WINDOW_BYTES",
+    "dask_chunks",
+    "in_order",
+    "threads_by_default",
+    "window_shape",
+    "windows",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 BLOCK_BYTES = 64 * 2**20
 WINDOW_BYTES = 64 * 2**20
 MERGED_BYTES = 28 * 2**20
@@ -99,7 +115,7 @@ def window_shape(dims: tuple[str, ...], shape: tuple[int, ...], itemsize: int, m
     return window
 
 
-def without_asking_for_a_client() -> AbstractContextManager[Any]:
+def threads_by_default() -> AbstractContextManager[Any]:
     """Let Dask compute with threads, unless somebody chose otherwise, in a process that has no client.
 
     Asked to choose, Dask imports ``dask.distributed`` to look for a client (0.5 s). There is none where nobody did.

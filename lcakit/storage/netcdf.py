@@ -17,9 +17,15 @@ from xarray.backends.locks import HDF5_LOCK
 
 from lcakit.progress import progress
 from lcakit.storage.atomic import written_whole
-from lcakit.storage.blocks import windows, without_asking_for_a_client
+from lcakit.storage.blocks import threads_by_default, windows
 from lcakit.storage.open_files import write_netcdf
 from lcakit.trajectory import schema
+
+__all__ = ["write", "write_window"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def write(ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None, quiet: bool) -> None:
@@ -35,7 +41,7 @@ def write(ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None
         None or ``"zlib"``.
     """
     large = [str(name) for name in ds.data_vars if name not in small.variables]
-    with written_whole(path) as temporary, without_asking_for_a_client():
+    with written_whole(path) as temporary, threads_by_default():
         encoding = {name: {"_FillValue": None} for name in small.variables}
         write_netcdf(small, temporary, encoding)
         total = sum(ds[name].nbytes for name in large)
@@ -98,7 +104,7 @@ def _create(file: netCDF4.Dataset, ds: xr.Dataset, names: list[str], compression
             variable.set_var_chunk_cache(size=size, nelems=1, preemption=1.0)
 
 
-def write_window(variable: netCDF4.Variable, window: tuple[slice, ...], block: np.ndarray) -> None:
+def write_window(variable: netCDF4.Variable[Any], window: tuple[slice, ...], block: np.ndarray) -> None:
     """Write one window of a variable: whole chunks, each only once."""
     with HDF5_LOCK:
         variable[window] = block

@@ -14,6 +14,13 @@ import numpy as np
 
 from lcakit.errors import TrajectoryError
 
+__all__ = ["ITERATIONS", "Arrays", "JoinedArray", "StoredArray", "open_segment", "write_arrays"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Arrays = Iterable[tuple[str, np.ndarray]]
 ITERATIONS = "iterations"
 """In a file of running statistics: the number of iterations that they are of."""
@@ -43,7 +50,7 @@ class StoredArray:
     def view(self, key: Any) -> np.ndarray:
         """Return a part as it lies in the file, which is mapped for as long as somebody holds the part."""
         if 0 in self.shape:
-            return np.zeros(self.shape, self.dtype)[key]
+            return np.asarray(np.zeros(self.shape, self.dtype)[key])
         try:
             stored = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
         except FileNotFoundError:
@@ -104,7 +111,7 @@ class JoinedArray:
         if rows.ndim == 0:
             return np.asarray(self[(slice(int(rows), int(rows) + 1), *rest)][0])
         first, last = (int(rows.min()), int(rows.max())) if rows.size else (0, -1)
-        return self[first : last + 1][(rows - first, *rest)]
+        return np.asarray(self[first : last + 1][(rows - first, *rest)])
 
 
 def open_segment(path: Path) -> dict[str, StoredArray]:

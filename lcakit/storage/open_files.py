@@ -24,6 +24,12 @@ import xarray as xr
 from xarray.backends import CachingFileManager, NetCDF4DataStore
 from xarray.backends.locks import HDF5_LOCK
 
+__all__ = ["open_netcdf", "write_netcdf"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class _Handle(NetCDF4DataStore):
     """An open file, and how many datasets have it. It lives as long as a lazy array of one of them does."""

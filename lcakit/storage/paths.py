@@ -10,6 +10,25 @@ from lcakit.errors import LcakitError, RecordingError, TrajectoryError
 from lcakit.storage import urls
 from lcakit.storage.atomic import writable_parent
 
+__all__ = [
+    "PARTIAL",
+    "Pathlike",
+    "allocation_partial",
+    "given_path",
+    "is_zarr",
+    "no_file",
+    "partial_path",
+    "run_names",
+    "unfinished",
+    "writable_now",
+    "writable_path",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Pathlike = str | os.PathLike[str]
 PARTIAL = ".partial"
 

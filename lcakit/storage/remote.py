@@ -1,8 +1,8 @@
 """Files behind a URL: read in place, part by part, where the server can send parts; otherwise downloaded whole first.
 
-A server is not believed: every read gives exactly the bytes that were asked for, and in time, or an error that names
-the URL. Bytes that are merely wrong are noticed where they are compressed (each chunk has a checksum) or break the
-structure; ``lk.fetch`` compares the whole file with a known sha256.
+A server is not trusted: every read returns exactly the bytes that were asked for, in time, or raises an error that
+names the URL. Bytes that are merely wrong are noticed where they are compressed (each chunk has a checksum) or break
+the structure; ``lk.fetch`` compares the whole file with a known sha256.
 """
 
 from __future__ import annotations
@@ -25,21 +25,38 @@ from lcakit.progress import progress
 from lcakit.storage.urls import url_name
 from lcakit.text import printable
 
+__all__ = [
+    "BLOCK_BYTES",
+    "PATIENCE",
+    "TIMEOUT",
+    "RangeFile",
+    "Remote",
+    "download",
+    "downloaded",
+    "storage_options",
+    "url_errors",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 TIMEOUT, PATIENCE = 30.0, 10
 """Seconds without a byte after which a server counts as hung, and how many times that a part of a file may take."""
 
-SLOWEST = 1024
+_SLOWEST = 1024
 """Bytes that must come in that time: a server that sends single bytes hangs too."""
 
 BLOCK_BYTES = 2**18  # what is asked for at once of a file's structure and labels
-PIECE_BYTES = 2**16  # of a download, between two looks at the clock
+_PIECE_BYTES = 2**16  # of a download, between two looks at the clock
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 @contextlib.contextmanager
-def telling(url: str) -> Iterator[None]:
-    """Raise whatever goes wrong with a server as a TrajectoryError that names the URL."""
+def url_errors(url: str) -> Iterator[None]:
+    """Turn any error that a server causes into a TrajectoryError that names the URL."""
     try:
         yield
     except LcakitError:
@@ -47,12 +64,12 @@ def telling(url: str) -> Iterator[None]:
     except ImportError as error:
         raise LcakitError(f"{url}: cannot be opened here: {error}") from error
     except Exception as error:  # each protocol has its own errors, from packages that need not be here
-        raise TrajectoryError(f"{url}: {_told(error)}") from error
+        raise TrajectoryError(f"{url}: {_reason(error)}") from error
 
 
-def _told(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
-        error = error.__cause__  # fsspec calls every failure of a web server so
+        error = error.__cause__  # fsspec raises it for every failure of a web server
     if isinstance(error, TimeoutError) or "timeout" in type(error).__name__.lower():
         return "the server did not answer in time. Try again later."
     if isinstance(error, FileNotFoundError) or getattr(error, "status", None) in (404, 410):
@@ -62,7 +79,7 @@ def _told(error: BaseException) -> str:
 
 
 def storage_options(url: str, timeout: float) -> dict[str, Any]:
-    """Return what fsspec is to know about a URL: for web servers, how long to wait, and to send plain bytes."""
+    """Return fsspec's options for a URL: for web servers, how long to wait, and that bytes are sent uncompressed."""
     if not url.lower().startswith(("http://", "https://")):
         return {}
     limits = package("aiohttp", "reading web addresses").ClientTimeout(
@@ -72,7 +89,7 @@ def storage_options(url: str, timeout: float) -> dict[str, Any]:
 
 
 class Remote:
-    """A file behind a URL, of which parts are asked for; ``in_parts`` says whether the server can send parts of it.
+    """A file behind a URL; ``in_parts`` says whether the server can send parts of it.
 
     Raises
     ------
@@ -83,13 +100,13 @@ class Remote:
     def __init__(self, url: str, timeout: float | None = None) -> None:
         self.url, self.timeout = url, TIMEOUT if timeout is None else timeout
         self._connect()
-        with telling(url), self._system.open(self._path, "rb", block_size=64, cache_type="none") as file:
+        with url_errors(url), self._system.open(self._path, "rb", block_size=64, cache_type="none") as file:
             self.size = int(getattr(file, "size", None) or 0)
             self.in_parts = bool(self.size and file.seekable() and self._sends_parts(file))
 
     def _connect(self) -> None:
         core = package("fsspec.core", "reading URLs")
-        with telling(self.url):
+        with url_errors(self.url):
             self._system, self._path = core.url_to_fs(self.url, **storage_options(self.url, self.timeout))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -114,7 +131,7 @@ class Remote:
     def parts(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes from each start to each end, asked for at once."""
         starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
-        with telling(self.url):
+        with url_errors(self.url):
             found = self._system.cat_ranges([self._path] * len(ranges), starts, ends, on_error="raise")
         return [self._check(bytes(data), a, b) for data, (a, b) in zip(found, ranges, strict=True)]
 
@@ -128,19 +145,20 @@ class Remote:
 
 
 class RangeFile(io.RawIOBase):
-    """The remote file as one that can be read and seeked in; every block that was read is kept.
+    """A remote file as a file object. Blocks are requested when they are first read, and kept.
 
-    While it is ``offline``, a block that is not there is an error instead of a request: see :meth:`supplied`.
+    While it is offline (:meth:`run_offline`) a block that was not requested yet is an error.
     """
 
     mode = "rb"
 
     def __init__(self, remote: Remote) -> None:
         super().__init__()
-        self.remote, self.offline = remote, False
+        self.remote = remote
         self._place, self._step = 0, BLOCK_BYTES
         self._blocks: dict[int, bytes] = {}
-        self._missing: tuple[int, int] | None = None
+        self._offline = False
+        self._missing: range | None = None  # the blocks that a read needed while offline
 
     def readable(self) -> bool:
         """Return True."""
@@ -164,42 +182,44 @@ class RangeFile(io.RawIOBase):
         """Fill a buffer, up to the end of the file."""
         view = memoryview(buffer).cast("B")
         start, end = self._place, max(self._place, min(self._place + len(view), self.remote.size))
-        first, after = start // self._step, -(-end // self._step)
-        self._supply(first, after)
-        data = b"".join(self._blocks[number] for number in range(first, after))
-        view[: end - start] = data[start - first * self._step : end - first * self._step]
+        needed = range(start // self._step, -(-end // self._step))
+        self._request(needed)
+        data = b"".join(self._blocks[number] for number in needed)
+        view[: end - start] = data[start - needed.start * self._step : end - needed.start * self._step]
         self._place = end
         return end - start
 
-    def _supply(self, first: int, after: int) -> None:
-        """Fetch the blocks of a stretch that are not there yet, in one request."""
-        lacking = [number for number in range(first, after) if number not in self._blocks]
-        if not lacking:
+    def _request(self, numbers: range) -> None:
+        """Get those of some neighbouring blocks that are not there yet, in one request."""
+        missing = [number for number in numbers if number not in self._blocks]
+        if not missing:
             return
-        if self.offline:
-            self._missing = lacking[0], lacking[-1] + 1
-            raise OSError("these bytes are not here yet")
-        low, high = lacking[0] * self._step, min((lacking[-1] + 1) * self._step, self.remote.size)
+        wanted = range(missing[0], missing[-1] + 1)
+        if self._offline:
+            self._missing = wanted
+            raise OSError("a block that was not requested yet was read offline")
+        low, high = wanted.start * self._step, min(wanted.stop * self._step, self.remote.size)
         (data,) = self.remote.parts([(low, high)])
-        for number in range(lacking[0], lacking[-1] + 1):
+        for number in wanted:
             self._blocks[number] = data[number * self._step - low : (number + 1) * self._step - low]
 
-    def supplied(self, action: Callable[[], Result]) -> Result:
-        """Do something with the file that must not wait for the server; do it again after each block that it lacks.
+    def run_offline(self, action: Callable[[], _Result]) -> _Result:
+        """Run an action that reads the file but must not wait for the server; return its result.
 
-        The HDF5 library holds a lock while it reads. Whoever waits for the network inside waits for ever if the thread
-        that serves the network has to let go of some HDF5 object.
+        The action is run again after each block that it lacked, so it must be repeatable. The HDF5 library needs this:
+        it holds a lock while it reads, and the thread that serves the network may need the same lock to free an
+        HDF5 object, so waiting for the network inside the library could wait for ever.
         """
         while True:
-            self.offline, self._missing = True, None
+            self._offline, self._missing = True, None
             try:
                 return action()
-            except Exception:
+            except Exception:  # whatever the library makes of the OSError of a missing block
                 if self._missing is None:
                     raise
             finally:
-                self.offline = False
-            self._supply(*self._missing)
+                self._offline = False
+            self._request(self._missing)
 
 
 def downloaded(url: str, timeout: float | None = None) -> Path:
@@ -239,14 +259,14 @@ def download(
     """
     limit = TIMEOUT if timeout is None else timeout
     stream = _web_stream if url.lower().startswith(("http://", "https://")) else _stream
-    with telling(url), stream(url, limit) as (total, pieces):
+    with url_errors(url), stream(url, limit) as (total, pieces):
         written = 0
         with progress(total, f"downloading {url_name(url)}", unit="B", quiet=quiet) as bar:
             for piece in _in_time(pieces, limit):
                 written += file.write(piece)
                 bar.update(len(piece))
                 if most is not None and written > most:
-                    raise TrajectoryError(f"{url}: over {most:,} bytes come, more than is accepted here")
+                    raise TrajectoryError(f"{url}: the server sends over {most:,} bytes, more than is accepted here")
     if total is not None and written != total:
         raise TrajectoryError(f"{url}: cut short: {written:,} of {total:,} bytes came. Try again.")
 
@@ -259,7 +279,7 @@ def _web_stream(url: str, timeout: float) -> Iterator[tuple[int | None, Iterator
             raise FileNotFoundError(url)
         answer.raise_for_status()
         length = answer.headers.get("Content-Length")
-        yield int(length) if length else None, iter(lambda: answer.raw.read1(PIECE_BYTES), b"")
+        yield int(length) if length else None, iter(lambda: answer.raw.read1(_PIECE_BYTES), b"")
 
 
 @contextlib.contextmanager
@@ -271,12 +291,12 @@ def _stream(url: str, timeout: float) -> Iterator[tuple[int | None, Iterator[byt
 
 
 def _in_time(pieces: Iterator[bytes], timeout: float) -> Iterator[bytes]:
-    """Pass pieces on as long as enough of them come."""
+    """Pass pieces on; raise TimeoutError where they come too slowly."""
     since, count = time.monotonic(), 0
     for piece in pieces:
         yield piece
         count += len(piece)
-        if count >= SLOWEST:
+        if count >= _SLOWEST:
             since, count = time.monotonic(), 0
         elif time.monotonic() - since > timeout:
             raise TimeoutError

@@ -26,12 +26,18 @@ from lcakit.storage.guard.hdf5 import Stored
 from lcakit.storage.remote import RangeFile, Remote
 from lcakit.trajectory import schema
 
-DEFLATE, SHUFFLE = 1, 2  # numbers of the HDF5 filters
-PIECE_BYTES = 2**20  # of a variable that lies in one piece
-REQUEST_BYTES, GAP_BYTES = 2**23, 2**16  # chunks so near to each other are asked for together
+__all__ = ["Chunks", "RemoteArray", "UnknownLayoutError", "chunks_of", "open_raw"]
 
-Place = tuple[int, ...]
-Range = tuple[int, int]
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_DEFLATE, _SHUFFLE = 1, 2  # numbers of the HDF5 filters
+_REQUEST_BYTES, GAP_BYTES = 2**23, 2**16  # chunks so near to each other are asked for together
+
+_Place = tuple[int, ...]
+_Range = tuple[int, int]
 
 
 class UnknownLayoutError(Exception):
@@ -52,7 +58,7 @@ def open_raw(url: str, remote: Remote) -> tuple[xr.Dataset, dict[str, Stored]]:
     file = RangeFile(remote)
     stored = guard.check_file(url, file)  # type: ignore[arg-type]
     with guard.reading(url):
-        return file.supplied(lambda: _opened(file)), stored
+        return file.run_offline(lambda: _opened(file)), stored
 
 
 def _opened(file: RangeFile) -> xr.Dataset:
@@ -74,20 +80,20 @@ def _opened(file: RangeFile) -> xr.Dataset:
 class Chunks:
     """The chunks of a variable: where each lies in the file, by its place in the grid, and in what form."""
 
-    shape: Place
-    chunk: Place
+    shape: _Place
+    chunk: _Place
     dtype: np.dtype[Any]
-    filters: Place
-    ranges: dict[Place, Range]
+    filters: _Place
+    ranges: dict[_Place, _Range]
 
     def unpacked(self, data: bytes) -> np.ndarray:
         """Return the numbers of a chunk. What is packed has a checksum, which is compared."""
         size = math.prod(self.chunk) * self.dtype.itemsize
-        if DEFLATE in self.filters:
+        if _DEFLATE in self.filters:
             data = _inflated(data, size)
         if len(data) != size:
             raise ValueError(f"a chunk has {len(data):,} bytes, not {size:,}")
-        if SHUFFLE in self.filters:
+        if _SHUFFLE in self.filters:
             data = np.frombuffer(data, np.uint8).reshape(self.dtype.itemsize, -1).T.tobytes()
         return np.frombuffer(data, self.dtype).reshape(self.chunk)
 
@@ -113,7 +119,7 @@ def chunks_of(variable: Any) -> Chunks:
     """
     settings = variable.id.get_create_plist()
     filters = tuple(settings.get_filter(n)[0] for n in range(settings.get_nfilters()))
-    if filters not in ((), (DEFLATE,), (SHUFFLE,), (SHUFFLE, DEFLATE)) or variable.dtype.kind not in "fiu":
+    if filters not in ((), (_DEFLATE,), (_SHUFFLE,), (_SHUFFLE, _DEFLATE)) or variable.dtype.kind not in "fiu":
         raise UnknownLayoutError
     if variable.chunks is None:
         return _rows_of(variable)
@@ -176,7 +182,7 @@ class RemoteArray(BackendArray):
             for place, (a, b) in group.items():
                 self._put(out, start, place, self.chunks.unpacked(data[a - first : b - first]))
 
-    def _put(self, out: np.ndarray, start: list[int], place: Place, block: np.ndarray) -> None:
+    def _put(self, out: np.ndarray, start: list[int], place: _Place, block: np.ndarray) -> None:
         """Copy what a chunk and the box have in common."""
         corner = [p * c - a for p, c, a in zip(place, self.chunks.chunk, start, strict=True)]
         ends = [(max(0, a), min(n, a + c)) for a, c, n in zip(corner, block.shape, out.shape, strict=True)]
@@ -191,12 +197,12 @@ def _inside(key: int | slice, picked: range) -> int | slice:
     return slice(picked[0] - min(picked), None, picked.step) if picked else slice(0, 0)
 
 
-def _neighbours(ranges: dict[Place, Range]) -> Iterator[dict[Place, Range]]:
+def _neighbours(ranges: dict[_Place, _Range]) -> Iterator[dict[_Place, _Range]]:
     """Group chunks that lie side by side in the file."""
-    group: dict[Place, Range] = {}
+    group: dict[_Place, _Range] = {}
     first = last = 0
     for place, (start, end) in sorted(ranges.items(), key=lambda item: item[1]):
-        if group and (start - last > GAP_BYTES or end - first > REQUEST_BYTES):
+        if group and (start - last > GAP_BYTES or end - first > _REQUEST_BYTES):
             yield group
             group = {}
         first, last = (first if group else start), end

@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote, urlsplit
 
+__all__ = ["is_url", "local_path", "url_name"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def is_url(source: str) -> bool:
     """Say whether a text is a URL (``https://…``, ``s3://…``, ``gs://…``), also a chained one of fsspec."""

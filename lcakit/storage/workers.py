@@ -11,6 +11,13 @@ from distributed import Client, Future, KilledWorker, as_completed
 
 from lcakit.errors import RecordingError
 
+__all__ = ["PATIENCE", "RETRIES", "given_up", "results", "wait_for_worker"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 PATIENCE = 30.0  # seconds until a cluster has a worker, and for tasks that are running when another one has failed
 RETRIES = 3  # of a task that failed
 
@@ -26,9 +33,8 @@ def wait_for_worker(client: Client, seconds: float = PATIENCE) -> None:
     try:
         client.wait_for_workers(1, timeout=seconds)
     except TimeoutError as error:
-        raise RecordingError(
-            f"the cluster at {client.scheduler.address} has no worker after {seconds:.0f} s. Start some."
-        ) from error
+        address = getattr(client.scheduler, "address", "an unknown address")
+        raise RecordingError(f"the cluster at {address} has no worker after {seconds:.0f} s. Start some.") from error
 
 
 def results(
@@ -46,7 +52,7 @@ def results(
     """
     rest = iter(tasks)
     threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
-    out: set[Future] = set()
+    out: set[Future[Any]] = set()
     done = as_completed(loop=client.loop)
 
     def send(count: int) -> None:
@@ -66,7 +72,7 @@ def results(
         client.cancel(list(out))
 
 
-def _result(future: Future) -> Any:
+def _result(future: Future[Any]) -> Any:
     try:
         return future.result()
     except KilledWorker as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import dask
+import dask.base
 from distributed import Client, get_worker
 from distributed.protocol.pickle import dumps, loads
 
@@ -23,7 +23,14 @@ from lcakit.storage.workers import results, wait_for_worker
 if TYPE_CHECKING:  # zarr is imported late: a worker without it must be able to say so
     from lcakit.storage.zarr_store import Piece
 
-UNFINISHED = "*.partial"
+__all__ = ["check_workers", "write_pieces"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_UNFINISHED = "*.partial"
 """Files of chunks whose writer was killed."""
 
 
@@ -38,7 +45,7 @@ def check_workers(client: Client) -> None:
     wait_for_worker(client)
     for worker, answer in client.run(_ready, on_error="return").items():
         if isinstance(answer, Exception):
-            raise RecordingError(f"worker {worker} cannot write a Zarr store: {_told(answer)}") from answer
+            raise RecordingError(f"worker {worker} cannot write a Zarr store: {_message(answer)}") from answer
 
 
 def write_pieces(client: Client, folder: Path, pieces: Iterable[Piece], done: Callable[[int], object]) -> None:
@@ -58,7 +65,7 @@ def write_pieces(client: Client, folder: Path, pieces: Iterable[Piece], done: Ca
             done(size)
     for worker, files in written:
         _check(worker, files)
-    for rest in folder.rglob(UNFINISHED):
+    for rest in folder.rglob(_UNFINISHED):
         rest.unlink()
 
 
@@ -74,7 +81,7 @@ def _tasks(folder: Path, pieces: Iterable[Piece], done: Callable[[int], object])
 
 def _packed(piece: Piece) -> bytes:
     """Return a piece as bytes, with nothing of the graph but what it needs: the cluster must not take that apart."""
-    (block,) = dask.optimize(piece.block)
+    (block,) = dask.base.optimize(piece.block)
     try:
         return bytes(dumps(piece._replace(block=block)))
     except Exception as error:  # whatever the objects in it raise
@@ -93,7 +100,7 @@ def _check(worker: str, files: Iterable[str]) -> None:
             )
 
 
-def _told(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return str(error) if isinstance(error, LcakitError) else f"{type(error).__name__}: {error}"
 
 
@@ -119,5 +126,5 @@ def _write(folder: str, packed: bytes) -> tuple[str, list[str], int]:
         # this is a task already: what it reads must not become tasks of the cluster
         size = write_piece(piece, scheduler="synchronous")
     except Exception as error:
-        raise RecordingError(f"worker {worker} cannot write its part of a Zarr store: {_told(error)}") from error
+        raise RecordingError(f"worker {worker} cannot write its part of a Zarr store: {_message(error)}") from error
     return worker, [str(Path(folder, file)) for file in chunk_files(piece)], size

@@ -29,18 +29,36 @@ from zarr.storage import FsspecStore, LocalStore, WrapperStore
 from lcakit.errors import TrajectoryError
 from lcakit.progress import progress
 from lcakit.storage.atomic import sync
-from lcakit.storage.remote import TIMEOUT, storage_options, telling
+from lcakit.storage.remote import TIMEOUT, storage_options, url_errors
 from lcakit.storage.urls import is_url
 from lcakit.trajectory import schema
 
-ALL_CHUNKS = "all_chunks_written"
+__all__ = [
+    "Piece",
+    "WholeStore",
+    "Windows",
+    "Writer",
+    "chunk_files",
+    "open_raw",
+    "whole_folder",
+    "write",
+    "write_here",
+    "write_piece",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_ALL_CHUNKS = "all_chunks_written"
 """Root attribute of stores in which a chunk that is not there was lost."""
 
-NUMBERS = ("bytes", "crc32c", "delta", "fixedscaleoffset", "fletcher32", "sharding_indexed", "shuffle", "transpose")
-PACKED = ("blosc", "gzip", "lz4", "numcodecs.blosc", "numcodecs.shuffle", "numcodecs.zlib", "zlib", "zstd")
-CODECS = (*NUMBERS, *PACKED, "vlen-utf8")
-MOST_LABEL_BYTES, MOST_CHUNK_BYTES = 2**30, 2**29
-SYNCS = 16  # files flushed at a time: a disk takes many together in little more than the time of one
+_NUMBERS = ("bytes", "crc32c", "delta", "fixedscaleoffset", "fletcher32", "sharding_indexed", "shuffle", "transpose")
+_PACKED = ("blosc", "gzip", "lz4", "numcodecs.blosc", "numcodecs.shuffle", "numcodecs.zlib", "zlib", "zstd")
+_CODECS = (*_NUMBERS, *_PACKED, "vlen-utf8")
+_MOST_LABEL_BYTES, _MOST_CHUNK_BYTES = 2**30, 2**29
+_SYNCS = 16  # files flushed at a time: a disk takes many together in little more than the time of one
 
 Windows = Callable[[xr.DataArray], Iterable[tuple[slice, ...]]]
 
@@ -53,7 +71,7 @@ class WholeStore(WrapperStore[Any]):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return what is stored under a key."""
-        found = await self._store.get(key, prototype, byte_range)
+        found: Buffer | None = await self._store.get(key, prototype, byte_range)
         if found is None and re.search(r"/c(/\d+)*$", key):
             raise TrajectoryError(f"{self._store}: the chunk {key} is missing. Get the store again.")
         return found
@@ -72,14 +90,14 @@ def open_raw(source: str, timeout: float = TIMEOUT) -> xr.Dataset:
     TrajectoryError
         If there is no store, or it holds what cannot be read safely.
     """
-    with _quiet(), telling(source) if is_url(source) else contextlib.nullcontext():
+    with _quiet(), url_errors(source) if is_url(source) else contextlib.nullcontext():
         store: Any = LocalStore(Path(source).absolute(), read_only=True)  # also for workers that stand elsewhere
         if is_url(source):
             store = FsspecStore.from_url(source, read_only=True, storage_options=storage_options(source, timeout))
         group = zarr.open_group(store, mode="r")
         for name, array in group.arrays():
             _check_array(source, name, array)
-        if group.attrs.get(ALL_CHUNKS):
+        if group.attrs.get(_ALL_CHUNKS):
             store = WholeStore(store)
         consolidated = group.metadata.consolidated_metadata is not None
         options: dict[str, Any] = {"chunks": None, "decode_cf": False, "consolidated": consolidated}
@@ -91,14 +109,14 @@ def _check_array(source: str, name: str, array: zarr.Array[Any]) -> None:
     described: Any = array.metadata.to_dict()
     filters = [*(described.get("filters") or ()), described.get("compressor")]
     for codec in _names([*described.get("codecs", ()), *filters]):
-        if codec not in CODECS:
+        if codec not in _CODECS:
             raise TrajectoryError(
                 f"{source}: {name!r} is stored with the codec {codec!r}, which is not read from strangers' files. "
-                f"Allowed: {', '.join(CODECS)}. Ask for a netCDF file, or for a store written by lk.save."
+                f"Allowed: {', '.join(_CODECS)}. Ask for a netCDF file, or for a store written by lk.save."
             )
     label = name in schema.COORDINATES or array.ndim <= 1
     chunk = int(np.prod(array.chunks, dtype=object)) * array.dtype.itemsize
-    if (label and array.nbytes > MOST_LABEL_BYTES) or chunk > MOST_CHUNK_BYTES:
+    if (label and array.nbytes > _MOST_LABEL_BYTES) or chunk > _MOST_CHUNK_BYTES:
         raise TrajectoryError(
             f"{source}: {name!r} declares the shape {array.shape} in chunks of {array.chunks}, more than is "
             "loaded at once. Ask for a netCDF file."
@@ -116,7 +134,7 @@ def _names(codecs: Iterable[Any]) -> Iterator[str]:
 
 def _plain(ds: xr.Dataset) -> xr.Dataset:
     """Return the dataset without Zarr's own attributes, and with text as objects, as from netCDF."""
-    out = ds.drop_attrs(deep=False).assign_attrs({k: v for k, v in ds.attrs.items() if k != ALL_CHUNKS})
+    out = ds.drop_attrs(deep=False).assign_attrs({k: v for k, v in ds.attrs.items() if k != _ALL_CHUNKS})
     texts = {name: array.astype(object) for name, array in out.variables.items() if array.dtype.kind == "T"}
     out = out.assign(texts)
     for name in out.variables:
@@ -203,7 +221,7 @@ def write(
 
 def _write_small(small: xr.Dataset, folder: Path) -> None:
     texts = {name: small[name].astype(object) for name in small.variables if small[name].dtype.kind == "U"}
-    out = small.drop_encoding().assign_attrs({ALL_CHUNKS: 1})
+    out = small.drop_encoding().assign_attrs({_ALL_CHUNKS: 1})
     out = out.assign({name: text for name, text in texts.items() if name not in small.coords})
     out = out.assign_coords({name: text for name, text in texts.items() if name in small.coords})
     out.to_zarr(folder, mode="w-", zarr_format=3, consolidated=False, write_empty_chunks=True)
@@ -234,7 +252,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary, old = (path.with_name(f".{path.name}.{kind}-{os.getpid()}") for kind in ("tmp", "old"))
     try:
         yield temporary
-        with ThreadPoolExecutor(SYNCS) as pool:
+        with ThreadPoolExecutor(_SYNCS) as pool:
             list(pool.map(sync, temporary.rglob("*")))
         if path.exists():
             path.rename(old)

@@ -1,7 +1,7 @@
-"""Do the parts of a trajectory contradict each other? Dimensions, types, sizes, tables and labels, told in words.
+"""Do the parts of a trajectory contradict each other? Dimensions, types, sizes, tables and labels.
 
 Opening refuses a file with any of these, :mod:`lcakit.sharing.validation` reports them one by one. A whole table that
-is absent is no contradiction: an aggregated copy lacks much, and the study that needs it says so.
+is absent is not a contradiction: an aggregated copy lacks several, and the analysis that needs one says so.
 """
 
 from __future__ import annotations
@@ -15,12 +15,33 @@ from lcakit.text import printable
 from lcakit.trajectory import schema
 from lcakit.trajectory.labels import runs_of
 
+__all__ = [
+    "LABELS",
+    "LAYER_TABLE",
+    "TENSOR_TABLE",
+    "UNIT_TABLE",
+    "class_problems",
+    "contradictions",
+    "label_problems",
+    "layer_problems",
+    "missing",
+    "size_problems",
+    "tensor_problems",
+    "unit_problems",
+    "variable_problems",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 TENSOR_TABLE = ("tensor", "tensor_layer", "tensor_role", "tensor_offset", "tensor_size", "tensor_shape")
 LAYER_TABLE = ("layer", "layer_kind", "kernel_layer")
 UNIT_TABLE = ("unit", "unit_layer", "unit_channel")
 LABELS = ("tensor_index", "layer_index", "unit_index", "input_index", "tap_index")
 
-MOST_PARAMETERS, MOST_UNITS = 2**40, 2**30
+_MOST_PARAMETERS, _MOST_UNITS = 2**40, 2**30
 
 
 def contradictions(ds: xr.Dataset) -> Iterator[str]:
@@ -28,7 +49,7 @@ def contradictions(ds: xr.Dataset) -> Iterator[str]:
     shapes = [text for name in ds.variables for text in variable_problems(ds, str(name), exact=False)]
     for table in (TENSOR_TABLE, LAYER_TABLE, UNIT_TABLE, LABELS):
         lost = missing(ds, table)
-        shapes += lost if len(lost) < len(table) else []  # none of it at all is no contradiction
+        shapes += lost if len(lost) < len(table) else []  # a table that is absent altogether is fine
     yield from shapes or _value_problems(ds)
 
 
@@ -48,7 +69,7 @@ def _value_problems(ds: xr.Dataset) -> Iterator[str]:
 
 
 def missing(ds: xr.Dataset, names: tuple[str, ...]) -> list[str]:
-    """Return which variables are not there, in words."""
+    """Return a problem for each variable that is not there."""
     return [f"no {name!r}" for name in names if name not in ds.variables]
 
 
@@ -67,11 +88,11 @@ def variable_problems(ds: xr.Dataset, name: str, exact: bool = True) -> Iterator
     allowed = tuple(d for d in spec.dims if d != "class" or "class" in ds.dims)
     if dims != allowed if exact else set(dims) != set(allowed):
         yield f"{printable(name)} has dimensions {printable(dims)}, not {allowed}"
-    if not (same_type if exact else _same_kind)(array.dtype, spec.dtype):
+    if not (_same_type if exact else _same_kind)(array.dtype, spec.dtype):
         yield f"{printable(name)} is {array.dtype}, not {spec.dtype}"
 
 
-def same_type(dtype: np.dtype, wanted: str) -> bool:
+def _same_type(dtype: np.dtype, wanted: str) -> bool:
     """Compare types; integer labels may have any width, strings any length or be objects."""
     if wanted == "U":
         return dtype.kind in "UOT"
@@ -108,9 +129,9 @@ def _repeated(ds: xr.Dataset, name: str) -> list[str]:
 def tensor_problems(ds: xr.Dataset) -> Iterator[str]:
     """Compare the columns of the tensor table."""
     columns = {name: ds[name].values for name in ("tensor_offset", "tensor_size", "tensor_shape")}
-    wild = [name for name, v in columns.items() if v.size and (v.min() < 0 or v.max() > MOST_PARAMETERS)]
+    wild = [name for name, v in columns.items() if v.size and (v.min() < 0 or v.max() > _MOST_PARAMETERS)]
     if wild:
-        yield f"{', '.join(wild)} holds numbers below 0 or above {MOST_PARAMETERS:,}"
+        yield f"{', '.join(wild)} holds numbers below 0 or above {_MOST_PARAMETERS:,}"
         return
     offset, size, shape = (values.astype(np.int64) for values in columns.values())
     if not np.array_equal(offset, np.cumsum([0, *size])[:-1]):
@@ -138,7 +159,7 @@ def unit_problems(ds: xr.Dataset) -> Iterator[str]:
     yield from _outside(ds, "unit_layer", ds.sizes["layer"])
     if (np.diff(ds["unit"].values.astype(np.int64)) <= 0).any():
         yield "unit is not strictly increasing"
-    yield from _outside(ds, "unit_channel", MOST_UNITS)
+    yield from _outside(ds, "unit_channel", _MOST_UNITS)
     layer, channel = ds["unit_layer"].values, ds["unit_channel"].values
     pairs = np.stack([layer, channel])
     if np.unique(pairs, axis=1).shape[1] < pairs.shape[1]:

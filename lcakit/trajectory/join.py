@@ -12,6 +12,13 @@ from lcakit.errors import TrajectoryError
 from lcakit.trajectory.labels import tensor_shapes
 from lcakit.trajectory.schema import STATISTICS, split_name
 
+__all__ = ["ALIGNMENTS", "join"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 ALIGNMENTS = ("exact", "shortest")
 
 

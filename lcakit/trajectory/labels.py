@@ -18,6 +18,24 @@ import xarray as xr
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.trajectory.schema import ROLES
 
+__all__ = [
+    "GROUPINGS",
+    "Labels",
+    "TensorSpec",
+    "group_ids",
+    "is_whole",
+    "parameter_coord",
+    "parameter_index",
+    "parameter_name",
+    "runs_of",
+    "tensor_shapes",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 GROUPINGS = ("tensor", "layer", "kernel_layer", "unit", "role")
 
 

@@ -1,9 +1,9 @@
-"""How a file came to be, what it is, how to cite it: all of it read from attributes, tables and short variables.
+"""How a trajectory came to be: the call that made it, the versions of the libraries, the configuration of the run.
 
 Recording stores (attributes): ``created_by`` (the command or call with its options), ``versions`` (of Python and of the
 libraries), ``creator``, ``created_at``, ``seed``, fingerprints of data and model; an allocation adds ``allocated_by``.
 The owner may add ``author``, ``title``, ``year``, ``url`` or ``doi``, ``license``: ``ds.attrs["author"] = "…"``, then
-``lk.save``. Older files lack some of these, and are described all the same.
+``lk.save``. Older files lack some of these. :mod:`lcakit.sharing` describes and cites files by them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ import xarray as xr
 
 from lcakit.errors import RecordingError
 
-LIBRARIES = ("numpy", "torch", "xarray", "netCDF4", "lcakit")
+__all__ = ["checked_config", "command_line", "config_of", "made_by", "versions", "with_config"]
 
 
-# ---- written while recording -----------------------------------------------------------------------------------
+def __dir__() -> list[str]:
+    return __all__
 
 
-_NONE_SAYS = ("tolerance", "classes")  # options for which None is a choice
+_LIBRARIES = ("numpy", "torch", "xarray", "netCDF4", "lcakit")
+_NONE_IS_A_CHOICE = ("tolerance", "classes")  # options whose None is worth storing
 
 
 def made_by(call: str, **options: Any) -> dict[str, str]:
@@ -40,7 +42,7 @@ def made_by(call: str, **options: Any) -> dict[str, str]:
         Public name of the function or class, such as ``lk.Recorder``; the typed command stands in its place where
         lcakit was run as one.
     options
-        Its arguments, as far as they can be told in a file.
+        Those of its arguments that a line of text can hold.
 
     Examples
     --------
@@ -48,7 +50,9 @@ def made_by(call: str, **options: Any) -> dict[str, str]:
     "lk.Recorder(rule='rk4', every=1)"
     """
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
-    told = ", ".join(f"{name}={value!r}" for name, value in plain.items() if value is not None or name in _NONE_SAYS)
+    told = ", ".join(
+        f"{name}={value!r}" for name, value in plain.items() if value is not None or name in _NONE_IS_A_CHOICE
+    )
     return {"created_by": command_line() or f"{call}({told})", "versions": versions()}
 
 
@@ -59,19 +63,13 @@ def command_line() -> str:
 
 def versions() -> str:
     """Return the versions of Python and of the libraries that are loaded, such as ``python 3.12.1, numpy 2.1.0``."""
-    loaded = [name for name in LIBRARIES if name in sys.modules]
+    loaded = [name for name in _LIBRARIES if name in sys.modules]
     return ", ".join([f"python {platform.python_version()}", *(f"{name} {_version(name)}" for name in loaded)])
 
 
 def _version(library: str) -> str:
     own = getattr(sys.modules[library], "__version__", None)
     return str(own) if own else importlib.metadata.version(library)
-
-
-# ---- description -----------------------------------------------------------------------------------------------
-
-
-# ---- citation --------------------------------------------------------------------------------------------------
 
 
 def checked_config(config: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A trajectory in a few lines, as text and as HTML: what ``ds.lk`` shows of itself."""
+"""A trajectory in a few lines, as text and as HTML: what ``ds.lk`` shows in a notebook."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ import xarray as xr
 from lcakit.text import printable
 from lcakit.trajectory import schema
 
-MOST_NAMES = 8
-COUNTED = ("run", "iteration", "parameter", "layer", "unit", "class")
+__all__ = ["as_html", "as_text", "summary"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_MOST_NAMES = 8
+_COUNTED = ("run", "iteration", "parameter", "layer", "unit", "class")
 
 
 def summary(ds: xr.Dataset) -> dict[str, str]:
@@ -23,7 +30,7 @@ def summary(ds: xr.Dataset) -> dict[str, str]:
     >>> summary(tiny_trajectory())["sizes"]
     '12 iterations, 61 parameters, 3 layers, 10 units, 3 classes'
     """
-    rows = {"sizes": ", ".join(_count(ds.sizes[dim], dim) for dim in COUNTED if dim in ds.sizes)}
+    rows = {"sizes": ", ".join(_count(ds.sizes[dim], dim) for dim in _COUNTED if dim in ds.sizes)}
     if ds.attrs.get("partial"):
         rows["state"] = "not finished: lcakit finish, or record with resume=True"
     rows |= {
@@ -64,7 +71,7 @@ def _loss(ds: xr.Dataset, name: str) -> str:
     return f"{ends}, mean of the runs" if "run" in ds[name].dims else ends
 
 
-def _names(names: Iterable[object], most: int = MOST_NAMES) -> str:
+def _names(names: Iterable[object], most: int = _MOST_NAMES) -> str:
     shown = [printable(name, 40) for name in names]
     more = f", … ({len(shown):,})" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more

@@ -213,10 +213,10 @@ def test_remote_files_can_be_used_without_waiting_for_the_server(server, monkeyp
             assert len(server.requests) == tried[-1]
         return b"".join(parts)
 
-    assert file.supplied(action) == data[:150] + data[250:400] + data[600:750]
+    assert file.run_offline(action) == data[:150] + data[250:400] + data[600:750]
     assert len(tried) == 4
     with pytest.raises(ZeroDivisionError):
-        file.supplied(lambda: 1 // 0)
+        file.run_offline(lambda: 1 // 0)
     file.seek(0)
     assert file.read(5000) == data[:5000]  # and now it may
 

@@ -3,8 +3,7 @@
 In this order, by :mod:`lcakit.storage.opening`:
 
 1. :func:`check_file` walks the structure of the HDF5 file in Python (:mod:`lcakit.storage.guard.hdf5`) before the C
-library
-   sees it: nothing outside the file, nothing twice, nothing declared that is not stored.
+   library sees it: nothing outside the file, nothing twice, nothing declared that is not stored.
 2. :func:`check_declared` compares what netCDF then shows with what is stored.
 3. :func:`clean_texts` and :func:`clean_tables` make attributes and names printable, and refuse what is too long or of
    the wrong type.
@@ -37,6 +36,8 @@ from lcakit.trajectory import schema
 from lcakit.trajectory.consistency import contradictions
 
 __all__ = [
+    "CorruptError",
+    "Stored",
     "check_declared",
     "check_file",
     "check_running",
@@ -48,11 +49,16 @@ __all__ = [
     "reading",
 ]
 
-NAMES = ("tensor", "tensor_role", "layer", "layer_kind", "class")
-LABEL_BYTES, LABEL_RATIO = 64 * 2**20, 16
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_NAMES = ("tensor", "tensor_role", "layer", "layer_kind", "class")
+_LABEL_BYTES, _LABEL_RATIO = 64 * 2**20, 16
 """Labels are loaded on opening: at most so many bytes, or so many times the size of the file."""
 
-MOST_HEADER = 4096  # of an array in a segment: ours have about 100 bytes
+_MOST_HEADER = 4096  # of an array in a segment: ours have about 100 bytes
 
 
 def check_file(path: str | os.PathLike[str], handle: BinaryIO | None = None) -> dict[str, Stored]:
@@ -84,7 +90,7 @@ def check_file(path: str | os.PathLike[str], handle: BinaryIO | None = None) -> 
 
 def _walked(handle: BinaryIO, size: int) -> dict[str, Stored]:
     stored = walk(handle, size)
-    most = max(LABEL_BYTES, LABEL_RATIO * size)
+    most = max(_LABEL_BYTES, _LABEL_RATIO * size)
     for name, found in stored.items():
         if (name in schema.COORDINATES or len(found.shape) <= 1) and found.nbytes > most:
             raise CorruptError(
@@ -140,7 +146,7 @@ def clean_tables(ds: xr.Dataset, source: str) -> xr.Dataset:
         For names that are too long, too many, or no text.
     """
     with reading(source):
-        names = {name: ds[name] for name in NAMES if name in ds.variables}
+        names = {name: ds[name] for name in _NAMES if name in ds.variables}
         cleaned = {name: clean_names(array.values, name) for name, array in names.items()}
         changed = {name: values for name, values in cleaned.items() if not np.array_equal(values, names[name].values)}
         return ds.assign_coords(
@@ -220,7 +226,7 @@ def _declared(
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file, max_header_size=MOST_HEADER)
+        shape, fortran, dtype = read(file, max_header_size=_MOST_HEADER)
         if fortran:
             raise CorruptError(f"{name!r} has shape {shape} and type {dtype}, in Fortran order")
         if file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object)) != member.file_size:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+__all__ = ["UNDEFINED", "Blocks", "CorruptError", "Cursor"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 UNDEFINED = 2**64 - 1
 """The address of what was never written."""
 
-MOST_METADATA = 256 * 2**20
-MOST_BLOCKS = 4_000_000
+_MOST_METADATA = 256 * 2**20
+_MOST_BLOCKS = 4_000_000
 
 
 class CorruptError(Exception):
@@ -71,8 +78,8 @@ class Blocks:
         """Claim a block of metadata and return a cursor at its beginning."""
         self.claim(address, length, what)
         self._metadata += length
-        if self._metadata > MOST_METADATA:
-            raise CorruptError(f"its tables and attributes take more than {MOST_METADATA // 2**20} MB")
+        if self._metadata > _MOST_METADATA:
+            raise CorruptError(f"its tables and attributes take more than {_MOST_METADATA // 2**20} MB")
         return Cursor(self.peek(address, length), what)
 
     def claim(self, address: int, length: int, what: str) -> None:
@@ -83,8 +90,8 @@ class Blocks:
             )
         if length and address in self._claims:
             raise CorruptError(f"{what} and {self._claims[address][1]} lie on the same bytes ({address:,})")
-        if len(self._claims) >= MOST_BLOCKS:
-            raise CorruptError(f"it is cut into more than {MOST_BLOCKS:,} blocks")
+        if len(self._claims) >= _MOST_BLOCKS:
+            raise CorruptError(f"it is cut into more than {_MOST_BLOCKS:,} blocks")
         if length:
             self._claims[address] = (length, what)
 

@@ -24,12 +24,19 @@ from lcakit.storage.guard.chunks import ChunkIndex
 from lcakit.storage.guard.heaps import FractalHeap, Texts, records
 from lcakit.storage.guard.text import MOST_LETTERS
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-MOST_OBJECTS = 20_000
-MOST_TEXTS = 100_000
-MOST_CONTINUATIONS = 10_000
+__all__ = ["MOST_TEXTS", "Stored", "walk"]
 
-KNOWN = {0, 1, 2, 3, 4, 5, 6, 8, 0xA, 0xB, 0xC, 0xD, 0x10, 0x12, 0x15, 0x16}
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_MOST_OBJECTS = 20_000
+MOST_TEXTS = 100_000
+_MOST_CONTINUATIONS = 10_000
+
+_KNOWN = {0, 1, 2, 3, 4, 5, 6, 8, 0xA, 0xB, 0xC, 0xD, 0x10, 0x12, 0x15, 0x16}
 """Kinds of messages in object headers that netCDF-4 files hold."""
 
 
@@ -66,7 +73,7 @@ def walk(handle: BinaryIO, size: int) -> dict[str, Stored]:
 
 def _root(blocks: Blocks) -> int:
     """Check the superblock; return the address of the root group's header."""
-    if blocks.size < 48 or blocks.peek(0, 8) != SIGNATURE:
+    if blocks.size < 48 or blocks.peek(0, 8) != _SIGNATURE:
         raise CorruptError("it does not begin like a netCDF-4 (HDF5) file")
     version = blocks.peek(8, 1)[0]
     if version in (2, 3):
@@ -99,8 +106,8 @@ class _Walker:
         waiting = [(root, "")]
         while waiting:
             address, name = waiting.pop()
-            if address in self._objects or len(self._objects) >= MOST_OBJECTS:
-                raise CorruptError(f"{name!r} is a second name of something, or one of over {MOST_OBJECTS:,} names")
+            if address in self._objects or len(self._objects) >= _MOST_OBJECTS:
+                raise CorruptError(f"{name!r} is a second name of something, or one of over {_MOST_OBJECTS:,} names")
             self._objects.add(address)
             header = self._header(address, name or "the root group")
             for data in self._dense(header.attributes, header.dense_attributes, 8, f"{name} attributes"):
@@ -150,7 +157,7 @@ class _Walker:
         first.take(prefix.at)
         waiting = [first]
         for visited, cursor in enumerate(waiting):
-            if visited > MOST_CONTINUATIONS:
+            if visited > _MOST_CONTINUATIONS:
                 raise CorruptError(f"{what} goes on without an end")
             head = 6 if flags & 4 else 4
             while cursor.left - 4 >= head:  # a checksum of 4 bytes ends each block
@@ -158,7 +165,7 @@ class _Walker:
                 cursor.take(head - 4)
                 if kind == 7:
                     raise CorruptError(read.ELSEWHERE)
-                if length > cursor.left - 4 or kind not in KNOWN or (shared & 2 and kind):
+                if length > cursor.left - 4 or kind not in _KNOWN or (shared & 2 and kind):
                     raise CorruptError(f"{what} holds a message (kind {kind}) that trajectories do not have")
                 content = Cursor(cursor.take(length), what)
                 if kind == 0x10:

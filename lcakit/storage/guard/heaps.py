@@ -9,7 +9,14 @@ import numpy as np
 
 from lcakit.storage.guard.blocks import UNDEFINED, Blocks, CorruptError, Cursor
 
-MOST_RECORDS = 200_000
+__all__ = ["REFERENCE", "FractalHeap", "Texts", "records"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_MOST_RECORDS = 200_000
 REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 """How a variable-length text is stored where it is used; the text itself lies in a global heap."""
 
@@ -26,7 +33,7 @@ def records(blocks: Blocks, address: int, what: str) -> Iterator[bytes]:
     head = blocks.read(address, 38, f"the index of {what}")
     head.expect(b"BTHD", 0)
     kind, node, size, depth, _, _, root, count, total = head.uints(1, 4, 2, 2, 1, 1, 8, 2, 8)
-    if total > MOST_RECORDS or depth > 8 or size < 1 or node < 32:
+    if total > _MOST_RECORDS or depth > 8 or size < 1 or node < 32:
         raise CorruptError(f"the index of {what} declares {total:,} entries in {depth} levels")
     if total == 0:
         return
@@ -178,8 +185,8 @@ class Texts:
             if length == 0 or address in (0, UNDEFINED):
                 out.append(b"")
                 continue
-            if len(self._used) > MOST_RECORDS:
-                raise CorruptError(f"it holds more than {MOST_RECORDS:,} pieces of text")
+            if len(self._used) > _MOST_RECORDS:
+                raise CorruptError(f"it holds more than {_MOST_RECORDS:,} pieces of text")
             if (address, index) in self._used:
                 raise CorruptError(f"{what} uses bytes of text that belong to another")
             self._used.add((address, index))

@@ -7,9 +7,29 @@ from dataclasses import dataclass, field
 
 from lcakit.storage.guard.blocks import UNDEFINED, CorruptError, Cursor
 
-FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32"}
-NUMBERS, TEXT, COMPOUND, POINTER, SEQUENCE = (0, 1), 3, 6, 7, 9
-MOST_RANK = 32
+__all__ = [
+    "ELSEWHERE",
+    "POINTER",
+    "SEQUENCE",
+    "Header",
+    "Type",
+    "read_attribute",
+    "read_filters",
+    "read_layout",
+    "read_link",
+    "read_pointers",
+    "read_shape",
+    "read_type",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32"}
+_NUMBERS, _TEXT, _COMPOUND, POINTER, SEQUENCE = (0, 1), 3, 6, 7, 9
+_MOST_RANK = 32
 ELSEWHERE = "some of its data should be read from other files; nothing in a file is used as a path"
 
 
@@ -45,7 +65,7 @@ def read_shape(cursor: Cursor) -> tuple[int, ...]:
         cursor.take(4)
     elif version != 2:
         raise CorruptError(f"an extent has version {version}")
-    if rank > MOST_RANK or flags & ~1 or (version == 2 and kind > 2):
+    if rank > _MOST_RANK or flags & ~1 or (version == 2 and kind > 2):
         raise CorruptError(f"an extent is of an unknown kind (rank {rank})")
     shape = tuple(cursor.uint(8) for _ in range(rank))
     if flags & 1:
@@ -61,18 +81,18 @@ def read_type(cursor: Cursor, depth: int = 0) -> Type:
     kind, version = head & 15, (head >> 4) & 15
     if not 1 <= version <= 4 or not size or depth > 3:
         raise CorruptError("a type is not readable")
-    if kind in NUMBERS:
+    if kind in _NUMBERS:
         if size not in (1, 2, 4, 8):
             raise CorruptError(f"a number has {size} bytes")
         _check_number(cursor.take(4 if kind == 0 else 12), kind, size)
     elif kind == SEQUENCE:
         member = read_type(cursor, depth + 1)
-        if size != 16 or member.kind not in (*NUMBERS, TEXT, POINTER):
+        if size != 16 or member.kind not in (*_NUMBERS, _TEXT, POINTER):
             raise CorruptError("a type of variable length is not readable")
         return Type(kind, size, member.size, member.kind)
-    elif kind == COMPOUND:
+    elif kind == _COMPOUND:
         _check_compound(cursor, version, size, (head >> 8) & 0xFFFF, depth)
-    elif kind not in (TEXT, POINTER):
+    elif kind not in (_TEXT, POINTER):
         raise CorruptError(f"a type of class {kind} is none that trajectories use")
     return Type(kind, size)
 
@@ -135,8 +155,8 @@ def read_filters(cursor: Cursor) -> tuple[int, ...]:
         cursor.take(length + (-length % 8 if version == 1 else 0) + 4 * values)
         if version == 1 and values % 2:
             cursor.take(4)
-        if number not in FILTERS:
-            raise CorruptError(f"data is packed by filter {number}; known are {', '.join(FILTERS.values())}")
+        if number not in _FILTERS:
+            raise CorruptError(f"data is packed by filter {number}; known are {', '.join(_FILTERS.values())}")
         found.append(number)
     return tuple(found)
 

@@ -17,7 +17,14 @@ from lcakit.errors import TrajectoryError
 from lcakit.storage.guard.blocks import CorruptError
 from lcakit.text import printable
 
-FAILURES = (
+__all__ = ["lazily", "reading"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_FAILURES = (
     CorruptError,
     OSError,
     RuntimeError,  # also the netCDF library's own errors, and nesting that is too deep
@@ -43,12 +50,12 @@ def reading(where: object, remedy: str = "Get the file again, or record it again
         yield
     except TrajectoryError:
         raise
-    except FAILURES as error:
+    except _FAILURES as error:
         told = printable(error, 400) or type(error).__name__
         raise TrajectoryError(f"{where}: damaged, or not what it says: {told}. {remedy}") from error
 
 
-class FileArray:
+class _FileArray:
     """A variable of an open file: reads what it is asked for, and tells what could not be read, and where."""
 
     def __init__(self, variable: xr.Variable, where: str) -> None:
@@ -64,6 +71,6 @@ def lazily(variable: xr.Variable, chunks: dict[str, int], where: str) -> xr.Vari
     """Return a variable of an open file as a Dask array, in chunks by dimension."""
     sizes = tuple(chunks.get(str(dim), -1) for dim in variable.dims)
     array = da.from_array(
-        FileArray(variable, where), chunks=sizes, name=False, meta=np.empty((0,) * variable.ndim, variable.dtype)
+        _FileArray(variable, where), chunks=sizes, name=False, meta=np.empty((0,) * variable.ndim, variable.dtype)
     )
     return xr.Variable(variable.dims, array, variable.attrs, variable.encoding)

@@ -1,4 +1,4 @@
-"""Text from a file: names and attributes, made harmless before anything is done with them."""
+"""Names and attributes from a file: checked for type and length, and made safe to print, before anything uses them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ import numpy as np
 from lcakit.storage.guard.blocks import CorruptError
 from lcakit.text import printable, visible
 
+__all__ = ["MOST_LETTERS", "clean_attributes", "clean_names"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 MOST_LETTERS = 1000
-"""Of a name, or of an attribute of the format."""
+"""Most letters of a name, or of an attribute of the format."""
 
-MOST_ATTRIBUTE = 2**20
-"""Of any other attribute; what is longer belongs into a variable."""
+_MOST_ATTRIBUTE = 2**20
+"""Most letters of any other attribute; longer text belongs in a variable."""
 
-MOST_ROWS = 32_768
-"""Of a table of names. The largest networks have some ten thousand tensors."""
+_MOST_ROWS = 32_768
+"""Most rows of a table of names. The largest networks have some ten thousand tensors."""
 
-NUMBERS = ("n_examples", "evaluation_batch_size", "tolerance", "max_splits", "every", "seed", "keepbits", "partial")
-TEXTS = (
+_NUMBERS = ("n_examples", "evaluation_batch_size", "tolerance", "max_splits", "every", "seed", "keepbits", "partial")
+_TEXTS = (
     "Conventions",
     "schema_version",
     "created_at",
@@ -45,15 +52,20 @@ TEXTS = (
 
 
 def clean_names(values: np.ndarray, what: str) -> np.ndarray:
-    """Return a table of names with control characters made visible; values that are no text are returned as they are.
+    r"""Return a table of names with control characters made visible.
 
     Raises
     ------
     CorruptError
-        For names that are no text, too long, or too many.
+        For names that are not text, too long, or too many.
+
+    Examples
+    --------
+    >>> clean_names(np.array(["fc1", "fc2\x1b[2J"]), "layer").tolist()
+    ['fc1', 'fc2\\x1b[2J']
     """
-    if values.size > MOST_ROWS:
-        raise CorruptError(f"{what!r} has {values.size:,} names; at most {MOST_ROWS:,} are read")
+    if values.size > _MOST_ROWS:
+        raise CorruptError(f"{what!r} has {values.size:,} names; at most {_MOST_ROWS:,} are read")
     names = values.ravel().tolist()
     if not all(isinstance(name, str) for name in names):
         raise CorruptError(f"{what!r} holds {type(names[0]).__name__} where names are expected")
@@ -70,24 +82,36 @@ def clean_names(values: np.ndarray, what: str) -> np.ndarray:
 def clean_attributes(attrs: Mapping[Any, Any], suffixes: Iterable[str] = ()) -> dict[str, Any]:
     """Return attributes with control characters made visible (line breaks and tabs stay).
 
+    Parameters
+    ----------
+    suffixes
+        Of further objectives: their attributes (``loss_unit_val``) are checked like those of the format.
+
     Raises
     ------
     CorruptError
-        Where an attribute of the format is of the wrong type, or any is longer than it may be.
+        Where an attribute of the format is of the wrong type, or any is longer than allowed.
+
+    Examples
+    --------
+    >>> clean_attributes({"seed": "zero"})
+    Traceback (most recent call last):
+    ...
+    lcakit.storage.guard.blocks.CorruptError: attribute 'seed' is 'zero'; a number is expected
     """
-    forms = {f"{name}_{suffix}": name for name in (*NUMBERS, *TEXTS) for suffix in suffixes}
+    forms = {f"{name}_{suffix}": name for name in (*_NUMBERS, *_TEXTS) for suffix in suffixes}
     return {str(name): _clean(forms.get(name, str(name)), str(name), value) for name, value in attrs.items()}
 
 
 def _clean(form: str, name: str, value: Any) -> Any:
     where, got = f"attribute {printable(name, 80)!r}", printable(repr(value), 80)
-    if form in NUMBERS and (not isinstance(value, int | float | np.number) or not np.isfinite(value)):
+    if form in _NUMBERS and (not isinstance(value, int | float | np.number) or not np.isfinite(value)):
         raise CorruptError(f"{where} is {got}; a number is expected")
-    if form in TEXTS and not isinstance(value, str):
+    if form in _TEXTS and not isinstance(value, str):
         raise CorruptError(f"{where} is {got}; text is expected")
     values = [value] if isinstance(value, str) else np.ravel(np.asarray(value, object)).tolist()
     length = sum(len(v) for v in values if isinstance(v, str))
-    most = MOST_LETTERS if form in TEXTS else MOST_ATTRIBUTE
+    most = MOST_LETTERS if form in _TEXTS else _MOST_ATTRIBUTE
     if length > most:
         raise CorruptError(f"{where} has {length:,} letters; at most {most:,} are read")
     if isinstance(value, str):

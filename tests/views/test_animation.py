@@ -14,9 +14,9 @@ from lcakit.errors import LcakitError
 from lcakit.plot.parameters import parameter_values
 from lcakit.testing import tiny_trajectory
 from lcakit.trajectory.labels import TensorSpec
-from lcakit.views.animation import animate
+from lcakit.views.animation import animation
 from lcakit.views.animation import film as painting
-from lcakit.views.animation import frames as rooms
+from lcakit.views.animation import frames as making
 from lcakit.views.animation import player as playing
 from lcakit.views.animation.scale import GAP, LEVELS, ZERO, SignedLog, palette, scale_of
 from tests.support import browser
@@ -104,13 +104,13 @@ def test_gif_has_every_frame_and_its_codes(tmp_path):
 
 
 def test_too_large_a_film_says_which_step_fits(monkeypatch):
-    monkeypatch.setattr(rooms, "MOST_BYTES", 100)
+    monkeypatch.setattr(making, "MOST_BYTES", 100)
     ds = tiny_trajectory()
     with pytest.raises(ValueError, match=r"12 frames of 4 × 6 .*step=3") as refused:
         film(ds, "fc")
     assert len(film(ds, "fc", step=int(re.search(r"step=(\d+)", str(refused.value))[1])).frames.codes) == 4
-    monkeypatch.setattr(rooms, "MOST_BYTES", 64_000_000)
-    monkeypatch.setattr(rooms, "MOST_NUMBERS", 3 * 4 * 24)
+    monkeypatch.setattr(making, "MOST_BYTES", 64_000_000)
+    monkeypatch.setattr(making, "MOST_NUMBERS", 3 * 4 * 24)
     with pytest.raises(ValueError, match=r"step=4"):
         film(ds, "fc")
     assert len(film(ds, "fc", step=4).frames.codes) == 3
@@ -142,7 +142,7 @@ def test_wrong_use_is_said_before_anything_is_read(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_written_is_said_before_frames_are_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(animate, "frames_of", None)
+    monkeypatch.setattr(animation, "frames_of", None)
     (tmp_path / "file").write_text("")
     with pytest.raises(LcakitError, match=r"cannot write .*a\.gif"):
         film(tiny_trajectory(), "fc", out=tmp_path / "file" / "a.gif")
@@ -162,8 +162,8 @@ def test_a_film_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch,
     def half(*_, **__):
         raise OSError(28, "No space left on device")
 
-    for room, name in ((painting, "_images"), (painting, "require_encoder"), (playing, "page")):
-        monkeypatch.setattr(room, name, half)
+    for module, name in ((painting, "_images"), (painting, "require_encoder"), (playing, "page")):
+        monkeypatch.setattr(module, name, half)
     with pytest.raises(LcakitError, match=rf"cannot write .*fc{suffix}: No space left on device"):
         shown.save(path, quiet=True)
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(path.name, b"old")]

@@ -10,7 +10,7 @@ import pytest
 
 import lcakit as lk
 from lcakit.trajectory.labels import TensorSpec
-from tests import browser
+from tests.support import browser
 
 pytest.importorskip("panel")
 sync_api = pytest.importorskip("playwright.sync_api")

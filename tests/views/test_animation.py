@@ -19,7 +19,6 @@ from lcakit.views.animation import film as painting
 from lcakit.views.animation import frames as making
 from lcakit.views.animation import player as playing
 from lcakit.views.animation.scale import GAP, LEVELS, ZERO, SignedLog, palette, scale_of
-from tests.support import browser
 
 IMAGES = (
     TensorSpec("fc1.weight", (3, 16), "kernel", "fc1", "linear"),
@@ -184,39 +183,3 @@ def test_player_holds_all_frames_and_nothing_else(tmp_path):
     assert json.loads(re.search(r'id="film">([^<]*)<', page)[1])["texts"] == shown.frames.texts
     assert "srcdoc" in shown._repr_html_()
     assert "<script" not in shown._repr_html_()
-
-
-def test_player_steps_without_a_kernel(tmp_path):
-    chromium = browser.CHROMIUM or pytest.skip("needs chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    shown = film(tiny_trajectory(), "fc")
-    (tmp_path / "notebook.html").write_text(f"<body>{shown._repr_html_()}</body>", encoding="utf-8")
-    with (
-        playwright.sync_playwright() as start,
-        start.chromium.launch(executable_path=chromium, args=browser.FLAGS) as it,
-    ):
-        with browser.watched(it) as (page, trouble):
-            page.goto((tmp_path / "notebook.html").as_uri())
-            inside = page.frame_locator("iframe")
-            text, canvas = inside.locator("#text"), inside.locator("#cells")
-            assert text.text_content() == shown.frames.texts[0]
-            before = canvas.screenshot()
-            canvas.press("ArrowRight")
-            canvas.press("ArrowRight")
-            assert text.text_content() == shown.frames.texts[2]
-            assert canvas.screenshot() != before
-            assert canvas.evaluate(PIXELS) == colours_of(shown.frames.codes[2])
-            canvas.press("End")
-            assert text.text_content() == shown.frames.texts[-1]
-            canvas.press("Space")
-            playwright.expect(text).not_to_have_text(shown.frames.texts[-1])
-            assert inside.locator("#play").text_content() == "Pause"
-        assert [one for one in trouble if not one.startswith("request file:")] == []
-
-
-PIXELS = """canvas => Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)"""
-
-
-def colours_of(codes):
-    table = np.array([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] + [255] for colour in palette(True)])
-    return table[codes.ravel()].ravel().tolist()

@@ -2,33 +2,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-import subprocess
-import sys
 
 import pytest
 
 import lcakit as lk
 from lcakit.packages import EXTRAS
-
-
-def run(code: str, *arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-WITHOUT = """
-import sys
-
-class Absent:  # as where a package is not installed: its entry is not in sys.modules, and importing it fails
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {absent}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Absent())
-"""
-WITHOUT_TORCH = WITHOUT.format(absent=("torch", "torchvision"))
-WITHOUT_LAB = WITHOUT.format(absent=("holoviews", "panel", "bokeh", "matplotlib"))
+from tests.support.processes import WITHOUT_LAB, WITHOUT_TORCH, run
 
 
 def test_import_loads_nothing_heavy():

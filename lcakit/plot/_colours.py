@@ -35,13 +35,46 @@ def use_colours(scheme: str) -> None:
     ----------
     scheme
         ``"green-red"`` (as in the paper) or ``"blue-orange"`` (for colour-blind readers).
+
+    Raises
+    ------
+    ValueError
+        For another scheme.
+
+    Examples
+    --------
+    >>> use_colours("blue-orange")
+    >>> sign_colours()["helping"]
+    '#2166ac'
+    >>> use_colours("green-red")
     """
     sign_colours(scheme)
     _SETTING["signs"] = scheme
 
 
 def sign_colours(scheme: str | None = None) -> dict[str, str]:
-    """Return the colours of ``helping``, ``hurting`` and ``zero``; None takes the scheme in use."""
+    """Return the colours of helping, hurting and zero.
+
+    Parameters
+    ----------
+    scheme
+        ``"green-red"`` or ``"blue-orange"``; None for the scheme in use (:func:`use_colours`).
+
+    Returns
+    -------
+    dict
+        ``helping``, ``hurting`` and ``zero`` to a colour as ``#rrggbb``.
+
+    Raises
+    ------
+    ValueError
+        For another scheme.
+
+    Examples
+    --------
+    >>> sign_colours("green-red")
+    {'helping': '#1b7837', 'hurting': '#c51b29', 'zero': '#ffffff'}
+    """
     chosen = scheme or _SETTING["signs"]
     if chosen not in SIGNS:
         raise unknown("colour scheme", chosen, SIGNS)
@@ -56,7 +89,30 @@ def sign_words() -> tuple[str, str]:
 
 
 def sign_cmap(scheme: str | None = None, n: int = 255) -> list[str]:
-    """Return colours from helping (negative) over white to hurting, an odd number so that zero is exactly white."""
+    """Return a colour map from helping (negative) over white to hurting (positive).
+
+    Parameters
+    ----------
+    scheme
+        ``"green-red"`` or ``"blue-orange"``; None for the scheme in use (:func:`use_colours`).
+    n
+        Number of colours, odd and at least 3, so that zero is exactly white.
+
+    Returns
+    -------
+    list of str
+        Colours as ``#rrggbb``.
+
+    Raises
+    ------
+    ValueError
+        For another scheme, or an even number of colours.
+
+    Examples
+    --------
+    >>> sign_cmap("green-red", 3)
+    ['#1b7837', '#ffffff', '#c51b29']
+    """
     colours = sign_colours(scheme)
     return _diverging(colours["helping"], colours["hurting"], n)
 

@@ -181,7 +181,28 @@ def size(backend: str, height: int = HEIGHT) -> dict[str, Any]:
 
 
 def backend_of(path: str | os.PathLike[str]) -> str:
-    """Return the backend that writes a file of this suffix: .html is Bokeh; .png, .svg and .pdf are Matplotlib."""
+    """Return the backend that writes a file of this suffix: .html is Bokeh; .png, .svg and .pdf are Matplotlib.
+
+    Parameters
+    ----------
+    path
+        Name of a file.
+
+    Returns
+    -------
+    str
+        ``"bokeh"`` or ``"matplotlib"``.
+
+    Raises
+    ------
+    ValueError
+        For another suffix.
+
+    Examples
+    --------
+    >>> backend_of("layers.png")
+    'matplotlib'
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise unknown("suffix of a picture", suffix, SUFFIXES)
@@ -195,11 +216,27 @@ def save(element: Any, path: str | os.PathLike[str]) -> Path:
     ----------
     element
         A picture made for the backend of the suffix (:func:`backend_of`).
+    path
+        File to write; one that is there is replaced.
 
     Returns
     -------
     Path
         The file.
+
+    Raises
+    ------
+    ValueError
+        For another suffix.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from lcakit import plot
+    >>> from lcakit.testing import tiny_trajectory
+    >>> picture = plot.loss(tiny_trajectory(), backend="bokeh")
+    >>> save(picture, f"{tempfile.mkdtemp()}/loss.html").name
+    'loss.html'
     """
     backend = backend_of(path)
     load(backend)

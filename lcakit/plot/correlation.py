@@ -22,17 +22,40 @@ def correlations(
 
     .. math:: F(r) = \#\{g : \bar r_g \le r\} \,/\, \#\{g\}
 
-    Dashed lines are random groups of the same sizes; the largest upright distance between a line and its dashed one is
-    the statistic of :func:`lcakit.correlation.correlation_test`.
+    Horizontal: the mean correlation of a group of weights, from -1 to 1. Vertical: the share of groups up to it. Dashed
+    lines are random groups of the same sizes; the largest upright distance between a line and its dashed one is the
+    statistic of :func:`lcakit.correlation.correlation_test`.
 
     Parameters
     ----------
     ds
-        Trajectory of one run.
+        Trajectory of one run with ``lca`` (iteration, parameter).
     layer
         Name of a layer with a kernel.
     seed
         Of the random groups.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        Four step functions: groups with the same output, with the same input, and the random ones of each.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no ``lca``, or several runs.
+    ValueError
+        For an unknown layer or backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> sorted(mark.label for mark in correlations(tiny_trajectory(), "fc"))[2:]
+    ['same input', 'same output']
     """
     load(backend)
     ds = one_run(ds, "the correlation of weights")

@@ -36,13 +36,39 @@ def overfitting_map(
 ) -> Any:
     """Draw, for windows of iterations and each layer, which of the two losses LCA helps.
 
+    Horizontal: iterations. Vertical: layers, the first on top. Each window of a layer is a box in the colour of its
+    state; purple, in both colour schemes, helps only the training loss.
+
     Parameters
     ----------
     ds
         Trajectory of one run with ``lca`` and ``lca_val``, or the result of
         :func:`lcakit.generalization.overfitting_map`.
     by, window, val
-        See :func:`lcakit.generalization.overfitting_map`.
+        Grouping, iterations that are summed, and suffix of the other objective: see
+        :func:`lcakit.generalization.overfitting_map`.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        One mark for each state that occurs, named by it.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no LCA of the other objective, or several runs.
+    ValueError
+        For more than 20 000 boxes, or an unknown grouping or backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> ds = tiny_trajectory()
+    >>> picture = overfitting_map(ds.assign(lca_val=-ds["lca"]), window=4)
+    >>> sorted(mark.label for mark in picture)
+    ['helps training only', 'helps validation only']
     """
     load(backend)
     one = one_run(ds, "an overfitting map")
@@ -83,12 +109,37 @@ def train_validation(
 ) -> Any:
     """Draw the LCA of each layer over the run on both losses, side by side.
 
+    Horizontal: layers. Vertical: LCA over the run, in the unit of the loss; below zero it helps.
+
     Parameters
     ----------
     ds
         Trajectory with ``lca`` and ``lca_val``; of several runs means with confidence intervals.
     by, val
-        See :func:`lcakit.generalization.train_validation`.
+        Grouping, and suffix of the other objective: see :func:`lcakit.generalization.train_validation`.
+    confidence
+        Of the intervals over runs (Student's t).
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        Two series of bars, ``train`` and ``validation``.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no LCA of the other objective.
+    ValueError
+        For an unknown grouping or backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> ds = tiny_trajectory()
+    >>> [mark.label for mark in train_validation(ds.assign(lca_val=-ds["lca"])) if mark.label]
+    ['train', 'validation']
     """
     load(backend)
     sums = analysed_sums(ds, by, val)

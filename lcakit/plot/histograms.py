@@ -16,18 +16,36 @@ from lcakit.plot._style import boxes, label, load, picture, sign_colours, uprigh
 def lca_histogram(ds: xr.Dataset, lca: str = "lca", backend: str = "bokeh", title: str = "Distribution of LCA") -> Any:
     """Draw how many values of LCA there are of each size, helping on the left and hurting on the right (figure 3b).
 
-    Bins are logarithmic, so both axes are: the horizontal one has the smallest magnitude in the middle, from where it
-    grows to both sides. Heights are counts per factor of two, so that bins of different widths compare.
+    Bins are logarithmic, so both axes are: the horizontal one (LCA, in the unit of the loss) has the smallest magnitude
+    in the middle, from where it grows to both sides. Heights are counts per factor of two, so that bins of different
+    widths compare.
 
     Parameters
     ----------
     ds
         Trajectory (several runs are counted together), or the result of :func:`lcakit.tails.histogram` without groups.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Overlay
         Exact zeros have no place on such an axis; the title says how many there are.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no ``lca``.
+    ValueError
+        If all LCA is zero, for a histogram of several groups, or for an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> [mark.label for mark in lca_histogram(tiny_trajectory()) if mark.label]
+    ['helping', 'hurting']
     """
     load(backend)
     counts = trim(ds if "count" in ds and "left" in ds.coords else histogram(ds, lca=lca))
@@ -72,12 +90,36 @@ def helped_histogram(
 ) -> Any:
     """Draw the histogram over parameters of the share of iterations helped, zeros ignored (figure 3d).
 
+    Horizontal: share of iterations, from 0 to 1. Vertical: number of parameters. The dashed line is one half.
+
     Parameters
     ----------
     ds
-        Trajectory; several runs are counted together.
+        Trajectory with ``lca`` or its counts; several runs are counted together.
     bins
-        Number of bins from 0 to 1. Bins above one half have the colour of helping.
+        Number of bins from 0 to 1.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        Bins above one half have the colour of helping, the others that of hurting.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``lca`` nor the counts of iterations.
+    ValueError
+        For fewer than one bin, or an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> [mark.label for mark in helped_histogram(tiny_trajectory(), bins=4) if mark.label]
+    ['mostly hurting', 'mostly helping']
     """
     load(backend)
     counts = compute(noise.helped_histogram(ds, bins, lca), quiet=True)

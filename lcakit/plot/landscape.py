@@ -33,7 +33,29 @@ def descend(start: tuple[float, float], rate: float, iterations: int) -> np.ndar
 
 
 def allocations(theta: np.ndarray) -> xr.DataArray:
-    """Return LCA (rule, iteration, parameter) of a path, by first order and by rk4."""
+    r"""Return LCA of a path over :func:`surface`, by first order and by rk4 (Simpson's rule).
+
+    .. math:: A_1[t] = \nabla L(θ_t) ⊙ (θ_{t+1} - θ_t), \qquad
+              A_{rk4}[t] = \tfrac16 \left(\nabla L(θ_t) + 4 \nabla L(\tfrac{θ_t + θ_{t+1}}2) + \nabla L(θ_{t+1})\right)
+              ⊙ (θ_{t+1} - θ_t)
+
+    Parameters
+    ----------
+    theta
+        Snapshots (T + 1, 2).
+
+    Returns
+    -------
+    DataArray
+        (rule, iteration, parameter) with the rules ``first order`` and ``rk4``, and the parameters ``x`` and ``y``.
+
+    Examples
+    --------
+    >>> theta = descend((-1.1, 1.6), 0.09, 3)
+    >>> exact = float(surface(*theta[-1]) - surface(*theta[0]))
+    >>> bool(np.isclose(allocations(theta).sel(rule="rk4").sum(), exact))  # exact: the slope of a quartic is cubic
+    True
+    """
     moves, middle = np.diff(theta, axis=0), (theta[1:] + theta[:-1]) / 2
     first = slope(theta[:-1]) * moves
     rk4 = (slope(theta[:-1]) + 4 * slope(middle) + slope(theta[1:])) / 6 * moves
@@ -46,22 +68,35 @@ def path_allocation(
 ) -> Any:
     """Draw gradient descent on a surface of two parameters, and the loss change that each of them is allocated.
 
-    Left: the surface and the path. Right: cumulative LCA of both parameters and their sum, by rk4 (lines) and by first
-    order (dotted), beside the true loss change (dots). The sum by rk4 meets it; that of first order drifts away.
+    Left: the surface (logarithm of the loss) over both parameters, and the path. Right: against the iteration, the
+    cumulative LCA of both parameters and their sum, by rk4 (lines) and by first order (dotted), beside the true loss
+    change (dots). The sum by rk4 meets it; that of first order drifts away.
 
     Parameters
     ----------
     start
-        Where the path begins.
+        Where the path begins: x and y.
     rate
         Learning rate.
     iterations
-        Number of steps.
+        Number of steps, at least 1.
+    backend
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print).
+
+    Returns
+    -------
+    holoviews.Layout
+        Two pictures side by side.
 
     Raises
     ------
     ValueError
-        If the path leaves every bound: choose a smaller rate.
+        If the path diverges (choose a smaller rate), for fewer than one iteration, or for an unknown backend.
+
+    Examples
+    --------
+    >>> len(path_allocation(iterations=5))
+    2
     """
     load(backend)
     if iterations < 1:

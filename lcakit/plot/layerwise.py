@@ -41,6 +41,8 @@ def layers(
 
     .. math:: S_\ell = \sum_t \sum_{i \in \ell} A[t, i]
 
+    Horizontal: layers. Vertical: LCA over the run, in the unit of the loss; below zero it helps.
+
     Parameters
     ----------
     ds
@@ -48,15 +50,24 @@ def layers(
         dict of name to either, which stand side by side.
     by
         ``"kernel_layer"`` or ``"layer"``: see :func:`lcakit.layers.layer_lca`.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    confidence
+        Of the intervals over runs.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Overlay
+        Bars of a single configuration have the colours of helping and hurting, those of several one colour each.
 
     Raises
     ------
+    TrajectoryError
+        If a file holds no LCA.
     ValueError
-        If configurations have different layers, or there are too many of them.
+        If configurations have different layers, there are more than twelve of them, or none; for an unknown backend.
 
     Examples
     --------
@@ -92,10 +103,14 @@ def layers_over_time(
 ) -> Any:
     """Draw the LCA of each layer over the iterations.
 
+    Horizontal: iterations. Vertical: LCA, or its running sum, in the unit of the loss; below zero it helps.
+
     Parameters
     ----------
     ds
         Trajectory; of several runs lines are means and shades the range.
+    by
+        ``"kernel_layer"`` or ``"layer"``: see :func:`lcakit.layers.layer_lca`.
     stacked
         Areas on top of each other instead of lines: helping layers below zero, hurting ones above, so that the edges
         add up to the loss change. One run, or the mean of several.
@@ -103,11 +118,28 @@ def layers_over_time(
         Running sums; otherwise the LCA of each window.
     window
         Iterations that are summed to one point.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A line, or an area, for each layer.
 
     Raises
     ------
+    TrajectoryError
+        If the file holds no LCA.
     ValueError
-        For more layers than one can tell apart; :func:`layer_map` shows any number.
+        For more than twelve layers (:func:`layer_map` shows any number), a window below 1, or an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> [mark.label for mark in layers_over_time(tiny_trajectory()) if mark.label]
+    ['conv1', 'fc']
     """
     load(backend)
     series = _over_time(ds, by, cumulative, window, lca)
@@ -165,17 +197,39 @@ def layer_map(
 ) -> Any:
     """Draw iteration against layer as a heat map: green helps, red hurts, white is zero; the first layer is on top.
 
+    Horizontal: iterations. Vertical: layers. Colour: LCA in the unit of the loss; the scale ends at the 99th percentile
+    of the magnitudes.
+
     Parameters
     ----------
     ds
         Trajectory of one run.
+    by
+        ``"kernel_layer"`` or ``"layer"``: see :func:`lcakit.layers.layer_lca`.
     window
         Iterations that are summed to one column.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Image
-        Where there are more columns than pixels, each shows its LCA of largest magnitude.
+        Where there are more than 1000 columns, each pixel shows its LCA of largest magnitude.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no LCA, or several runs.
+    ValueError
+        If every number is NaN, or for an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> layer_map(tiny_trajectory(12)).dimension_values(2, flat=False).shape
+    (2, 12)
     """
     load(backend)
     array = layer_lca(one_run(ds, "a heat map of layers"), by, lca)
@@ -197,19 +251,35 @@ def delays(
 
     .. math:: S_{r\ell} \approx a_\ell + b_\ell x_r
 
+    Horizontal: delay in iterations. Vertical: LCA over the run, in the unit of the loss.
+
     Parameters
     ----------
     delay
-        x: one number for each run.
+        x (run): one number for each run.
     lca
         (run) or (run, layer): LCA summed over the run, as ``lk.layers.layer_lca(runs).sum("iteration",
         keep_attrs=True)``. At most twelve layers.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        Dots and a line for each layer; the name of a line has its slope.
 
     Raises
     ------
     ValueError
-        If there is not one number for each run, or all are the same. :func:`lcakit.layers.layer_trend` has the numbers
-        of the trend for any number of layers.
+        If there is not one number for each run, or all are the same; for an unknown backend.
+        :func:`lcakit.layers.layer_trend` has the numbers of the trend for any number of layers.
+
+    Examples
+    --------
+    >>> lca = xr.DataArray([[-1.0, -2.0], [-1.5, -2.0], [-2.0, -2.0]], dims=["run", "layer"],
+    ...                    coords={"layer": ["fc1", "fc2"]}, name="lca")
+    >>> [mark.label for mark in delays([0, 5, 10], lca) if mark.label]
+    ['fc1: slope -0.1', 'fc2: slope 0']
     """
     load(backend)
     x = np.asarray(delay, np.float64)

@@ -32,25 +32,39 @@ def loss(
 ) -> Any:
     """Draw the loss of every objective in the file over the snapshots.
 
+    Horizontal: optimizer steps. Vertical: the loss, in its unit.
+
     Parameters
     ----------
     ds
-        Trajectory with ``loss``, and ``loss_val`` … where other objectives were allocated. Of several runs the line is
-        the mean and the shade the range.
+        Trajectory with ``loss`` (snapshot), and ``loss_val`` … where other objectives were allocated. Of several runs
+        the line is the mean and the shade the range.
     classes
         Draw the part of each class (``loss_class``) instead; together they are the loss.
     log
-        Logarithmic axis.
+        Logarithmic vertical axis.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Overlay
+        A line for each objective or class.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no ``loss``, or no ``loss_class`` where classes are asked for.
+    ValueError
+        For more than twelve lines, or an unknown backend.
 
     Examples
     --------
     >>> from lcakit.testing import tiny_trajectory
     >>> len(loss(tiny_trajectory()))
     1
+    >>> [mark.label for mark in loss(tiny_trajectory(), classes=True)]
+    ['class a', 'class b', 'class c']
     """
     load(backend)
     series = _by_class(ds) if classes else _by_objective(ds)
@@ -79,20 +93,37 @@ def residual(
 
     .. math:: \hat L(t) = L(0) + \sum_{s < t} \sum_i A[s, i]
 
-    Left: the true loss, the loss rebuilt from LCA, and that from first-order allocations. Right: the magnitude of each
-    iteration's residual, by the sub-intervals of the quadrature; the dashed line is the tolerance, and iterations above
-    it are marked.
+    Left: the true loss, the loss rebuilt from LCA, and that from first-order allocations, against optimizer steps.
+    Right: the magnitude of each iteration's residual (logarithmic, in the unit of the loss), coloured by the
+    sub-intervals of the quadrature; the dashed line is the tolerance, and iterations above it are marked.
 
     Parameters
     ----------
     ds
-        Trajectory of one run with ``loss`` and ``residual``.
+        Trajectory of one run with ``loss`` and ``residual``; ``first_order`` and ``splits`` are drawn if it has them.
     suffix
         Of another objective along the same trajectory, such as ``"val"``.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Layout
+        Two pictures side by side.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no loss or no residual of this objective, several runs, or no iteration.
+    ValueError
+        For an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> left, right = residual(tiny_trajectory())
+    >>> [mark.label for mark in left]
+    ['loss', 'first order', 'sum of LCA']
     """
     load(backend)
     ds = one_run(ds, "the residual")

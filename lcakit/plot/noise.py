@@ -27,17 +27,36 @@ def help_hurt_zero(
 ) -> Any:
     """Draw the shares of parameters that help, hurt and have no LCA, stacked over the iterations.
 
+    Horizontal: iterations. Vertical: fraction of the parameters, from 0 to 1.
+
     Parameters
     ----------
     ds
         Trajectory; of several runs the mean.
     window
         Iterations whose shares are averaged to one point.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Overlay
         Helping from below, hurting from above, zero white between them; the dashed line is one half.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``lca`` nor counts by layer.
+    ValueError
+        For a window below 1, or an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> [mark.label for mark in help_hurt_zero(tiny_trajectory()) if mark.label]
+    ['helping', 'hurting', 'zero']
     """
     load(backend)
     shares = noise.help_hurt_zero(ds, lca)
@@ -74,6 +93,9 @@ def fractions(
 ) -> Any:
     """Draw one bar for each layer or configuration: the shares of helping, zero and hurting in the mean iteration.
 
+    Horizontal: groups or configurations. Vertical: fraction of the parameters, from 0 to 1; the dashed line is one
+    half.
+
     Parameters
     ----------
     ds
@@ -81,6 +103,29 @@ def fractions(
         averaged.
     by
         A grouping of :func:`lcakit.aggregate.sum_by`, at most 60 groups; None for the whole network.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        In each bar helping is at the bottom, hurting at the top, and zero is white between them.
+
+    Raises
+    ------
+    TrajectoryError
+        If a file holds neither ``lca`` nor counts that know this grouping.
+    ValueError
+        For more than 60 bars, an empty dict, an unknown grouping or backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> picture = fractions(tiny_trajectory(), by="layer")
+    >>> [(mark.label, len(mark)) for mark in picture if mark.label]
+    [('helping', 3), ('zero', 3), ('hurting', 3)]
     """
     load(backend)
     if not isinstance(ds, xr.Dataset):
@@ -127,12 +172,37 @@ def fraction_helping(
 ) -> Any:
     """Draw the fraction of parameters with nonzero LCA that help, over the iterations (figure 3c).
 
+    Horizontal: iterations. Vertical: fraction, from 0 to 1; the dashed line is one half.
+
     Parameters
     ----------
     ds
         Trajectory; of several runs the line is the mean and the shade the range.
     window
         Iterations averaged to one point.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A line; gaps where nothing moves.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``lca`` nor counts by layer, or the selection has no iteration.
+    ValueError
+        For a window below 1, or an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> picture = fraction_helping(tiny_trajectory(12), window=4)
+    >>> len(picture.traverse(lambda mark: mark, ["Curve"])[0])
+    3
     """
     load(backend)
     shares = noise.help_hurt_zero(ds, lca)
@@ -155,12 +225,38 @@ def helping_by_window(
 ) -> Any:
     """Draw the fraction of parameters that help against the number of iterations that LCA is summed over.
 
+    Horizontal: iterations in a window, logarithmic. Vertical: fraction of the parameters that move and help; the dashed
+    line is one half. What rises above it is not noise that cancels.
+
     Parameters
     ----------
     ds
         Trajectory; of several runs the line is the mean and the shade the range.
     windows
         Numbers of iterations; by default powers of two, and the whole run.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A line with a dot for each window.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no ``lca``.
+    ValueError
+        If all LCA is zero, for a window that is longer than the run, or for an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> picture = helping_by_window(tiny_trajectory(12))
+    >>> picture.traverse(lambda mark: mark, ["Scatter"])[0].dimension_values(0).tolist()
+    [1, 2, 4, 8, 12]
     """
     load(backend)
     n = ds.sizes["iteration"]
@@ -184,12 +280,37 @@ def signs_per_class(
 ) -> Any:
     """Draw which fraction of the units that act helps 0, 1, … all classes in the mean iteration.
 
+    Horizontal: number of classes helped at once. Vertical: fraction of the units or parameters that act.
+
     Parameters
     ----------
     ds
         Trajectory with classes; of several runs the line is the mean and the shade the range.
     of
         ``"unit"`` or ``"parameter"``: see :func:`lcakit.noise.signs_per_class`.
+    lca
+        ``"lca"``, or with a suffix (``"lca_val"``) for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A line with a dot for each number of classes.
+
+    Raises
+    ------
+    TrajectoryError
+        If the trajectory was recorded without these classes.
+    ValueError
+        For anything else than units and parameters, or an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> picture = signs_per_class(tiny_trajectory())
+    >>> picture.traverse(lambda mark: mark, ["Scatter"])[0].dimension_values(0).tolist()
+    [0, 1, 2, 3]
     """
     load(backend)
     shares = compute(noise.signs_per_class(ds, of, lca).mean("iteration", keep_attrs=True), quiet=True)

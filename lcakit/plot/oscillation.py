@@ -36,12 +36,36 @@ def turns(
 ) -> Any:
     """Draw, for each layer, after how many iterations a weight turns around and a gradient crosses zero (figure S7).
 
+    Horizontal: layers. Vertical: iterations, in the mean over the parameters of a layer.
+
     Parameters
     ----------
     ds
         Trajectory with ``theta`` or ``gradient``, or both; of several runs means with confidence intervals.
     by
         A grouping of :func:`lcakit.aggregate.sum_by`.
+    confidence
+        Of the intervals over runs (Student's t).
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A series of bars for each quantity that the file holds: ``weight turn`` and ``gradient crossing``.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds neither ``theta`` nor ``gradient``, nor counts of turns in their place.
+    ValueError
+        For an unknown grouping or backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> [mark.label for mark in turns(tiny_trajectory()) if mark.label]
+    ['weight turn', 'gradient crossing']
     """
     load(backend)
     wanted = {
@@ -59,17 +83,37 @@ def turns(
 def detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca", backend: str = "bokeh", title: str = "") -> Any:
     """Draw one parameter's movement, gradient and LCA over the iterations, one below the other (figure S8).
 
+    Horizontal: iterations (the gradient: optimizer steps). Vertical: movement in an iteration; gradient and LCA in the
+    unit of the loss.
+
     Parameters
     ----------
     ds
         Trajectory of one run with ``theta``; ``gradient`` and LCA are drawn if the file has them.
     parameter
         Index in the whole network, or name: ``"fc1.weight[3, 17]"``.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Layout
         LCA is a bar for each iteration, in the colours of helping and hurting.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no ``theta``, or several runs.
+    ValueError
+        For a parameter that the network does not have, or an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> len(detail(tiny_trajectory(), "fc.weight[1, 2]"))
+    3
     """
     load(backend)
     found = compute(oscillation_detail(one_run(ds, "the detail of a parameter"), parameter, lca), quiet=True)
@@ -122,13 +166,36 @@ def phase_lag(
 ) -> Any:
     """Draw how the movement of each layer correlates with its negative gradient some iterations before.
 
+    Horizontal: lag in iterations; to the right of 0 the movement follows. Vertical: correlation, from -1 to 1.
+
     Parameters
     ----------
     ds
         Trajectory with ``theta`` and ``gradient``, or the result of :func:`lcakit.oscillation.phase_lag`; of several
-        runs lines are means and shades the range. Dots mark the lag of the largest correlation.
+        runs lines are means and shades the range.
     by, max_lag
-        See :func:`lcakit.oscillation.phase_lag`.
+        Grouping, and the largest lag: see :func:`lcakit.oscillation.phase_lag`.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A line for each layer; its dot marks the lag of the largest correlation.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no ``theta`` or no ``gradient``.
+    ValueError
+        For a largest lag that is not less than half of the run, more than twelve layers, an unknown grouping or
+        backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> [mark.label for mark in phase_lag(tiny_trajectory(), max_lag=3) if mark.label]
+    ['conv1', 'fc']
     """
     load(backend)
     result = ds if "gradient_correlation" in ds else analysed_lag(ds, by, max_lag)

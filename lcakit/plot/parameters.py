@@ -42,7 +42,7 @@ def parameter_map(
 
     Convolution kernels are a grid of tiles, a row for each output channel and a column for each input channel (the
     other way round where there are more than twice as many outputs); the units of a first linear layer with a square
-    number of inputs are images; anything else is a matrix, a row for each unit.
+    number of inputs are images; anything else is a matrix, a row for each unit and a column for each input.
 
     Parameters
     ----------
@@ -62,12 +62,22 @@ def parameter_map(
         Name of the variable; ``"lca_val"`` for another objective.
     limits
         Ends of the colour scale; by default symmetric, the 99th percentile of the magnitudes.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Image
         Green helps and red hurts; quantities that do neither are purple (negative) and brown. Zero is white. In a
         tensor of more than 1000 rows or columns each pixel shows its value of largest magnitude.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file does not hold the quantity, only a part of the tensor, or several runs.
+    ValueError
+        For an unknown layer, tensor, quantity, iteration or backend, a layer with several kernels, or if every number
+        is NaN.
 
     Examples
     --------
@@ -152,17 +162,36 @@ def _with_gaps(labels: np.ndarray) -> np.ndarray:
 def unit_map(ds: xr.Dataset, layer: str, lca: str = "lca", backend: str = "bokeh", title: str = "") -> Any:
     """Draw unit against iteration as a heat map of LCA (figure S1): green helps, red hurts, white is zero.
 
+    Horizontal: iterations. Vertical: units by channel number, the first on top. Colour: LCA in the unit of the loss.
+
     Parameters
     ----------
     ds
         Trajectory of one run.
     layer
         Name of a layer; LCA is summed over all parameters of each of its units.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Image
-        The first unit is on top. Each pixel shows its LCA of largest magnitude.
+        Where there are more units or iterations than pixels, each pixel shows its LCA of largest magnitude.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no LCA of parameters or units, several runs, or no iteration.
+    ValueError
+        For an unknown layer or backend, or if every number is NaN.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> unit_map(tiny_trajectory(12), "fc").dimension_values(2, flat=False).shape
+    (4, 12)
     """
     load(backend)
     part = select(one_run(ds, "a heat map of units"), layer=layer)

@@ -46,6 +46,8 @@ def cumulative(
 
     .. math:: C[t] = \sum_{s \le t} A[s]
 
+    Horizontal: iterations. Vertical: cumulative LCA in the unit of the loss; what falls helps.
+
     Parameters
     ----------
     ds
@@ -57,6 +59,10 @@ def cumulative(
         Channel numbers inside ``layer``; with a layer alone, all its units.
     layer
         Name of a layer.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
@@ -65,8 +71,17 @@ def cumulative(
 
     Raises
     ------
+    TrajectoryError
+        If the file holds no LCA of them, several runs, or the selection is empty.
     ValueError
-        For too many curves, or for both parameters and units.
+        For too many curves, for both parameters and units, for units without a layer, for a parameter, unit or layer
+        that the dataset does not have, or for an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> [mark.label for mark in cumulative(tiny_trajectory(), ["fc.bias[0]", 3]) if mark.label]
+    ['fc.bias[0]', 'conv1.weight[0, 0, 1, 1]']
     """
     load(backend)
     ds = one_run(ds, "cumulative LCA")

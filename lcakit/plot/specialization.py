@@ -33,12 +33,37 @@ def specialized_fraction(
 ) -> Any:
     """Draw, for each layer, the fraction of units whose help goes mostly to one, two, three classes (figure S21).
 
+    Horizontal: layers. Vertical: fraction of the units, from 0 to 1.
+
     Parameters
     ----------
     ds
         Trajectory with classes; of several runs means with confidence intervals.
     top, threshold, by, lca
-        See :func:`lcakit.specialization.specialized_fraction`.
+        Numbers of classes, share of the help that counts as most, grouping and variable: see
+        :func:`lcakit.specialization.specialized_fraction`.
+    confidence
+        Of the intervals over runs (Student's t).
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A series of bars for each number of classes.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file was recorded without classes.
+    ValueError
+        For more classes than there are, a threshold out of range, an unknown grouping or backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> [mark.label for mark in specialized_fraction(tiny_trajectory(), top=(1, 2)) if mark.label]
+    ['1 class', '2 classes']
     """
     load(backend)
     found = analysed_fraction(ds, top, threshold, by, lca)
@@ -59,6 +84,8 @@ def class_curves(
 ) -> Any:
     """Draw how one unit changes the loss of each class in the course of training: falling lines are helped classes.
 
+    Horizontal: iterations. Vertical: cumulative LCA of the unit, in the unit of the loss.
+
     Parameters
     ----------
     ds
@@ -67,11 +94,28 @@ def class_curves(
         Channel number inside ``layer``; without a layer, a value of the ``unit`` coordinate.
     layer
         Name of the layer.
+    lca
+        Name of the variable; ``"lca_unit_class_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A line for each class.
 
     Raises
     ------
+    TrajectoryError
+        If the file was recorded without classes.
     ValueError
-        For more than twelve classes: select some with ``ds.lk.sel(cls=[…])``.
+        For more than twelve classes (select some with ``ds.lk.sel(cls=[…])``), or an unknown unit, layer or backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> [mark.label for mark in class_curves(tiny_trajectory(), 2, "fc") if mark.label]
+    ['class a', 'class b', 'class c']
     """
     load(backend)
     found = analysed_curves(ds, unit, layer, lca)
@@ -102,6 +146,9 @@ def saliency(
 ) -> Any:
     """Draw what units learned from each of their inputs, in the shape of the input (figure S22).
 
+    Colour: minus the sum of LCA of the weight from this input, in the unit of the loss. Rows and columns are those of
+    the input.
+
     Parameters
     ----------
     ds
@@ -109,12 +156,29 @@ def saliency(
     unit
         Channel number inside the layer, or several: at most 64; :func:`lcakit.plot.parameter_map` shows all.
     layer, shape, iterations
-        See :func:`lcakit.specialization.saliency`.
+        Layer, shape of its input, and iterations: see :func:`lcakit.specialization.saliency`.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Image
         A tile for each unit; with several channels a row for each unit. Green: the weight from this input helped.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no ``lca``, several runs, or no layer with a kernel.
+    ValueError
+        For no unit or more than 64, an unknown unit, layer, iteration or backend, or a shape that does not fit.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> saliency(tiny_trajectory(), 0).dimension_values(2, flat=False).shape  # two channels of 2 × 2, and a gap
+    (2, 5)
     """
     load(backend)
     ds = one_run(ds, "saliency")

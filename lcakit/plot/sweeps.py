@@ -25,6 +25,9 @@ def sweep(
 ) -> Any:
     """Draw the fraction of parameters that help against a hyperparameter (figure S9).
 
+    Horizontal: the setting. Vertical: fraction of the moving parameters that help, averaged over iterations; the dashed
+    line is one half.
+
     Parameters
     ----------
     runs
@@ -34,12 +37,32 @@ def sweep(
     setting
         Name of the hyperparameter.
     log
-        Logarithmic axis; by default where the largest value is more than thirty times the smallest.
+        Logarithmic horizontal axis; by default where the largest value is more than thirty times the smallest.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Overlay
-        Dots are runs, lines their means; the dashed line is one half.
+        Dots are runs, lines their means.
+
+    Raises
+    ------
+    TrajectoryError
+        If a file holds neither ``lca`` nor counts by layer.
+    ValueError
+        For an empty mapping, an array with another dimension than ``run``, more than twelve lines, or an unknown
+        backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> runs = {rate: tiny_trajectory(seed=n) for n, rate in enumerate([0.01, 0.1, 1.0])}
+    >>> picture = sweep(runs)
+    >>> picture.traverse(lambda mark: mark, ["Curve"])[0].dimension_values(0).tolist()
+    [0.01, 0.1, 1.0]
     """
     load(backend)
     if not runs:

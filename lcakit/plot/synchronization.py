@@ -30,19 +30,42 @@ def peaks(
 ) -> Any:
     """Draw the iterations at which each layer learns most, by class; synchronized ones in colour (figures 6, S15-S19).
 
+    Horizontal: iterations. Vertical: layers, the first on top, in a block for each class. The title has the number of
+    synchronized iterations.
+
     Parameters
     ----------
     ds
         Trajectory of one run, or the result of :func:`lcakit.synchronization.peak_iterations`.
     k, of, by, classes, lca
-        See :func:`lcakit.synchronization.peak_iterations`; for a result they do not count.
+        Peaks of each layer, quantity, grouping, whether by class, and variable: see
+        :func:`lcakit.synchronization.peak_iterations`; ignored for its result.
     min_fraction
         Share of the layers that must have a peak for it to be synchronized.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Overlay
-        A row for each layer, the first on top, in a block for each class.
+        Two marks: ``lone`` peaks in grey, ``synchronized`` ones in colour.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file does not hold the quantity, or holds several runs.
+    ValueError
+        For more peaks than iterations, a share outside (0, 1], fewer than two layers, or an unknown quantity, grouping
+        or backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> picture = peaks(tiny_trajectory(24), k=5)
+    >>> [mark.label for mark in picture if mark.label]
+    ['lone', 'synchronized']
+    >>> sum(len(mark) for mark in picture if mark.label)  # 5 peaks of 2 layers in 3 classes
+    30
     """
     load(backend)
     found = ds if isinstance(ds, xr.DataArray) else peak_iterations(one_run(ds, "peaks"), k, of, by, classes, lca)

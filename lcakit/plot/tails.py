@@ -34,17 +34,36 @@ def tail_fits(
     .. math:: P(|A| \ge x) = e^{-(x / λ)^k} \text{ (Weibull)}, \quad e^{-x / λ} \text{ (Laplace)}, \quad
               \operatorname{erfc}\frac{x}{λ\sqrt 2} \text{ (Gaussian)}
 
+    Horizontal: magnitude of LCA in the unit of the loss. Vertical: share of values beyond it. Both are logarithmic.
+
     Parameters
     ----------
     ds
         Trajectory (several runs are counted together), or the result of :func:`lcakit.tails.histogram` without groups.
     outcome
         ``"helping"``, ``"hurting"`` or ``"both"``.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Overlay
-        Both axes logarithmic; dots are the data, lines the distributions of largest likelihood.
+        Dots are the data, lines the distributions of largest likelihood.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no ``lca``.
+    ValueError
+        For an unknown outcome or backend, for a histogram of several groups, or if no LCA has this outcome.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> [mark.label.partition(",")[0] for mark in tail_fits(tiny_trajectory())]
+    ['recorded', 'Weibull', 'Laplace', 'Gaussian']
     """
     load(backend)
     if outcome not in OUTCOMES:
@@ -88,12 +107,37 @@ def kurtosis(
 ) -> Any:
     """Draw the excess kurtosis of LCA over parameters, 0 for a Gaussian, over the iterations.
 
+    Horizontal: iterations. Vertical: excess kurtosis, logarithmic where it is above 0 throughout.
+
     Parameters
     ----------
     ds
         Trajectory; of several runs the line is the mean and the shade the range.
     window
         Iterations that are pooled to one sample; None takes each for itself.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A line.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no ``lca``, or the selection has no iteration.
+    ValueError
+        For a window that is longer than the run, or an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> picture = kurtosis(tiny_trajectory(12), window=4)
+    >>> len(picture.traverse(lambda mark: mark, ["Curve"])[0])
+    3
     """
     load(backend)
     values = compute(excess_kurtosis(ds, window, lca=lca)["excess_kurtosis"], quiet=True)

@@ -14,12 +14,11 @@ from lcakit.errors import LcakitError
 from lcakit.plot.parameters import parameter_values
 from lcakit.testing import tiny_trajectory
 from lcakit.trajectory.labels import TensorSpec
-from lcakit.views.animation import animate
+from lcakit.views.animation import animation
 from lcakit.views.animation import film as painting
-from lcakit.views.animation import frames as rooms
+from lcakit.views.animation import frames as making
 from lcakit.views.animation import player as playing
 from lcakit.views.animation.scale import GAP, LEVELS, ZERO, SignedLog, palette, scale_of
-from tests.support import browser
 
 IMAGES = (
     TensorSpec("fc1.weight", (3, 16), "kernel", "fc1", "linear"),
@@ -104,13 +103,13 @@ def test_gif_has_every_frame_and_its_codes(tmp_path):
 
 
 def test_too_large_a_film_says_which_step_fits(monkeypatch):
-    monkeypatch.setattr(rooms, "MOST_BYTES", 100)
+    monkeypatch.setattr(making, "MOST_BYTES", 100)
     ds = tiny_trajectory()
     with pytest.raises(ValueError, match=r"12 frames of 4 × 6 .*step=3") as refused:
         film(ds, "fc")
     assert len(film(ds, "fc", step=int(re.search(r"step=(\d+)", str(refused.value))[1])).frames.codes) == 4
-    monkeypatch.setattr(rooms, "MOST_BYTES", 64_000_000)
-    monkeypatch.setattr(rooms, "MOST_NUMBERS", 3 * 4 * 24)
+    monkeypatch.setattr(making, "MOST_BYTES", 64_000_000)
+    monkeypatch.setattr(making, "MOST_NUMBERS", 3 * 4 * 24)
     with pytest.raises(ValueError, match=r"step=4"):
         film(ds, "fc")
     assert len(film(ds, "fc", step=4).frames.codes) == 3
@@ -142,7 +141,7 @@ def test_wrong_use_is_said_before_anything_is_read(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_written_is_said_before_frames_are_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(animate, "frames_of", None)
+    monkeypatch.setattr(animation, "frames_of", None)
     (tmp_path / "file").write_text("")
     with pytest.raises(LcakitError, match=r"cannot write .*a\.gif"):
         film(tiny_trajectory(), "fc", out=tmp_path / "file" / "a.gif")
@@ -162,8 +161,8 @@ def test_a_film_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch,
     def half(*_, **__):
         raise OSError(28, "No space left on device")
 
-    for room, name in ((painting, "_images"), (painting, "require_encoder"), (playing, "page")):
-        monkeypatch.setattr(room, name, half)
+    for module, name in ((painting, "_images"), (painting, "require_encoder"), (playing, "page")):
+        monkeypatch.setattr(module, name, half)
     with pytest.raises(LcakitError, match=rf"cannot write .*fc{suffix}: No space left on device"):
         shown.save(path, quiet=True)
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(path.name, b"old")]
@@ -184,39 +183,3 @@ def test_player_holds_all_frames_and_nothing_else(tmp_path):
     assert json.loads(re.search(r'id="film">([^<]*)<', page)[1])["texts"] == shown.frames.texts
     assert "srcdoc" in shown._repr_html_()
     assert "<script" not in shown._repr_html_()
-
-
-def test_player_steps_without_a_kernel(tmp_path):
-    chromium = browser.CHROMIUM or pytest.skip("needs chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    shown = film(tiny_trajectory(), "fc")
-    (tmp_path / "notebook.html").write_text(f"<body>{shown._repr_html_()}</body>", encoding="utf-8")
-    with (
-        playwright.sync_playwright() as start,
-        start.chromium.launch(executable_path=chromium, args=browser.FLAGS) as it,
-    ):
-        with browser.watched(it) as (page, trouble):
-            page.goto((tmp_path / "notebook.html").as_uri())
-            inside = page.frame_locator("iframe")
-            text, canvas = inside.locator("#text"), inside.locator("#cells")
-            assert text.text_content() == shown.frames.texts[0]
-            before = canvas.screenshot()
-            canvas.press("ArrowRight")
-            canvas.press("ArrowRight")
-            assert text.text_content() == shown.frames.texts[2]
-            assert canvas.screenshot() != before
-            assert canvas.evaluate(PIXELS) == colours_of(shown.frames.codes[2])
-            canvas.press("End")
-            assert text.text_content() == shown.frames.texts[-1]
-            canvas.press("Space")
-            playwright.expect(text).not_to_have_text(shown.frames.texts[-1])
-            assert inside.locator("#play").text_content() == "Pause"
-        assert [one for one in trouble if not one.startswith("request file:")] == []
-
-
-PIXELS = """canvas => Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)"""
-
-
-def colours_of(codes):
-    table = np.array([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] + [255] for colour in palette(True)])
-    return table[codes.ravel()].ravel().tolist()

@@ -1,4 +1,4 @@
-"""The explorer in a real browser: served by `lcakit view`, and in JupyterLab. Skipped where there is no Chromium."""
+"""Explorer, report and film in a real browser: served, in JupyterLab, from disk. Skipped where there is no Chromium."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 import lcakit as lk
+from lcakit.testing import tiny_trajectory
 from lcakit.trajectory.labels import TensorSpec
-from tests import browser
+from lcakit.views.animation.scale import palette
+from tests.support import browser, pages
 
 pytest.importorskip("panel")
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = [
     pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
     pytest.mark.timeout(180),
+    pytest.mark.slow,
 ]
 
 ODD = "out<script>alert(1)</script>"
@@ -32,7 +35,7 @@ LOSS, UNITS, MAP = 0, 4, 5  # places among the figures of the page
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    ds = lk.testing.tiny_trajectory(60, layers=LAYERS)
+    ds = tiny_trajectory(60, layers=LAYERS)
     return lk.save(ds, tmp_path_factory.mktemp("explored") / "run.nc")
 
 
@@ -133,3 +136,58 @@ def test_in_jupyterlab(chromium, path, tmp_path):
         page.locator(FIGURES).nth(8).wait_for()
         drive(page, path)
         assert trouble == []
+
+
+# ---- pages from disk -------------------------------------------------------------------------------------------
+
+
+def test_a_report_works_from_disk(chromium, tmp_path):
+    ds = tiny_trajectory(30, layers=pages.LAYERS, classes=pages.CLASSES)
+    path = lk.report(ds, tmp_path / "report.html", classes=["<b>"], quiet=True)
+    with browser.watched(chromium) as (page, trouble):
+        page.goto(path.as_uri())
+        assert page.evaluate("[...document.images].filter(one => one.naturalWidth < 100).length") == 0
+        assert page.evaluate("document.images.length") > 25
+        units = page.locator(".group", has_text="Units over time")
+        seen = units.locator("figure:visible")
+        first = seen.locator("img").get_attribute("src")
+        page.get_by_label("Layer").select_option(pages.EVIL)
+        assert seen.count() == 1
+        assert seen.get_attribute("data-layer") == pages.EVIL
+        second = seen.locator("img").get_attribute("src")
+        page.get_by_label("Class").select_option("<b>")
+        assert (seen.get_attribute("data-layer"), seen.get_attribute("data-cls")) == (pages.EVIL, "<b>")
+        assert len({first, second, seen.locator("img").get_attribute("src")}) == 3
+        assert "of class <b>" in seen.text_content()
+        assert page.locator(".group:has(> h3:text-is('Over the run')) figure:visible").count() == 1
+    assert [one for one in trouble if not one.startswith("request file:")] == []
+
+
+PIXELS = """canvas => Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)"""
+
+
+def colours_of(codes):
+    table = np.array([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] + [255] for colour in palette(True)])
+    return table[codes.ravel()].ravel().tolist()
+
+
+def test_a_film_steps_without_a_kernel(chromium, tmp_path):
+    shown = lk.animate(tiny_trajectory(), "fc", quiet=True)
+    (tmp_path / "notebook.html").write_text(f"<body>{shown._repr_html_()}</body>", encoding="utf-8")
+    with browser.watched(chromium) as (page, trouble):
+        page.goto((tmp_path / "notebook.html").as_uri())
+        inside = page.frame_locator("iframe")
+        text, canvas = inside.locator("#text"), inside.locator("#cells")
+        assert text.text_content() == shown.frames.texts[0]
+        before = canvas.screenshot()
+        canvas.press("ArrowRight")
+        canvas.press("ArrowRight")
+        assert text.text_content() == shown.frames.texts[2]
+        assert canvas.screenshot() != before
+        assert canvas.evaluate(PIXELS) == colours_of(shown.frames.codes[2])
+        canvas.press("End")
+        assert text.text_content() == shown.frames.texts[-1]
+        canvas.press("Space")
+        sync_api.expect(text).not_to_have_text(shown.frames.texts[-1])
+        assert inside.locator("#play").text_content() == "Pause"
+    assert [one for one in trouble if not one.startswith("request file:")] == []

@@ -4,6 +4,6 @@
 codes in a browser, and :mod:`.film` paints them for a file. No torch here.
 """
 
-from lcakit.views.animation.animate import Animation, animate
+from lcakit.views.animation.animation import Animation, animate
 
 __all__ = ["Animation", "animate"]

@@ -7,10 +7,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -35,22 +35,29 @@ from lcakit.storage import opening, saving
 from lcakit.trajectory.labels import Labels, TensorSpec
 from lcakit.trajectory.schema import build_dataset
 
-ITERATIONS, PARAMETERS = 5_000, 273_066  # ResNet-20 of the paper
-BOUND = 0.5  # streaming studies: at least this share of the sequential reading speed
-MEMORY_BOUND = 2**30
-UNITS, TAPS = 16, 9
+__all__ = ["Study", "run", "to_text"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_ITERATIONS, _PARAMETERS = 5_000, 273_066  # ResNet-20 of the paper
+_BOUND = 0.5  # streaming studies: at least this share of the sequential reading speed
+_MEMORY_BOUND = 2**30
+_UNITS, _TAPS = 16, 9
 
 Study = Callable[[xr.Dataset], Any]
 
 # Studies that need each number once, as it comes past: these have a bound.
-STREAMING: dict[str, Study] = {
+_STREAMING: dict[str, Study] = {
     "help, hurt, zero": noise.help_hurt_zero,
     "layer LCA": layerwise.layer_lca,
     "iterations helped": noise.iterations_helped,
     "weight turns": oscillation.weight_turns,
     "histogram": tails.histogram,
 }
-OTHERS: dict[str, Study] = {
+_OTHERS: dict[str, Study] = {
     "fraction helping by unit": lambda ds: noise.fraction_helping(ds, "unit"),
     "RMS LCA": rms_lca,
     "windows of 10, helping": lambda ds: windows.helping_by_window(ds, [10]),
@@ -62,11 +69,11 @@ OTHERS: dict[str, Study] = {
     "synchronization": lambda ds: synchronization.synchronization_test(ds, classes=False, trials=100),
     "correlation in a layer": lambda ds: correlation.correlation_test(ds, str(ds["layer"].values[0])),
 }
-BY_HAND: dict[str, Callable[[Path], object]] = {
+_BY_HAND: dict[str, Callable[[Path], object]] = {
     "help, hurt, zero, by hand": reading.help_hurt_zero,
     "layer LCA, by hand": reading.tensor_sums,
 }
-BYTES_OF = {"weight turns": "theta"}  # what a study reads, where it is not lca
+_BYTES_OF = {"weight turns": "theta"}  # what a study reads, where it is not lca
 
 
 def run(scale: float = 1.0, repeats: int = 3, directory: str | None = None) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def run(scale: float = 1.0, repeats: int = 3, directory: str | None = None) -> d
     root = scale**0.5
     with tempfile.TemporaryDirectory(dir=directory) as folder:
         path = Path(folder) / "synthetic.nc"
-        ds = _synthetic(max(200, round(ITERATIONS * root)), max(2_000, round(PARAMETERS * root)))
+        ds = _synthetic(max(200, round(_ITERATIONS * root)), max(2_000, round(_PARAMETERS * root)))
         saving.save(ds, path, quiet=False)
         with opening.open_trajectory(path) as ds:
             return _measure(ds, path, repeats)
@@ -112,12 +119,12 @@ def to_text(result: dict[str, Any]) -> str:
     ]
     for name, value in speed.items():
         verdict = ""
-        if name in STREAMING:
-            slow, large = value < BOUND * floor, peak[name] > MEMORY_BOUND
+        if name in _STREAMING:
+            slow, large = value < _BOUND * floor, peak[name] > _MEMORY_BOUND
             verdict = "  " + ("within the bounds" if not (slow or large) else "BEYOND the bounds")
         ratios = f"{value / floor:14.2f}{value / speed['memory map']:14.2f}"
         lines.append(f"{name:28}{value:8.2f}{ratios}{peak[name] / 2**20:10.0f}{verdict}")
-    lines.append(f"bounds of streaming studies: {BOUND} of sequential reading, {MEMORY_BOUND / 2**20:.0f} MiB")
+    lines.append(f"bounds of streaming studies: {_BOUND} of sequential reading, {_MEMORY_BOUND / 2**20:.0f} MiB")
     return "\n".join(lines)
 
 
@@ -132,7 +139,8 @@ def _synthetic(iterations: int, parameters: int) -> xr.Dataset:
 
     def array(n: int, kind: str) -> da.Array:
         empty = da.empty((n, parameters), chunks=(rows, columns), dtype=np.float32)
-        return empty.map_blocks(_random_block, kind=kind, **options)
+        filled: da.Array = empty.map_blocks(_random_block, kind=kind, **options)
+        return filled
 
     steps = {"snapshot": np.arange(iterations + 1), "iteration": np.arange(iterations)}
     coords = table.coords() | {name: ((name,), values) for name, values in steps.items()}
@@ -155,8 +163,8 @@ def _tensors(parameters: int) -> tuple[TensorSpec, ...]:
     specs, left, k = [], parameters, 0
     share = parameters // 22
     while left > 2 * share:
-        inputs = max(1, share // (UNITS * TAPS))
-        specs.append(TensorSpec(f"conv{k}.weight", (UNITS, inputs, 3, 3), "kernel", f"conv{k}", "conv2d"))
+        inputs = max(1, share // (_UNITS * _TAPS))
+        specs.append(TensorSpec(f"conv{k}.weight", (_UNITS, inputs, 3, 3), "kernel", f"conv{k}", "conv2d"))
         left -= specs[-1].size
         k += 1
     specs.append(TensorSpec("fc.weight", (1, left), "kernel", "fc", "linear"))
@@ -171,10 +179,10 @@ def _measure(ds: xr.Dataset, path: Path, repeats: int) -> dict[str, Any]:
         "memory map": (path.stat().st_size, lambda: reading.sum_memory_map(path)),
         "sequential": (ds["lca"].nbytes, lambda: reading.sum_sequentially(path)),
     }
-    contenders |= {name: (ds["lca"].nbytes, functools.partial(study, path)) for name, study in BY_HAND.items()}
-    for name, study in (STREAMING | OTHERS).items():
-        contenders[name] = (ds[BYTES_OF.get(name, "lca")].nbytes, _timed(study, ds))
-    together = [study(ds) for study in STREAMING.values()]
+    contenders |= {name: (ds["lca"].nbytes, functools.partial(study, path)) for name, study in _BY_HAND.items()}
+    for name, study in (_STREAMING | _OTHERS).items():
+        contenders[name] = (ds[_BYTES_OF.get(name, "lca")].nbytes, _timed(study, ds))
+    together = [study(ds) for study in _STREAMING.values()]
     contenders["streaming, together"] = (ds["lca"].nbytes + ds["theta"].nbytes, lambda: compute(together, quiet=True))
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     peaks: dict[str, int] = {}
@@ -192,7 +200,7 @@ def _measure(ds: xr.Dataset, path: Path, repeats: int) -> dict[str, Any]:
         "machine": {
             **machine(),
             "numpy": np.__version__,
-            "dask": dask.__version__,
+            "dask": version("dask"),
         },
         "iterations": ds.sizes["iteration"],
         "parameters": ds.sizes["parameter"],
@@ -200,8 +208,8 @@ def _measure(ds: xr.Dataset, path: Path, repeats: int) -> dict[str, Any]:
         "repeats": repeats,
         "gigabytes_per_second": speed,
         "peak_bytes": peaks,
-        "bound": BOUND,
-        "memory_bound": MEMORY_BOUND,
+        "bound": _BOUND,
+        "memory_bound": _MEMORY_BOUND,
     }
 
 

@@ -14,10 +14,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+__all__ = ["Convolutions", "Gradient", "Shapes", "allocation", "class_gradients", "recording", "write"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Gradient = Callable[[], torch.Tensor]
 Shapes = list[tuple[nn.Conv2d, torch.Tensor]]
-CHUNK = 1000  # examples of a backward pass
-BLOCK = 2**26  # bytes of a write
+_CHUNK = 1000  # examples of a backward pass
+_BLOCK = 2**26  # bytes of a write
 
 
 def allocation(model: nn.Module, thetas: torch.Tensor, gradient: Gradient) -> np.ndarray:
@@ -100,7 +107,7 @@ def _by_groups(model: nn.Module, groups: Sequence[tuple[torch.Tensor, torch.Tens
     gradients = []
     for group in groups:
         model.zero_grad()
-        for x, y in zip(*(part.split(CHUNK) for part in group), strict=True):
+        for x, y in zip(*(part.split(_CHUNK) for part in group), strict=True):
             (functional.cross_entropy(model(x), y, reduction="sum") / n).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     return torch.stack(gradients)
@@ -113,10 +120,10 @@ def _host(values: torch.Tensor) -> np.ndarray:
 
 def write(path: Path, size: int) -> float:
     """Write so many bytes in order, flush them to the disk, and remove them; return the seconds without the last."""
-    block = np.random.default_rng(0).bytes(min(size, BLOCK))  # no zeros, which a file system may leave out
+    block = np.random.default_rng(0).bytes(min(size, _BLOCK))  # no zeros, which a file system may leave out
     began = time.perf_counter()
     with path.open("wb") as file:
-        for start in range(0, size, BLOCK):
+        for start in range(0, size, _BLOCK):
             file.write(block[: size - start])
         file.flush()
         os.fsync(file.fileno())

@@ -20,9 +20,16 @@ from lcakit.record.objective.objective import Objective
 from lcakit.storage import saving
 from lcakit.trajectory.schema import build_dataset
 
-BOUND = 1.6  # two workers of one thread each, against one
-WORKERS = (1, 2)
-BLOCKS = 8  # whatever the number of workers: each begins with a gradient that the one before it has computed, too
+__all__ = ["objective", "run", "to_text"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_BOUND = 1.6  # two workers of one thread each, against one
+_WORKERS = (1, 2)
+_BLOCKS = 8  # whatever the number of workers: each begins with a gradient that the one before it has computed, too
 
 
 def objective(examples: int) -> Objective:
@@ -62,12 +69,12 @@ def run(examples: int = 55_000, iterations: int = 96, repeats: int = 3) -> dict[
     steps = {"snapshot": range(iterations + 1), "iteration": range(iterations)}
     coords = first.labels.coords() | {name: ((name,), list(values)) for name, values in steps.items()}
     spec = ObjectiveSpec(f"{__name__}:objective", {"examples": examples})
-    block = max(1, iterations // BLOCKS)
-    times: dict[int, list[float]] = {workers: [] for workers in WORKERS}
+    block = max(1, iterations // _BLOCKS)
+    times: dict[int, list[float]] = {workers: [] for workers in _WORKERS}
     with tempfile.TemporaryDirectory() as folder:
         path = saving.save(build_dataset(coords, {"theta": theta.numpy()}), Path(folder) / "path.nc", quiet=True)
         for turn in range(repeats):
-            for workers in WORKERS:
+            for workers in _WORKERS:
                 with connected(workers=workers) as client:
                     client.wait_for_workers(workers)
                     client.run(_imported)
@@ -84,7 +91,7 @@ def run(examples: int = 55_000, iterations: int = 96, repeats: int = 3) -> dict[
         "repeats": repeats,
         "seconds": {str(workers): value for workers, value in seconds.items()},
         "speedup": seconds[1] / seconds[2],
-        "bound": BOUND,
+        "bound": _BOUND,
     }
 
 

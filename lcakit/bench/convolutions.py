@@ -17,11 +17,18 @@ from lcakit.errors import DataError
 from lcakit.experiments import networks
 from lcakit.record.objective.objective import Objective
 
-IMAGE = (3, 32, 32)
-BATCHES = (50, 125, 250, 500)
-GPU_BATCHES = (500, 1000, 2000)
-FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
-BOUND = 1.15  # on a CPU a gradient must cost at most this many times a bare forward and backward pass at its best
+__all__ = ["run", "to_text"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_IMAGE = (3, 32, 32)
+_BATCHES = (50, 125, 250, 500)
+_GPU_BATCHES = (500, 1000, 2000)
+_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
+_BOUND = 1.15  # on a CPU a gradient must cost at most this many times a bare forward and backward pass at its best
 
 
 def run(
@@ -61,15 +68,15 @@ def run(
     if examples < 1:
         raise DataError(f"examples must be positive, got {examples}")
     where = chosen(device, precision)
-    x, y = (part.to(where) for part in images(examples, IMAGE))
-    model = networks.build(network, IMAGE, N_CLASSES, seed=0).to(where)
+    x, y = (part.to(where) for part in images(examples, _IMAGE))
+    model = networks.build(network, _IMAGE, N_CLASSES, seed=0).to(where)
     objective = Objective(model, (x, y), device=where, precision=precision)
     works: dict[Any, Callable[[], object]] = {
         "plain": evaluating(objective),
         "classes": evaluating(objective, classes=True),
     }
-    sizes = sorted({min(size, examples) for size in (GPU_BATCHES if is_gpu(where) else BATCHES)})
-    for name, kind in FORMATS.items():
+    sizes = sorted({min(size, examples) for size in (_GPU_BATCHES if is_gpu(where) else _BATCHES)})
+    for name, kind in _FORMATS.items():
         laid_out = x.to(memory_format=kind)
         works |= {(name, size): _bare(model, laid_out, y, kind, size) for size in sizes}
     seconds = medians(on(where, works, precision), repeats)
@@ -82,7 +89,7 @@ def run(
         "examples": examples,
         "repeats": repeats,
         "seconds": {
-            "floor": {name: {str(size): seconds[name, size] for size in sizes} for name in FORMATS},
+            "floor": {name: {str(size): seconds[name, size] for size in sizes} for name in _FORMATS},
             "plain": seconds["plain"],
             "classes": seconds["classes"],
         },
@@ -92,7 +99,7 @@ def run(
             "classes_to_plain": seconds["classes"] / seconds["plain"],
             "design": (1 + 2 * N_CLASSES) / 3 if objective.batch_coupling else 1.0,
         },
-        "bound": None if is_gpu(where) or precision != "float32" else BOUND,
+        "bound": None if is_gpu(where) or precision != "float32" else _BOUND,
     }
 
 

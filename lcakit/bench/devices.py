@@ -15,7 +15,14 @@ from lcakit.record.objective.checks import usable_device
 from lcakit.record.objective.isolation import arithmetic
 from lcakit.record.objective.tuning import has_onednn
 
-PRECISIONS = ("float32", "tf32", "bfloat16")
+__all__ = ["chosen", "forget_peak", "gpu_peak", "heading", "is_gpu", "on", "torch_machine", "wait"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_PRECISIONS = ("float32", "tf32", "bfloat16")
 _FIRST_WITH_BFLOAT16 = (8, 0)  # compute capability: Ampere
 
 
@@ -24,8 +31,8 @@ def chosen(device: str, precision: str = "float32") -> torch.device:
     found = usable_device(device)
     if found.type not in ("cpu", "cuda"):
         raise DataError(f"benchmarks can wait for a CPU and for CUDA devices, not for {device!r}")
-    if precision not in PRECISIONS:
-        raise unknown("precision of this benchmark", precision, PRECISIONS)
+    if precision not in _PRECISIONS:
+        raise unknown("precision of this benchmark", precision, _PRECISIONS)
     if precision == "tf32" and not is_gpu(found):  # a CPU would compute in float32, under another name
         raise DataError("tf32 is a precision of GPUs: choose a GPU (device cuda), or float32 or bfloat16")
     return found

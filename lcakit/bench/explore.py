@@ -26,9 +26,16 @@ from lcakit.trajectory.schema import build_dataset
 if TYPE_CHECKING:
     from lcakit.views.explorer.app import Explorer
 
-BOUND = 0.3  # seconds, from a move of the mouse to the new picture
-ITERATIONS, WIDTHS, CLASSES = 880, (784, 100, 50, 10), 10  # MNIST-FC of the paper
-REPEATS = 9
+__all__ = ["ACTIONS", "Action", "run", "to_text"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_BOUND = 0.3  # seconds, from a move of the mouse to the new picture
+_ITERATIONS, _WIDTHS, _CLASSES = 880, (784, 100, 50, 10), 10  # MNIST-FC of the paper
+_REPEATS = 9
 Action = Callable[["Explorer", int], Any]
 
 ACTIONS: dict[str, Action] = {
@@ -49,7 +56,7 @@ ACTIONS: dict[str, Action] = {
 def run(
     file: str | os.PathLike[str] | None = None,
     scale: float = 1.0,
-    repeats: int = REPEATS,
+    repeats: int = _REPEATS,
     directory: str | None = None,
 ) -> dict[str, Any]:
     """Use every control of the explorer several times, as moves and taps do.
@@ -77,7 +84,7 @@ def run(
         with open_trajectory(file) as ds:
             return _measure(ds, os.fspath(file), repeats)
     with tempfile.TemporaryDirectory(dir=directory) as folder:
-        path = save(_synthetic(max(100, round(ITERATIONS * scale))), Path(folder) / "synthetic.nc", quiet=False)
+        path = save(_synthetic(max(100, round(_ITERATIONS * scale))), Path(folder) / "synthetic.nc", quiet=False)
         with open_trajectory(path) as ds:
             return _measure(ds, "synthetic", repeats)
 
@@ -93,10 +100,10 @@ def to_text(result: dict[str, Any]) -> str:
     ]
     for name, found in result["actions"].items():
         first, median, slowest = (1000 * found[key] for key in ("first", "median", "slowest"))
-        verdict = "" if found["median"] < BOUND else "  BEYOND the bound"
+        verdict = "" if found["median"] < _BOUND else "  BEYOND the bound"
         lines.append(f"{name:24}{first:8.0f}{median:8.0f}{slowest:9.0f}{verdict}")
     lines.append(
-        f"bound of a median: {1000 * BOUND:.0f} ms; what the browser needs to draw comes on top of the numbers"
+        f"bound of a median: {1000 * _BOUND:.0f} ms; what the browser needs to draw comes on top of the numbers"
     )
     return "\n".join(lines)
 
@@ -171,16 +178,16 @@ def _synthetic(iterations: int) -> xr.Dataset:
     """Return random walks in the layout of MNIST-FC, whose LCA shrinks as they go on."""
     rng = np.random.default_rng(0)
     specs = []
-    for n, (inputs, units) in enumerate(itertools.pairwise(WIDTHS), 1):
+    for n, (inputs, units) in enumerate(itertools.pairwise(_WIDTHS), 1):
         specs.append(TensorSpec(f"fc{n}.weight", (units, inputs), "kernel", f"fc{n}", "linear"))
         specs.append(TensorSpec(f"fc{n}.bias", (units,), "bias", f"fc{n}", "linear"))
     table = Labels(tuple(specs))
     decay = np.exp(-3 * np.arange(iterations + 1) / iterations)
     gradient = rng.standard_normal((iterations + 1, table.n_parameters), np.float32) * decay[:, None].astype(np.float32)
     lca = gradient[:-1] * rng.standard_normal((iterations, table.n_parameters), np.float32) * np.float32(1e-6)
-    by_unit = rng.standard_normal((iterations, table.n_units, CLASSES), np.float32) * np.float32(1e-5)
+    by_unit = rng.standard_normal((iterations, table.n_units, _CLASSES), np.float32) * np.float32(1e-5)
     variables = {"theta": np.cumsum(gradient, 0), "gradient": gradient, "lca": lca, "lca_unit_class": by_unit}
-    variables |= {"loss": 2.3 * decay, "loss_class": np.repeat(0.23 * decay[:, None], CLASSES, axis=1)}
+    variables |= {"loss": 2.3 * decay, "loss_class": np.repeat(0.23 * decay[:, None], _CLASSES, axis=1)}
     steps = {"snapshot": np.arange(iterations + 1), "iteration": np.arange(iterations)}
-    steps |= {"class": np.arange(CLASSES).astype(str)}
+    steps |= {"class": np.arange(_CLASSES).astype(str)}
     return build_dataset(table.coords() | {name: ((name,), values) for name, values in steps.items()}, variables)

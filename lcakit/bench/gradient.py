@@ -22,11 +22,32 @@ from lcakit.record.objective.isolation import ThreadTeam
 from lcakit.record.objective.objective import Objective
 from lcakit.record.objective.tuning import has_onednn, product
 
-CHUNKS = (250, 500, 1000, 1375, 2000, 2750, 5500)
+__all__ = [
+    "GPU_CHUNKS",
+    "IMAGE",
+    "N_CLASSES",
+    "Products",
+    "Times",
+    "Timings",
+    "bare_floors",
+    "evaluating",
+    "floors",
+    "images",
+    "loader_gradient",
+    "run",
+    "to_text",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_CHUNKS = (250, 500, 1000, 1375, 2000, 2750, 5500)
 GPU_CHUNKS = (2750, 5500, 11000, 27500, 55000)
-LOADER_BATCH = 1000
-BOUND = 1.06  # ten class gradients, against PyTorch's bare products of a gradient without classes
-BFLOAT16_BOUND = 0.55  # the same in bfloat16, on a processor that multiplies it; the products are those of float32
+_LOADER_BATCH = 1000
+_BOUND = 1.06  # ten class gradients, against PyTorch's bare products of a gradient without classes
+_BFLOAT16_BOUND = 0.55  # the same in bfloat16, on a processor that multiplies it; the products are those of float32
 IMAGE, N_CLASSES = (1, 28, 28), 10
 
 _TORCH_WAYS = ("as found", "all threads", "team", "GPU")
@@ -78,7 +99,7 @@ def run(examples: int = 55_000, repeats: int = 7, device: str = "cpu") -> dict[s
         "examples": examples,
         "repeats": repeats,
         **_result(times),
-        "bounds": {} if is_gpu(where) else {"classes_to_floor": BOUND, "bfloat16_to_floor": BFLOAT16_BOUND},
+        "bounds": {} if is_gpu(where) else {"classes_to_floor": _BOUND, "bfloat16_to_floor": _BFLOAT16_BOUND},
         "disagreement": _disagreement(objectives, loader_gradient(model, x, y)),
     }
 
@@ -135,7 +156,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("ours, no classes", "plain", ""),
         ("ours, tf32, classes", "tf32", ""),
         ("ours, bfloat16, classes", "bfloat16", ""),
-        ("DataLoader + autograd", "loader", f"   (batch {LOADER_BATCH})"),
+        ("DataLoader + autograd", "loader", f"   (batch {_LOADER_BATCH})"),
     ]
     return [row for row in rows if row[1] in result["seconds"]]
 
@@ -175,7 +196,7 @@ def _by_onednn(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
 
 
 def floors(
-    way: str, products: Products, team: ThreadTeam, sizes: Sequence[int] = CHUNKS
+    way: str, products: Products, team: ThreadTeam, sizes: Sequence[int] = _CHUNKS
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield the bare products for every chunk size, the examples cut into one contiguous share per worker."""
     n = len(products.x)
@@ -221,7 +242,7 @@ def loader_gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch
     """Add up the gradient as most notebooks do: a DataLoader, autograd, one batch after the other."""
     where = next(model.parameters()).device
     model.zero_grad()
-    for xs, ys in DataLoader(TensorDataset(x, y), batch_size=LOADER_BATCH):
+    for xs, ys in DataLoader(TensorDataset(x, y), batch_size=_LOADER_BATCH):
         functional.cross_entropy(model(xs.to(where)), ys.to(where), reduction="sum").backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]) / len(x)
 

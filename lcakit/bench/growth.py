@@ -25,16 +25,23 @@ from lcakit.record.objective.isolation import ThreadTeam
 from lcakit.record.objective.objective import Objective
 from lcakit.text import format_bytes
 
+__all__ = ["CLASSES", "COUPLED_CLASSES", "COUPLED_IMAGE", "EXAMPLES", "MOVES", "WIDTHS", "run", "to_text"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 EXAMPLES = (6_875, 13_750, 27_500, 55_000)
 WIDTHS = (1, 2, 4, 8)  # times the 100 and 50 units of MNIST-FC
 MOVES = (2, 4, 8, 16)
 CLASSES = (5, 10, 20, 40)
 COUPLED_CLASSES = (2, 4, 8, 16)
-COUPLED_EXAMPLES, COUPLED_NETWORK, COUPLED_IMAGE = 500, "resnet8w4", (3, 32, 32)
-RECORDED = (16, 64, 256)  # iterations of the files
-FLOOR_CHUNKS = (500, 1375, 2750)
-FLOORS = ("matrix products", "convolutions")
-COUPLED = "classes, BatchNorm"
+_COUPLED_EXAMPLES, _COUPLED_NETWORK, COUPLED_IMAGE = 500, "resnet8w4", (3, 32, 32)
+_RECORDED = (16, 64, 256)  # iterations of the files
+_FLOOR_CHUNKS = (500, 1375, 2750)
+_FLOORS = ("matrix products", "convolutions")
+_COUPLED = "classes, BatchNorm"
 
 
 def run(scale: float = 1.0, repeats: int = 5, directory: str | None = None, device: str = "cpu") -> dict[str, Any]:
@@ -71,17 +78,17 @@ def run(scale: float = 1.0, repeats: int = 5, directory: str | None = None, devi
         raise DataError(f"scale must be between 0 and 100 and repeats at least 1, got {scale} and {repeats}")
     where = chosen(device)
     counts = [max(2 * max(CLASSES) << k, round(n * scale)) for k, n in enumerate(EXAMPLES)]
-    few, coupled = counts[0], max(2 * max(COUPLED_CLASSES), round(COUPLED_EXAMPLES * scale))
+    few, coupled = counts[0], max(2 * max(COUPLED_CLASSES), round(_COUPLED_EXAMPLES * scale))
     widths = {_parameters(width): width for width in WIDTHS}
     growth = {
         "examples": _grow({n: _of_gradients(1, n, where) for n in counts}, repeats, where),
         "parameters": _grow({k: _of_gradients(width, few, where) for k, width in widths.items()}, repeats, where),
         "iterations": _grow({n: _of_moves(n, few, where) for n in MOVES}, repeats, where),
         "classes": _grow({n: _of_classes(n, few, where) for n in CLASSES}, repeats, where),
-        COUPLED: _grow({n: _of_coupled_classes(n, coupled, where) for n in COUPLED_CLASSES}, repeats, where),
+        _COUPLED: _grow({n: _of_coupled_classes(n, coupled, where) for n in COUPLED_CLASSES}, repeats, where),
     }
-    for name in ("classes", COUPLED):
-        growth[name] |= _factors(growth[name], coupled=name == COUPLED)
+    for name in ("classes", _COUPLED):
+        growth[name] |= _factors(growth[name], coupled=name == _COUPLED)
     return {
         "machine": torch_machine(where),
         "device": device,
@@ -98,7 +105,7 @@ def to_text(result: dict[str, Any]) -> str:
     lines = [
         heading(result["machine"]),
         f"ms, medians of {result['repeats']} repeats; MNIST-FC, {result['examples']} examples but where they grow;",
-        f"BatchNorm: {COUPLED_NETWORK}, {result['coupled_examples']} examples; / floor at the largest size",
+        f"BatchNorm: {_COUPLED_NETWORK}, {result['coupled_examples']} examples; / floor at the largest size",
     ]
     for name, found in result["growth"].items():
         lines += ["", *_growth_lines(name, found)]
@@ -141,7 +148,7 @@ def _grow(works: dict[int, Works], repeats: int, where: torch.device) -> dict[st
     return {
         "sizes": sizes,
         "seconds": seconds,
-        "floor": next(name for name in FLOORS if name in seconds),
+        "floor": next(name for name in _FLOORS if name in seconds),
         "exponents": {name: exponent(sizes, values) for name, values in seconds.items()},
     }
 
@@ -194,7 +201,7 @@ def _of_classes(n_classes: int, n: int, where: torch.device) -> Works:
 
 
 def _of_coupled_classes(n_classes: int, n: int, where: torch.device) -> Works:
-    model = networks.build(COUPLED_NETWORK, COUPLED_IMAGE, max(COUPLED_CLASSES), seed=0).to(where)
+    model = networks.build(_COUPLED_NETWORK, COUPLED_IMAGE, max(COUPLED_CLASSES), seed=0).to(where)
     x, y = _images(n, COUPLED_IMAGE, n_classes, where)
     objective = Objective(model, (x, y), class_names=list(map(str, range(n_classes))), device=where)
     bare = by_hand.Convolutions(model, x)
@@ -209,7 +216,7 @@ def _of_coupled_classes(n_classes: int, n: int, where: torch.device) -> Works:
 
 def _files(scale: float, directory: str | None) -> dict[str, Any]:
     """Write files of growing length, and compare their bytes with what the budget says before."""
-    iterations = [max(4 << k, round(n * scale)) for k, n in enumerate(RECORDED)]
+    iterations = [max(4 << k, round(n * scale)) for k, n in enumerate(_RECORDED)]
     objective = Objective(_fc(1), _images(2 * N_CLASSES, IMAGE, N_CLASSES))
     estimated, written = [estimate(objective, n).bytes for n in iterations], []
     with tempfile.TemporaryDirectory(dir=directory) as folder:
@@ -254,7 +261,7 @@ def _walk(objective: Objective, moves: int) -> torch.Tensor:
 def _products(model: nn.Module, x: torch.Tensor, times: int = 1) -> Works:
     """Return the bare matrix products of so many gradients, in several chunkings, on the device of the model."""
     where = next(model.parameters()).device
-    sizes = GPU_CHUNKS if is_gpu(where) else FLOOR_CHUNKS
+    sizes = GPU_CHUNKS if is_gpu(where) else _FLOOR_CHUNKS
     team = ThreadTeam(1 if is_gpu(where) else max(1, torch.get_num_threads()))
     bare = dict(floors("matrix products", Products(model, x.to(where)), team, sizes))
 

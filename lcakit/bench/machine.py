@@ -10,6 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+__all__ = ["machine", "peak_memory"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def machine() -> dict[str, Any]:
     """Return the name of the CPU and the number of its cores."""

@@ -20,8 +20,15 @@ from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
 from lcakit.trajectory.schema import SIGNS, STATISTICS, VARIABLES
 
-LAYERS = 4
-N_CLASSES = 10
+__all__ = ["pieces", "run", "to_text"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_LAYERS = 4
+_N_CLASSES = 10
 
 
 def run(
@@ -55,7 +62,7 @@ def run(
         allocated, on the host or the GPU, ``file_bytes``.
     """
     where = chosen(device)
-    width = max(1, math.isqrt(parameters // LAYERS))
+    width = max(1, math.isqrt(parameters // _LAYERS))
     peaks, gpu_peaks, seconds = {}, {}, {}
     forget_peak(where)
     with tempfile.TemporaryDirectory(dir=directory) as folder, peak_memory() as peak:
@@ -67,17 +74,17 @@ def run(
             gpu_peaks[phase] = gpu_peak(where)
             forget_peak(where)
         size = path.stat().st_size
-    count = LAYERS * (width * width + width) + N_CLASSES * (width + 1)
+    count = _LAYERS * (width * width + width) + _N_CLASSES * (width + 1)
     return {
         "machine": torch_machine(where),
         "device": device,
         "parameters": count,
         "iterations": iterations,
-        "classes": N_CLASSES if classes else 0,
+        "classes": _N_CLASSES if classes else 0,
         "peak_bytes": peaks,
         "gpu_peak_bytes": gpu_peaks if None not in gpu_peaks.values() else None,
         "seconds": seconds,
-        "pieces": pieces(count, N_CLASSES if classes else 1),
+        "pieces": pieces(count, _N_CLASSES if classes else 1),
         "file_bytes": size,
     }
 
@@ -87,9 +94,9 @@ def _phases(
 ) -> Iterator[str]:
     """Record, and say when a phase is over."""
     torch.manual_seed(0)
-    hidden = [layer for _ in range(LAYERS) for layer in (nn.Linear(width, width), nn.ReLU())]
-    model = nn.Sequential(*hidden, nn.Linear(width, N_CLASSES)).to(where)
-    x, y = torch.randn(examples, width).to(where), (torch.arange(examples) % N_CLASSES).to(where)
+    hidden = [layer for _ in range(_LAYERS) for layer in (nn.Linear(width, width), nn.ReLU())]
+    model = nn.Sequential(*hidden, nn.Linear(width, _N_CLASSES)).to(where)
+    x, y = torch.randn(examples, width).to(where), (torch.arange(examples) % _N_CLASSES).to(where)
     objective = Objective(model, (x, y), device=where, workers=1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     yield "objective"

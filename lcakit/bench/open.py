@@ -27,11 +27,18 @@ from lcakit.text import format_bytes
 from lcakit.trajectory.labels import Labels, TensorSpec
 from lcakit.trajectory.schema import build_dataset
 
-ITERATIONS, UNITS = 30, 100  # MNIST-FC for 30 iterations: 0.02 GB
+__all__ = ["FACTORS", "Trajectory", "run", "to_text"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_ITERATIONS, _UNITS = 30, 100  # MNIST-FC for 30 iterations: 0.02 GB
 FACTORS = (1, 10, 50)
-SERIES = (("nc", "iterations"), ("nc", "parameters"), ("zarr", "iterations"))
-LAYER = "fc2"
-PRIME = 7_919  # a step from one number read to the next, so that no repeat finds the last one's chunk
+_SERIES = (("nc", "iterations"), ("nc", "parameters"), ("zarr", "iterations"))
+_LAYER = "fc2"
+_PRIME = 7_919  # a step from one number read to the next, so that no repeat finds the last one's chunk
 
 
 def run(scale: float = 1.0, repeats: int = 5, directory: str | None = None) -> dict[str, Any]:
@@ -62,7 +69,7 @@ def run(scale: float = 1.0, repeats: int = 5, directory: str | None = None) -> d
     if not 0 < scale <= 100 or repeats < 1:
         raise DataError(f"scale must be between 0 and 100 and repeats at least 1, got {scale} and {repeats}")
     series = []
-    for suffix, grows in SERIES:
+    for suffix, grows in _SERIES:
         with tempfile.TemporaryDirectory(dir=directory) as folder:
             series.append(_series(Path(folder), suffix, grows, scale**0.5, repeats))
     return {"machine": machine(), "repeats": repeats, "series": series}
@@ -118,7 +125,7 @@ class Trajectory:
 
 
 def _series(folder: Path, suffix: str, grows: str, root: float, repeats: int) -> dict[str, Any]:
-    iterations, units = max(4, round(ITERATIONS * root)), max(2, round(UNITS * root))
+    iterations, units = max(4, round(_ITERATIONS * root)), max(2, round(_UNITS * root))
     shapes = [(iterations * f, units) if grows == "iterations" else (iterations, units * f) for f in FACTORS]
     files = [_write(folder / f"{n}.{suffix}", *shape) for n, shape in enumerate(shapes)]
     found = medians(_by_key([_opening(file.path) for file in files]), repeats)
@@ -156,7 +163,8 @@ def _write(path: Path, iterations: int, units: int) -> Trajectory:
     rng = da.random.default_rng(0)
 
     def numbers(n: int) -> da.Array:
-        return rng.random((n, table.n_parameters), dtype=np.float32, chunks=(64, 65_536))
+        array: da.Array = rng.random((n, table.n_parameters), dtype=np.float32, chunks=(64, 65_536))
+        return array
 
     steps = {"snapshot": np.arange(iterations + 1), "iteration": np.arange(iterations)}
     coords = table.coords() | {name: ((name,), values) for name, values in steps.items()}
@@ -204,7 +212,7 @@ def _reading(file: Trajectory) -> Iterator[dict[str, Works]]:
     """Give the questions to an open file, each with its contenders."""
     raw = np.memmap(file.raw, np.float32, mode="r", shape=(file.iterations, file.parameters))
     with _bare(file.twin) as bare, opening.open_trajectory(file.path) as ds:
-        labels = np.flatnonzero(ds["layer_index"].values == ds["layer"].values.tolist().index(LAYER))
+        labels = np.flatnonzero(ds["layer_index"].values == ds["layer"].values.tolist().index(_LAYER))
         layer = slice(int(labels[0]), int(labels[-1]) + 1)
         offsets = [*ds["tensor_offset"].values.tolist(), file.parameters]
         yield {
@@ -259,7 +267,7 @@ def _of_an_iteration(ds: xr.Dataset, variable: Any, raw: np.ndarray, tensors: li
 
 def _of_a_layer(ds: xr.Dataset, variable: Any, raw: np.ndarray, columns: slice) -> Works:
     return {
-        "ours": lambda: compute(layer_lca(ds.lk.sel(layer=LAYER)), quiet=True),
+        "ours": lambda: compute(layer_lca(ds.lk.sel(layer=_LAYER)), quiet=True),
         "library": lambda: variable[:, columns].sum(1),
         "memory map": lambda: raw[:, columns].sum(1),
         "by hand": lambda: [variable[t, columns].sum() for t in range(len(raw))],
@@ -267,4 +275,4 @@ def _of_a_layer(ds: xr.Dataset, variable: Any, raw: np.ndarray, columns: slice) 
 
 
 def _places(n: int) -> Iterator[int]:
-    return (k * PRIME % n for k in itertools.count(1))
+    return (k * _PRIME % n for k in itertools.count(1))

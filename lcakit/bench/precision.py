@@ -18,12 +18,19 @@ from lcakit.experiments import networks
 from lcakit.record.allocation.allocate import allocate
 from lcakit.record.objective.objective import Objective
 
-MOVES, BATCH, RATE = 40, 250, 0.05
-EXACT = "float64"
+__all__ = ["Examples", "learnable", "run", "to_text", "trained"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_MOVES, _BATCH, _RATE = 40, 250, 0.05
+_EXACT = "float64"
 Examples = tuple[torch.Tensor, torch.Tensor]
 
 
-def run(examples: int = 55_000, repeats: int = 5, device: str = "cpu", iterations: int = MOVES) -> dict[str, Any]:
+def run(examples: int = 55_000, repeats: int = 5, device: str = "cpu", iterations: int = _MOVES) -> dict[str, Any]:
     """Time full-set gradients of MNIST-FC in each precision, and compare them, and the LCA of a path, with float64.
 
     The path is that of SGD on random images which a random network has labelled, so that there is something to learn.
@@ -52,19 +59,19 @@ def run(examples: int = 55_000, repeats: int = 5, device: str = "cpu", iteration
         raise DataError(f"examples and iterations must be positive, got {examples} and {iterations}")
     model, data = networks.build("fc", IMAGE, N_CLASSES, seed=0), learnable(examples)
     path = trained(copy.deepcopy(model), data, iterations)
-    names = [EXACT, "float32", *(["tf32"] if torch.device(device).type == "cuda" else []), "bfloat16"]
+    names = [_EXACT, "float32", *(["tf32"] if torch.device(device).type == "cuda" else []), "bfloat16"]
     objectives = {name: Objective(model, data, precision=name, device=device) for name in names}
     seconds = medians({name: _gradient(objective) for name, objective in objectives.items()}, repeats)
     runs = {name: allocate(path, objective, quiet=True) for name, objective in objectives.items()}
     gradients = {name: torch.from_numpy(o.gradient(path[-1])).double() for name, o in objectives.items()}
-    tolerance = float(runs[EXACT].attrs["tolerance"])
+    tolerance = float(runs[_EXACT].attrs["tolerance"])
     found = {}
     for name, ds in runs.items():
         residual = abs(ds["residual"])
-        lca, exact = (torch.from_numpy(runs[key]["lca"].values).double().sum(0) for key in (name, EXACT))
+        lca, exact = (torch.from_numpy(runs[key]["lca"].values).double().sum(0) for key in (name, _EXACT))
         found[name] = {
             "seconds": seconds[name],
-            "gradient_error": _distance(gradients[name], gradients[EXACT]),
+            "gradient_error": _distance(gradients[name], gradients[_EXACT]),
             "lca_error": _distance(lca, exact),
             "residual": {"mean": float(residual.mean()), "largest": float(residual.max())},
             "refined": int((ds["splits"] > 2).sum()),
@@ -94,11 +101,11 @@ def learnable(examples: int) -> Examples:
 def trained(model: nn.Module, data: Examples, iterations: int) -> torch.Tensor:
     """Return the snapshots of some iterations of SGD, (T+1, K)."""
     x, y = data
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=_RATE, momentum=0.9)
     snapshots = [_flat(model)]
     generator = torch.Generator().manual_seed(2)
     for _ in range(iterations):
-        index = torch.randint(len(x), (BATCH,), generator=generator)
+        index = torch.randint(len(x), (_BATCH,), generator=generator)
         optimizer.zero_grad()
         functional.cross_entropy(model(x[index]), y[index]).backward()
         optimizer.step()

@@ -11,13 +11,20 @@ from typing import Any
 import netCDF4
 import numpy as np
 
-WINDOW = 64, 262_144  # rows and columns of one sequential read
+__all__ = ["help_hurt_zero", "sum_memory_map", "sum_sequentially", "tensor_sums"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_WINDOW = 64, 262_144  # rows and columns of one sequential read
 
 
 def sum_memory_map(path: Path) -> float:
     """Add up the bytes of a file as float32."""
     values = np.memmap(path, np.float32, mode="r", shape=(path.stat().st_size // 4,))
-    step = WINDOW[0] * WINDOW[1]
+    step = _WINDOW[0] * _WINDOW[1]
     with np.errstate(all="ignore"):  # the file's own tables are no float32
         return float(sum(values[start : start + step].sum() for start in range(0, values.size, step)))
 
@@ -27,9 +34,9 @@ def sum_sequentially(path: Path) -> float:
     total = 0.0
     with _lca(path) as variable:
         rows, columns = variable.shape
-        for top in range(0, rows, WINDOW[0]):
-            for left in range(0, columns, WINDOW[1]):
-                total += float(variable[top : top + WINDOW[0], left : left + WINDOW[1]].sum())
+        for top in range(0, rows, _WINDOW[0]):
+            for left in range(0, columns, _WINDOW[1]):
+                total += float(variable[top : top + _WINDOW[0], left : left + _WINDOW[1]].sum())
     return total
 
 
@@ -49,8 +56,8 @@ def tensor_sums(path: Path) -> np.ndarray:
 
 def _rows(path: Path) -> Iterator[np.ndarray]:
     with _lca(path) as variable:
-        for top in range(0, len(variable), WINDOW[0]):
-            yield variable[top : top + WINDOW[0]]
+        for top in range(0, len(variable), _WINDOW[0]):
+            yield variable[top : top + _WINDOW[0]]
 
 
 @contextmanager

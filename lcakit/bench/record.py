@@ -23,9 +23,16 @@ from lcakit.record.objective.isolation import arithmetic
 from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
 
-BATCH = 250
-BOUND = 0.05  # share of an online run on a CPU that is neither gradient evaluation nor training step
-ITERATIONS_BY_HAND = 4  # a loop by hand is as slow in each
+__all__ = ["Examples", "run", "to_text", "training"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_BATCH = 250
+_BOUND = 0.05  # share of an online run on a CPU that is neither gradient evaluation nor training step
+_ITERATIONS_BY_HAND = 4  # a loop by hand is as slow in each
 Examples = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -70,7 +77,7 @@ def run(
     with tempfile.TemporaryDirectory(dir=directory) as folder:
         found = _recorded(Path(folder), data, iterations, where, precision)
         writing = by_hand.write(Path(folder) / "bare", found["file_bytes"])
-        few = min(iterations, ITERATIONS_BY_HAND)
+        few = min(iterations, _ITERATIONS_BY_HAND)
         with arithmetic(precision, where):
             one = _by_hand(Path(folder), data, few, where)
     ours = found["seconds"]["total"] / iterations
@@ -81,7 +88,7 @@ def run(
         "examples": examples,
         "iterations": iterations,
         **found,
-        "bound": None if is_gpu(where) else BOUND,
+        "bound": None if is_gpu(where) else _BOUND,
         "floor": {"write": writing, "recording_to_write": found["seconds"]["recording"] / writing},
         "by_hand": {"iterations": few, "seconds": one, "ours": ours, "to_ours": one / ours},
     }
@@ -132,7 +139,7 @@ def training(examples: int, where: torch.device) -> tuple[nn.Module, torch.optim
     """Return MNIST-FC, its optimizer and its batches, the same each time."""
     model = networks.build("fc", IMAGE, N_CLASSES, seed=0).to(where)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    return model, optimizer, Batches(examples, min(BATCH, examples), seed=0)
+    return model, optimizer, Batches(examples, min(_BATCH, examples), seed=0)
 
 
 def to_text(result: dict[str, Any]) -> str:

@@ -21,9 +21,16 @@ from lcakit.storage.opening import open_trajectory
 from lcakit.trajectory.labels import Labels, TensorSpec
 from lcakit.trajectory.schema import build_dataset
 
-VARIABLES = ("theta", "gradient", "lca")
-COLUMNS, PIECES = 8_192, 8  # measured on so many parameters, taken from so many places
-ITERATIONS = 880
+__all__ = ["Form", "run", "to_text"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_VARIABLES = ("theta", "gradient", "lca")
+_COLUMNS, _PIECES = 8_192, 8  # measured on so many parameters, taken from so many places
+_ITERATIONS = 880
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Form:
     shuffle: bool = True
 
 
-FORMS = (
+_FORMS = (
     Form("as recorded, level 1", False, 64, 1),
     Form("as recorded", False, 64, LEVEL),
     Form("time last, no shuffle", True, CHUNK_ROWS, LEVEL, False),
@@ -70,12 +77,12 @@ def run(file: str | os.PathLike[str] | None = None, scale: float = 1.0, director
     if not 0 < scale <= 100:
         raise DataError(f"scale must be between 0 and 100, got {scale}")
     if file is None:
-        sample = _sample(_synthetic(max(50, round(ITERATIONS * scale)), COLUMNS))
+        sample = _sample(_synthetic(max(50, round(_ITERATIONS * scale)), _COLUMNS))
     else:
         with open_trajectory(file) as ds:
             sample = _sample(ds)
     with tempfile.TemporaryDirectory(dir=directory) as folder:
-        forms = {form.name: _measure(sample, form, Path(folder)) for form in FORMS}
+        forms = {form.name: _measure(sample, form, Path(folder)) for form in _FORMS}
     rows, columns = next(iter(sample.values())).shape
     return {
         "machine": machine(),
@@ -89,7 +96,7 @@ def run(file: str | os.PathLike[str] | None = None, scale: float = 1.0, director
 
 def to_text(result: dict[str, Any]) -> str:
     """Return the result of ``run`` as lines to print."""
-    names = [name for name in VARIABLES if name in next(iter(result["forms"].values()))["ratio"]]
+    names = [name for name in _VARIABLES if name in next(iter(result["forms"].values()))["ratio"]]
     lines = [
         f"{result['machine']['cpu']}, {result['machine']['cores']} cores",
         f"{result['source']}: {result['iterations']} iterations × {result['parameters']} parameters, "
@@ -120,12 +127,12 @@ def _synthetic(iterations: int, parameters: int) -> xr.Dataset:
 
 def _sample(ds: xr.Dataset) -> dict[str, np.ndarray]:
     """Return some columns of each variable, rounded as in a copy."""
-    names = [name for name in VARIABLES if name in ds]
+    names = [name for name in _VARIABLES if name in ds]
     if not names:
-        raise DataError(f"the trajectory has none of {', '.join(VARIABLES)}, so nothing to measure")
-    width = min(COLUMNS, ds.sizes["parameter"]) // PIECES or 1
-    starts = np.linspace(0, ds.sizes["parameter"] - width, PIECES).astype(int)
-    rows = min(ds.sizes["iteration"], ITERATIONS)
+        raise DataError(f"the trajectory has none of {', '.join(_VARIABLES)}, so nothing to measure")
+    width = min(_COLUMNS, ds.sizes["parameter"]) // _PIECES or 1
+    starts = np.linspace(0, ds.sizes["parameter"] - width, _PIECES).astype(int)
+    rows = min(ds.sizes["iteration"], _ITERATIONS)
     out = {}
     for name in names:
         array = ds[name].transpose(..., "parameter")

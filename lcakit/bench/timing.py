@@ -12,10 +12,17 @@ from scipy import stats
 
 from lcakit.errors import DataError
 
+__all__ = ["Key", "Work", "Works", "exponent", "grown", "medians"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Key = TypeVar("Key", bound=Hashable)
 Work = Callable[[], object]
 Works = dict[str, Work]
-FEWEST = 3  # points of a line that has an error
+_FEWEST = 3  # points of a line that has an error
 
 
 def medians(contenders: Mapping[Key, Callable[[], object]], repeats: int) -> dict[Key, float]:
@@ -58,8 +65,8 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> dict[str, float]
     >>> round(exponent([1, 10, 100], [2, 20, 200])["exponent"], 6)
     1.0
     """
-    if len(sizes) != len(costs) or len(sizes) < FEWEST:
-        raise DataError(f"a fitted exponent needs at least {FEWEST} sizes with a cost each, got {len(sizes)}")
+    if len(sizes) != len(costs) or len(sizes) < _FEWEST:
+        raise DataError(f"a fitted exponent needs at least {_FEWEST} sizes with a cost each, got {len(sizes)}")
     if min(*sizes, *costs) <= 0:
         raise DataError(f"sizes and costs must be positive, got {list(sizes)} and {list(costs)}")
     fit = stats.linregress(np.log(sizes), np.log(costs))

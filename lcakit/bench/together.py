@@ -14,10 +14,17 @@ from lcakit.errors import DataError
 from lcakit.experiments import networks
 from lcakit.record.objective.objective import Objective
 
-AT_ONCE = (1, 4, 16, 64)
-DIGITS = (1, 8, 8)
-SPREAD = 0.01
-SIZES = (("digits-fc", DIGITS, 1_500), ("mnist-fc", IMAGE, 2_000), ("mnist-fc", IMAGE, 55_000))
+__all__ = ["run", "to_text"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_AT_ONCE = (1, 4, 16, 64)
+_DIGITS = (1, 8, 8)
+_SPREAD = 0.01
+_SIZES = (("digits-fc", _DIGITS, 1_500), ("mnist-fc", IMAGE, 2_000), ("mnist-fc", IMAGE, 55_000))
 
 
 def run(scale: float = 1.0, repeats: int = 5, device: str = "cpu") -> dict[str, Any]:
@@ -41,7 +48,7 @@ def run(scale: float = 1.0, repeats: int = 5, device: str = "cpu") -> dict[str, 
     """
     if not scale > 0:
         raise DataError(f"scale must be positive, got {scale}")
-    rows = [_row(name, image, max(16, int(scale * count)), repeats, device) for name, image, count in SIZES]
+    rows = [_row(name, image, max(16, int(scale * count)), repeats, device) for name, image, count in _SIZES]
     return {"machine": torch_machine(device), "device": device, "repeats": repeats, "rows": rows}
 
 
@@ -49,11 +56,11 @@ def _row(name: str, image: tuple[int, int, int], count: int, repeats: int, devic
     generator = torch.Generator().manual_seed(0)
     data = torch.rand((count, *image), generator=generator), torch.randint(N_CLASSES, (count,), generator=generator)
     model = networks.build("fc", image, N_CLASSES, seed=0)
-    objectives = {number: Objective(model, data, device=device, together=number) for number in AT_ONCE}
+    objectives = {number: Objective(model, data, device=device, together=number) for number in _AT_ONCE}
     start = objectives[1].parameters_tensor().cpu()
-    thetas = start + SPREAD * torch.randn((max(AT_ONCE), len(start)), generator=generator)
+    thetas = start + _SPREAD * torch.randn((max(_AT_ONCE), len(start)), generator=generator)
     times = medians({n: partial(_evaluated, found, thetas) for n, found in objectives.items()}, repeats)
-    alone, most = (_evaluated(objectives[n], thetas[:4]) for n in (AT_ONCE[0], AT_ONCE[-1]))
+    alone, most = (_evaluated(objectives[n], thetas[:4]) for n in (_AT_ONCE[0], _AT_ONCE[-1]))
     seconds = {str(n): total / len(thetas) for n, total in times.items()}
     return {
         "network": name,

@@ -9,6 +9,12 @@ import torch
 
 from lcakit.errors import DataError
 
+__all__ = ["Batches"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class Batches(Iterator[torch.Tensor]):
     """Endless int64 index tensors, a fresh permutation of all examples each epoch.

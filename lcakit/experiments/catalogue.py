@@ -12,6 +12,12 @@ from lcakit.experiments.paper import PAPER, SIZES, setting
 from lcakit.experiments.run import OPTIMIZERS
 from lcakit.record.objective.describe import describe
 
+__all__ = ["Entry", "catalogue", "count_parameters", "to_text"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -69,10 +75,10 @@ def to_text(entries: Sequence[Entry]) -> str:
     rows = [head, *(_row(entry) for entry in entries)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     lines = [_aligned(row, widths) for row in rows]
-    return "\n".join([*lines, "", *NOTES])
+    return "\n".join([*lines, "", *_NOTES])
 
 
-NOTES = (
+_NOTES = (
     "The numbers under optimizers are learning rates; sgd has momentum 0.9. Those not in the paper are lcakit's.",
     "Residual networks of other sizes: resnetN with N = 8, 14, 20, … layers, resnetNwW with W channels first.",
     "Data of your own: FILE.npz-NETWORK, with x_train, y_train, x_test, y_test; settings are those of mnist.",

@@ -14,10 +14,17 @@ import torch
 
 from lcakit.errors import DataError, unknown
 
+__all__ = ["MNIST_TRAIN", "NAMES", "SHAPES", "ImageData", "Split", "load"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # The paper trains on the first 55 000 images of MNIST's file; the other 5 000 are its validation set.
 MNIST_TRAIN = 55_000
-DIGITS_TRAIN = 1_500
-NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+_DIGITS_TRAIN = 1_500
+_NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 # (C, H, W) of the images, and how many classes there are.
 SHAPES = {
     "digits": ((1, 8, 8), 10),
@@ -112,7 +119,7 @@ def _digits() -> ImageData:
     order = np.random.RandomState(0).permutation(len(bundle.target))
     x = torch.tensor(bundle.images[order] / 16, dtype=torch.float32).unsqueeze(1)
     y = torch.tensor(bundle.target[order], dtype=torch.int64)
-    train, test = slice(None, DIGITS_TRAIN), slice(DIGITS_TRAIN, None)
+    train, test = slice(None, _DIGITS_TRAIN), slice(_DIGITS_TRAIN, None)
     return ImageData("digits", x[train], y[train], x[test], y[test], _digit_names())
 
 
@@ -189,9 +196,9 @@ def _images(x: np.ndarray) -> torch.Tensor:
 
 def _from_npz(path: Path, name: str) -> ImageData:
     arrays = _npz_arrays(path)
-    if missing := [key for key in NPZ_KEYS if key not in arrays]:
+    if missing := [key for key in _NPZ_KEYS if key not in arrays]:
         raise DataError(
-            f"{path} has the arrays {sorted(arrays)}, not {missing}. Needed: {', '.join(NPZ_KEYS)}, "
+            f"{path} has the arrays {sorted(arrays)}, not {missing}. Needed: {', '.join(_NPZ_KEYS)}, "
             "and optionally classes (names)."
         )
     for part in ("train", "test"):
@@ -215,10 +222,10 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays that are used; nothing in the file is ever unpickled."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            wanted = {*NPZ_KEYS, "classes"}
+            wanted = {*_NPZ_KEYS, "classes"}
             return {key: file[key] if key in wanted else np.empty(0) for key in file.files}
     except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}. Give the path of an .npz with {', '.join(NPZ_KEYS)}.") from error
+        raise DataError(f"there is no file {path}. Give the path of an .npz with {', '.join(_NPZ_KEYS)}.") from error
     except (
         OSError,
         ValueError,

@@ -15,7 +15,14 @@ from lcakit.storage import opening, segments
 from lcakit.storage.paths import partial_path
 from lcakit.trajectory import provenance
 
-REMEDY = "Choose another folder or name (--out), or remove the file; nothing was trained."
+__all__ = ["refuse_existing", "refuse_other_end", "refuse_other_length", "refuse_other_run"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_REMEDY = "Choose another folder or name (--out), or remove the file; nothing was trained."
 
 
 def refuse_existing(path: Path) -> None:
@@ -38,17 +45,17 @@ def refuse_other_run(path: Path, run: Run, **attrs: Any) -> None:
     attrs
         Root attributes that must be these, such as ``precision``.
     """
-    stored = _stored(path)
-    if stored is None:
+    existing = _existing(path)
+    if existing is None:
         return
     try:
-        differing = _differing(stored, run, attrs)
+        differing = _differing(existing, run, attrs)
     except TrajectoryError as error:
-        raise RecordingError(f"{path} is of no run of the studies: {error} {REMEDY}") from error
+        raise RecordingError(f"{path} is of no run of the studies: {error} {_REMEDY}") from error
     if differing:
-        raise RecordingError(f"{path} is of another run: {'; '.join(differing)}. {REMEDY}")
+        raise RecordingError(f"{path} is of another run: {'; '.join(differing)}. {_REMEDY}")
     if path.exists():
-        refuse_other_length(path, stored, run)
+        refuse_other_length(path, existing, run)
 
 
 def refuse_other_length(path: Path, ds: xr.Dataset, run: Run) -> None:
@@ -57,14 +64,14 @@ def refuse_other_length(path: Path, ds: xr.Dataset, run: Run) -> None:
     if found != run.iterations:
         raise RecordingError(
             f"{path} holds {found} iterations, not the {run.iterations} of its run: it was finished early, or went on "
-            f"for longer. {REMEDY}"
+            f"for longer. {_REMEDY}"
         )
 
 
 def refuse_other_end(path: Path, run: Run) -> None:
     """Raise RecordingError if an unfinished recording was begun for another number of iterations: its file says so."""
-    stored = None if path.exists() else _stored(path)
-    begun = run.iterations if stored is None else provenance.config_of(stored).get("iterations", run.iterations)
+    existing = None if path.exists() else _existing(path)
+    begun = run.iterations if existing is None else provenance.config_of(existing).get("iterations", run.iterations)
     if begun != run.iterations:
         raise RecordingError(
             f"{partial_path(path)} was begun for {begun} iterations, so it cannot be continued for "
@@ -72,7 +79,7 @@ def refuse_other_end(path: Path, run: Run) -> None:
         )
 
 
-def _stored(path: Path) -> xr.Dataset | None:
+def _existing(path: Path) -> xr.Dataset | None:
     """Return what a file, or the header of an unfinished recording, says about itself; None where there is neither."""
     partial = partial_path(path)
     if path.exists():
@@ -81,11 +88,11 @@ def _stored(path: Path) -> xr.Dataset | None:
     return segments.read_header(partial) if (partial / segments.HEADER).exists() else None
 
 
-def _differing(stored: xr.Dataset, run: Run, attrs: dict[str, Any]) -> list[str]:
+def _differing(existing: xr.Dataset, run: Run, attrs: dict[str, Any]) -> list[str]:
     folder = str(Path(split_name(run.network)[0]).parent)
     wanted = vars(run) | {"network": own_data_in(run.network, folder)} | attrs
-    found = vars(run_of(stored, folder)) | {"data_root": run.data_root}
-    found |= {name: _plain(stored.attrs.get(name)) for name in attrs}
+    found = vars(run_of(existing, folder)) | {"data_root": run.data_root}
+    found |= {name: _plain(existing.attrs.get(name)) for name in attrs}
     return [f"{name} is {found[name]!r}, not {wanted[name]!r}" for name in wanted if found[name] != wanted[name]]
 
 

@@ -18,8 +18,15 @@ from lcakit.record.allocation.settings import Rule, Stored
 from lcakit.record.objective.describe import trainable_parameters
 from lcakit.record.objective.objective import Objective
 
-PARTS = ("helping", "hurting", "all")
-STEP_ATTRS = {
+__all__ = ["Training", "split_steps", "train_helping_only"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_PARTS = ("helping", "hurting", "all")
+_STEP_ATTRS = {
     "predicted": "sum of the LCA of the parameters that move",
     "actual": "loss change when only they move",
     "first_order": "gradient at the start times their move",
@@ -82,12 +89,12 @@ def split_steps(
             rows.append(_split(ds, objective, int(position)))
             bar.update()
     unit = str(ds.attrs.get("loss_unit", "1"))
-    values = np.array(rows).reshape(len(rows), len(STEP_ATTRS), len(PARTS))
+    values = np.array(rows).reshape(len(rows), len(_STEP_ATTRS), len(_PARTS))
     out = {
         name: (("iteration", "part"), values[:, k], {"long_name": text, "units": "1" if name == "share" else unit})
-        for k, (name, text) in enumerate(STEP_ATTRS.items())
+        for k, (name, text) in enumerate(_STEP_ATTRS.items())
     }
-    return xr.Dataset(out, coords={"iteration": chosen, "part": list(PARTS)})
+    return xr.Dataset(out, coords={"iteration": chosen, "part": list(_PARTS)})
 
 
 def _split(ds: xr.Dataset, objective: Objective, position: int) -> list[list[float]]:
@@ -101,7 +108,8 @@ def _split(ds: xr.Dataset, objective: Objective, position: int) -> list[list[flo
         move = np.where(mask, there - here, 0)
         actual = objective.loss(here + move) - begin.loss
         found.append([lca[mask].sum(), actual, float(gradient @ move), mask.mean()])
-    return np.transpose(found).tolist()
+    rows: list[list[float]] = np.transpose(found).tolist()
+    return rows
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -199,9 +207,9 @@ def _labelled(objective: Objective, at: list[dict[str, Any]], moves: list[tuple[
         {
             "loss": ("snapshot", [row["loss"] for row in at], {"long_name": "loss over the evaluation set", **unit}),
             "accuracy": ("snapshot", rights, {"long_name": "accuracy", "units": "1"}),
-            "predicted": ("iteration", predicted, {"long_name": STEP_ATTRS["predicted"], **unit}),
-            "actual": ("iteration", actual, {"long_name": STEP_ATTRS["actual"], **unit}),
-            "share": ("iteration", share, {"long_name": STEP_ATTRS["share"], "units": "1"}),
+            "predicted": ("iteration", predicted, {"long_name": _STEP_ATTRS["predicted"], **unit}),
+            "actual": ("iteration", actual, {"long_name": _STEP_ATTRS["actual"], **unit}),
+            "share": ("iteration", share, {"long_name": _STEP_ATTRS["share"], "units": "1"}),
         },
         coords={"snapshot": np.arange(len(at)), "iteration": np.arange(len(moves))},
     )

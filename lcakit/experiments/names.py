@@ -6,6 +6,13 @@ from lcakit.errors import unknown
 from lcakit.experiments.data import NAMES
 from lcakit.experiments.networks import NETWORKS, find
 
+__all__ = ["split_name"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _OWN_DATA = ".npz-"
 
 

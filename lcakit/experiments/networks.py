@@ -12,6 +12,29 @@ from torch import nn
 
 from lcakit.errors import unknown
 
+__all__ = [
+    "NETWORKS",
+    "Builder",
+    "ResNet",
+    "Shape",
+    "allcnn",
+    "build",
+    "fc",
+    "find",
+    "initialize",
+    "lenet",
+    "lenet_small",
+    "resnet",
+    "vgg",
+    "vgg5",
+    "vgg9",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Shape = tuple[int, int, int]
 Builder = Callable[[Shape, int], nn.Module]
 

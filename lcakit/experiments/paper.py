@@ -11,11 +11,18 @@ from dataclasses import dataclass
 
 from lcakit.errors import unknown
 
+__all__ = ["FINDINGS", "PAPER", "SIZES", "Figures", "Key", "Setting", "setting"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Key = tuple[str, str]
 
-PAPER_SOURCE = "Lan, Liu, Zhou, Yosinski: LCA: Loss Change Allocation for Neural Network Training (NeurIPS 2019)"
-OWN_SOURCE = "chosen for lcakit; not in the paper"
-CIFAR_SOURCE = "batch size 250 and all 50 000 training images (the paper's may be 45 000) are chosen for lcakit"
+_PAPER_SOURCE = "Lan, Liu, Zhou, Yosinski: LCA: Loss Change Allocation for Neural Network Training (NeurIPS 2019)"
+_OWN_SOURCE = "chosen for lcakit; not in the paper"
+_CIFAR_SOURCE = "batch size 250 and all 50 000 training images (the paper's may be 45 000) are chosen for lcakit"
 
 
 @dataclass(frozen=True)
@@ -71,9 +78,9 @@ def setting(study: str, optimizer: str) -> Setting:
     if dataset not in SIZES:
         raise unknown("data set", dataset, SIZES)
     family = "".join(itertools.takewhile(str.isalpha, network))
-    if family not in RATES:
-        raise unknown("family of networks", family, RATES)
-    rates = RATES[family] | OTHER_RATES.get((dataset, family), {})
+    if family not in _RATES:
+        raise unknown("family of networks", family, _RATES)
+    rates = _RATES[family] | _OTHER_RATES.get((dataset, family), {})
     if optimizer not in rates:
         raise unknown("optimizer", optimizer, rates)
     batch_size, iterations, n_train = SIZES[dataset]
@@ -84,8 +91,8 @@ def setting(study: str, optimizer: str) -> Setting:
 
 def _source(study: str, optimizer: str, dataset: str) -> str:
     if (study, optimizer) not in PAPER:
-        return OWN_SOURCE
-    return f"{PAPER_SOURCE}; {CIFAR_SOURCE}" if dataset == "cifar10" else PAPER_SOURCE
+        return _OWN_SOURCE
+    return f"{_PAPER_SOURCE}; {_CIFAR_SOURCE}" if dataset == "cifar10" else _PAPER_SOURCE
 
 
 # Batch size, iterations, training images. Batch 250 makes 220 iterations an epoch on MNIST, so 880 are four epochs; on
@@ -98,7 +105,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
 }
 
 # Learning rates by family of networks. The paper's are those of "sgd" and "adam" but for vgg, and of fc all three.
-RATES: dict[str, dict[str, float]] = {
+_RATES: dict[str, dict[str, float]] = {
     "fc": {"sgd-mom0": 0.5, "sgd": 0.05, "adam": 0.002},
     "lenet": {"sgd-mom0": 0.2, "sgd": 0.02, "adam": 0.002},
     "resnet": {"sgd-mom0": 0.5, "sgd": 0.1, "adam": 0.005},
@@ -106,13 +113,13 @@ RATES: dict[str, dict[str, float]] = {
     "vgg": {"sgd-mom0": 0.01, "sgd": 0.01, "adam": 0.0005},
 }
 # Three colour channels feed the first layer with four times MNIST's pixels, and brighter ones.
-OTHER_RATES: dict[tuple[str, str], dict[str, float]] = {
+_OTHER_RATES: dict[tuple[str, str], dict[str, float]] = {
     ("cifar10", "fc"): {"sgd-mom0": 0.1, "sgd": 0.01, "adam": 0.001},
 }
 
 
 PAPER: dict[Key, Figures] = {
-    key: Figures(*row, PAPER_SOURCE)
+    key: Figures(*row, _PAPER_SOURCE)
     for key, row in {
         # helping, sd | total error rk4, first order (%) | mean error rk4, first order | turn, crossing
         ("mnist-fc", "sgd-mom0"): (53.72, 0.05, -0.27, -4249.64, 6.11e-5, 0.114, 3.49, 3.48),

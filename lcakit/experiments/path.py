@@ -10,7 +10,14 @@ from lcakit.record.objective.objective import Objective
 from lcakit.trajectory.labels import tensor_shapes
 from lcakit.trajectory.require import require
 
-SAME_LOSS = 1e-3  # relative; float32 and float64 differ by less, other data or weights by more
+__all__ = ["refuse_other_objective", "require_path", "rule_of"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_SAME_LOSS = 1e-3  # relative; float32 and float64 differ by less, other data or weights by more
 
 
 def require_path(ds: xr.Dataset, *variables: str) -> None:
@@ -44,7 +51,7 @@ def refuse_other_objective(ds: xr.Dataset, objective: Objective) -> None:
     if tensor_shapes(ds) != shapes:
         raise TrajectoryError("the objective's model has other parameters than the trajectory: build the one recorded")
     stored, found = float(ds["loss"][0]), objective.loss(ds["theta"][0].values)
-    if abs(found - stored) > SAME_LOSS * max(abs(stored), 1):
+    if abs(found - stored) > _SAME_LOSS * max(abs(stored), 1):
         raise TrajectoryError(
             f"at the first snapshot the objective's loss is {found:.6g}, the file's {stored:.6g}: it is another "
             "objective. Build it with the data, loss and evaluation batch size of the recording."

@@ -26,6 +26,12 @@ from lcakit.experiments.training import Run, make_model, make_objective, record_
 from lcakit.record.objective.objective import Objective
 from lcakit.storage import opening
 
+__all__ = ["STUDIES", "Study", "costs", "figures", "findings", "reproduce", "scaled_down"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True)
 class Study:
@@ -47,8 +53,8 @@ STUDIES = {
     "cifar10-resnet20": Study(None, "cifar10-resnet8w4", 1_000, 100),
     "cifar10-allcnn": Study(None, "cifar10-allcnn-small", 1_000, 60),
 }
-PEAKS = 20  # strongest local minima of each layer, as in Fig. 6
-SEEDS = {"paper": (0, 1, 2), "small": (0,)}
+_PEAKS = 20  # strongest local minima of each layer, as in Fig. 6
+_SEEDS = {"paper": (0, 1, 2), "small": (0,)}
 
 
 def figures(path: str | Path) -> dict[str, float]:
@@ -96,7 +102,7 @@ def findings(path: str | Path) -> dict[str, float]:
 
 
 def _synchronization(ds: xr.Dataset) -> dict[str, xr.DataArray]:
-    k = min(PEAKS, ds.sizes["iteration"])  # a trial may be shorter
+    k = min(_PEAKS, ds.sizes["iteration"])  # a trial may be shorter
     found = {"synchronized_all": synchronization_test(ds, k=k, classes=False)["observed_mean"]}
     if "lca_unit_class" not in ds:
         return found
@@ -140,8 +146,8 @@ def reproduce(
     RecordingError
         If a file in the directory is of another run, or holds only a part of it; before anything is trained.
     """
-    if scale not in SEEDS:
-        raise unknown("scale", scale, SEEDS)
+    if scale not in _SEEDS:
+        raise unknown("scale", scale, _SEEDS)
     known = [opt for name, opt in PAPER if name == network]
     if not known:
         raise unknown("network of the paper", network, STUDIES)
@@ -154,7 +160,7 @@ def reproduce(
             Path(directory) / f"{name}-{optimizer}-{seed}.nc": _run(
                 network, optimizer, seed, scale, iterations, data_root
             )
-            for seed in (SEEDS[scale] if seeds is None else seeds)
+            for seed in (_SEEDS[scale] if seeds is None else seeds)
         }
         for optimizer in optimizers or known
     }

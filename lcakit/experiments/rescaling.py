@@ -10,7 +10,14 @@ from lcakit.experiments.path import refuse_other_objective, require_path, rule_o
 from lcakit.record.allocation.allocate import allocate
 from lcakit.record.objective.objective import Objective
 
-NETWORKS = ["recorded", "rescaled"]
+__all__ = ["compare_rescaled"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_NETWORKS = ["recorded", "rescaled"]
 
 
 def compare_rescaled(
@@ -66,7 +73,7 @@ def compare_rescaled(
     other = rescaled(ds, layer, next_layer, factor)
     path = other.drop_vars([name for name in other.data_vars if name != "theta"])
     twin = allocate(path, objective, **vars(rule_of(ds)), quiet=quiet)
-    pair = xr.DataArray(NETWORKS, dims="network", name="network")
+    pair = xr.DataArray(_NETWORKS, dims="network", name="network")
     return xr.concat([_shares(each, by) for each in (ds, twin)], dim=pair).assign_attrs(
         rescaled=other.attrs["rescaled"]
     )

@@ -19,9 +19,16 @@ from lcakit.experiments.subsets import SUBSET_SEED, subset
 from lcakit.text import printable
 from lcakit.trajectory import provenance
 
+__all__ = ["OPTIMIZERS", "Run", "own_data_in", "run_of"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 OPTIMIZERS = ("sgd", "sgd-mom0", "adam")
-SETTINGS = ("learning_rate", "momentum", "batch_size", "iterations")
-REQUIRED = {"network", "optimizer", "seed", *SETTINGS}  # what files of every age say
+_SETTINGS = ("learning_rate", "momentum", "batch_size", "iterations")
+_REQUIRED = {"network", "optimizer", "seed", *_SETTINGS}  # what files of every age say
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Run:
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
         default = setting(f"mnist-{network}" if data.endswith(".npz") else self.network, self.optimizer)
-        given = {field: getattr(self, field) for field in SETTINGS}
+        given = {field: getattr(self, field) for field in _SETTINGS}
         chosen = {field: getattr(default, field) if value is None else value for field, value in given.items()}
         for field in ("learning_rate", "batch_size", "iterations"):
             if not chosen[field] > 0:
@@ -116,7 +123,7 @@ def run_of(ds: xr.Dataset, data_root: str | None = None) -> Run:
         if it was recorded on a data set of one's own and there is no ``data_root``.
     """
     config = provenance.config_of(ds)
-    if REQUIRED - set(config):
+    if _REQUIRED - set(config):
         raise TrajectoryError(
             "the file does not say which network and data it was recorded from (it was not made by lcakit record). "
             "Build the objective yourself and call lk.allocate(path, objective)."

@@ -9,6 +9,13 @@ import numpy as np
 
 from lcakit.experiments.paper import FINDINGS, Figures
 
+__all__ = ["COLUMNS", "COSTS", "Row", "costs_to_markdown", "findings_to_markdown", "to_markdown"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 COLUMNS = (
     "helping",
     "total_error_rk4",
@@ -18,7 +25,7 @@ COLUMNS = (
     "iterations_per_turn",
     "iterations_per_crossing",
 )
-TITLES = (
+_TITLES = (
     "helping %",
     "total error rk4 %",
     "total error first order %",
@@ -28,7 +35,7 @@ TITLES = (
     "iterations per crossing",
 )
 
-FINDING_TITLES = {
+_FINDING_TITLES = {
     "zero": "zero LCA, % of parameters in the mean iteration",
     "synchronized_per_class": "synchronized peaks of 20, mean over classes",
     "synchronized_shifted": "the same, layers shifted against each other",
@@ -75,7 +82,7 @@ class Row:
 def to_markdown(network: str, rows: Sequence[Row]) -> str:
     """Return the table as Markdown: the paper's figure, ours (mean ± sd over seeds); and what was scaled down."""
     count = len(rows[0].runs)
-    lines = _head([f"{network}, {count} run{'s' if count > 1 else ''}", *TITLES])
+    lines = _head([f"{network}, {count} run{'s' if count > 1 else ''}", *_TITLES])
     for row in rows:
         lines.append(_line([f"{row.optimizer}, paper", *(_number(getattr(row.paper, column)) for column in COLUMNS)]))
         lines.append(_line([f"{row.optimizer}, measured", *map(row.measured, COLUMNS)]))
@@ -90,7 +97,7 @@ def findings_to_markdown(network: str, rows: Sequence[Row]) -> str:
     known = {name: pair for row in rows for name, pair in FINDINGS.get((network, row.optimizer), {}).items()}
     of = [row.optimizer for row in rows if (network, row.optimizer) in FINDINGS]
     for name in names:
-        title = FINDING_TITLES.get(name, f"LCA of {name.removeprefix('lca_')}, nats")
+        title = _FINDING_TITLES.get(name, f"LCA of {name.removeprefix('lca_')}, nats")
         theirs = [_number(value) for value in known.get(name, (None, None))]
         lines.append(_line([title, *(row.measured(name) for row in rows), *theirs]))
     note = f"\nPaper and independent figures are of {', '.join(of)}." if of else ""

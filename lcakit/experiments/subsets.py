@@ -10,6 +10,13 @@ import torch
 from lcakit.errors import DataError
 from lcakit.experiments.data import ImageData
 
+__all__ = ["SUBSET_SEED", "subset"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 SUBSET_SEED = 0
 
 

@@ -1,4 +1,4 @@
-"""Toy landscapes with known answers, to hold the studies against.
+"""Toy landscapes with known answers, to check the analysis functions against.
 
 ``lcakit.landscapes.nqm`` is the noisy quadratic model, ``lcakit.landscapes.wedges`` the n-wedges model. Closed forms
 and simulations need NumPy and SciPy only; what trains and records with torch is imported when it is first used.

@@ -13,6 +13,12 @@ from lcakit.experiments.run import Run
 from lcakit.experiments.training import record_run
 from lcakit.storage import opening, saving
 
+__all__ = ["Task", "refuse_other_settings"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True)
 class Task:

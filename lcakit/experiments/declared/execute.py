@@ -14,8 +14,15 @@ from lcakit.errors import LcakitError
 from lcakit.experiments.declared.directory import Task
 from lcakit.text import format_seconds
 
+__all__ = ["Outcomes", "run_missing"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # What a run may fail of and others need not: divergence, data, disk, memory, a process that was killed.
-FAILURES = (LcakitError, ValueError, OSError, RuntimeError, MemoryError)
+_FAILURES = (LcakitError, ValueError, OSError, RuntimeError, MemoryError)
 Outcomes = Iterator[tuple[Task, Exception | None]]
 
 
@@ -52,7 +59,7 @@ def _one_by_one(tasks: Iterable[Task], quiet: bool) -> Outcomes:
     for task in tasks:
         try:
             task.record(quiet)
-        except FAILURES as error:
+        except _FAILURES as error:
             error.__cause__ = error.__context__ = None  # their frames hold the model and the data
             yield task, error.with_traceback(None)
         else:
@@ -66,7 +73,7 @@ def _side_by_side(tasks: Sequence[Task], jobs: int, threads: int) -> Outcomes:
         for future in as_completed(futures):
             try:
                 future.result()
-            except FAILURES as error:
+            except _FAILURES as error:
                 yield futures[future], error
             else:
                 yield futures[future], None

@@ -15,6 +15,13 @@ from lcakit.experiments.run import Run
 if TYPE_CHECKING:
     from lcakit.experiments.declared.results import Results
 
+__all__ = ["NOT_GIVEN", "Claim", "Experiment", "Scale", "seeded"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 NOT_GIVEN = "–"
 
 

@@ -16,8 +16,15 @@ from lcakit.experiments.declared.results import Results
 from lcakit.experiments.paper import PAPER
 from lcakit.experiments.run import Run
 
-BASE = "base"
-VARIED = ("learning_rate", "momentum", "batch_size")
+__all__ = ["EXPERIMENTS", "helping_by_setting"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_BASE = "base"
+_VARIED = ("learning_rate", "momentum", "batch_size")
 
 
 def helping_by_setting(results: Results) -> xr.Dataset:
@@ -26,7 +33,7 @@ def helping_by_setting(results: Results) -> xr.Dataset:
     rows = [_row(results.open(arm)) for arm in arms]
     out = xr.concat(rows, dim=xr.DataArray(arms, dims="arm", name="arm"))
     runs = [results.of(arm)[0].run for arm in arms]
-    return out.assign_coords({name: ("arm", [getattr(run, name) for run in runs]) for name in VARIED})
+    return out.assign_coords({name: ("arm", [getattr(run, name) for run in runs]) for name in _VARIED})
 
 
 def _row(runs: xr.Dataset) -> xr.Dataset:
@@ -37,9 +44,9 @@ def _row(runs: xr.Dataset) -> xr.Dataset:
 
 
 def _base(result: xr.Dataset) -> str:
-    if BASE not in result["arm"]:
+    if _BASE not in result["arm"]:
         return NOT_GIVEN
-    row = result.sel(arm=BASE)
+    row = result.sel(arm=_BASE)
     return f"{number(float(row['helping']))} ± {number(float(row['helping_sd']), 2)} %"
 
 
@@ -51,7 +58,7 @@ def _range(result: xr.Dataset) -> str:
 
 def _arms(base: Run, **values: Sequence[Any]) -> dict[str, Run]:
     """Return the base and, one at a time, every other value of each setting."""
-    arms = {BASE: base}
+    arms = {_BASE: base}
     for name, choices in values.items():
         for value in choices:
             changed: dict[str, Any] = {name: value}
@@ -60,7 +67,7 @@ def _arms(base: Run, **values: Sequence[Any]) -> dict[str, Run]:
 
 
 _PAPER = PAPER["mnist-fc", "sgd"]
-RATES, MOMENTA = (0.01, 0.02, 0.1, 0.2), (0.0, 0.5, 0.95)
+_RATES, _MOMENTA = (0.01, 0.02, 0.1, 0.2), (0.0, 0.5, 0.95)
 
 EXPERIMENTS = (
     Experiment(
@@ -70,12 +77,12 @@ EXPERIMENTS = (
         "learning rate, momentum and batch size, one at a time",
         {
             "small": Scale(
-                _arms(Run("digits-fc"), learning_rate=RATES, momentum=MOMENTA, batch_size=(10, 25, 100, 250)),
+                _arms(Run("digits-fc"), learning_rate=_RATES, momentum=_MOMENTA, batch_size=(10, 25, 100, 250)),
                 (0, 1, 2),
                 "8 x 8 digits (1 500 images, 12 060 parameters, 220 iterations) instead of MNIST",
             ),
             "paper": Scale(
-                _arms(Run("mnist-fc"), learning_rate=RATES, momentum=MOMENTA, batch_size=(50, 100, 500, 1000)),
+                _arms(Run("mnist-fc"), learning_rate=_RATES, momentum=_MOMENTA, batch_size=(50, 100, 500, 1000)),
                 (0, 1, 2),
             ),
         },

@@ -18,11 +18,18 @@ from lcakit.experiments.declared.results import Results
 from lcakit.experiments.interventions import Intervention
 from lcakit.experiments.run import Run
 
-PLAIN = "plain"
-DELAYS = tuple(range(10))
-HURTS = "positive, p < 1e-4 (ResNet-20, ten runs)"
-SMALL_RESNET = "ResNet-8 of 4, 8, 16 channels instead of ResNet-20; 1 000 training images, batch 100, 100 iterations"
-SMALL_DIGITS = "8 x 8 digits instead of CIFAR-10; 1 000 training images, batch 50, 100 iterations"
+__all__ = ["EXPERIMENTS", "compared_layers", "delayed_layer"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_PLAIN = "plain"
+_DELAYS = tuple(range(10))
+_HURTS = "positive, p < 1e-4 (ResNet-20, ten runs)"
+_SMALL_RESNET = "ResNet-8 of 4, 8, 16 channels instead of ResNet-20; 1 000 training images, batch 100, 100 iterations"
+_SMALL_DIGITS = "8 x 8 digits instead of CIFAR-10; 1 000 training images, batch 50, 100 iterations"
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -36,7 +43,7 @@ def compared_layers(results: Results) -> xr.Dataset:
     seeds; p is NaN with a single seed, and where nothing varies, as in a frozen layer.
     """
     runs = {arm: _totals(results.open(arm, paired=True)) for arm in results.arms}
-    each = [_beside(totals, runs[PLAIN]) for totals in runs.values()]
+    each = [_beside(totals, runs[_PLAIN]) for totals in runs.values()]
     return xr.concat(each, dim=xr.DataArray(list(runs), dims="arm", name="arm"))
 
 
@@ -99,7 +106,7 @@ def delayed_layer(results: Results) -> xr.Dataset:
 
 def _layer(position: int, paper: str) -> Claim:
     def measure(result: xr.Dataset) -> str:
-        row = result.sel(arm=PLAIN).isel(layer=position)
+        row = result.sel(arm=_PLAIN).isel(layer=position)
         return _with_p(row["lca"], row["p"])
 
     return Claim(f"LCA of the {'first' if position == 0 else 'last'} layer, plain", measure, paper)
@@ -140,7 +147,7 @@ def _small(network: str = "cifar10-resnet8w4", batch_size: int = 100) -> Run:
 def _arms(run: Run, layer: str, slow: bool = True) -> Mapping[str, Run]:
     frozen = dataclasses.replace(run, interventions=(Intervention(layer, freeze="start"),))
     slowed = dataclasses.replace(run, interventions=(Intervention(layer, lr_factor=0.1),))
-    return {PLAIN: run, "frozen": frozen} | ({"slow": slowed} if slow else {})
+    return {_PLAIN: run, "frozen": frozen} | ({"slow": slowed} if slow else {})
 
 
 def _interventions(
@@ -148,7 +155,7 @@ def _interventions(
 ) -> Experiment:
     """Declare an experiment with one layer frozen from the start (and slowed down)."""
     position = 0 if layer == "first" else -1
-    arms = [arm for arm in small.arms if arm != PLAIN]
+    arms = [arm for arm in small.arms if arm != _PLAIN]
     claims = [_layer(0, paper_says), _layer(-1, paper_says)]
     for arm in arms:
         claims += [_others(arm, position), _final_loss(arm)]
@@ -169,8 +176,8 @@ def _delays(run: Run, delays: tuple[int, ...], same_step: bool) -> dict[str, Run
 
 def _delay_experiment(name: str, title: str, source: str, same_step: bool, paper: str) -> Experiment:
     scales = {
-        "small": Scale(_delays(_small(), (0, 3, 6, 9), same_step), (0, 1, 2), f"{SMALL_RESNET}; delays 0, 3, 6, 9"),
-        "paper": Scale(_delays(Run("cifar10-resnet20"), DELAYS, same_step), tuple(range(3))),
+        "small": Scale(_delays(_small(), (0, 3, 6, 9), same_step), (0, 1, 2), f"{_SMALL_RESNET}; delays 0, 3, 6, 9"),
+        "paper": Scale(_delays(Run("cifar10-resnet20"), _DELAYS, same_step), tuple(range(3))),
     }
     claims = (Claim("LCA of the last layer against its delay", _trend, paper),)
     varied = "the momentum of the last layer, d / (d + 1) for a delay of d iterations"
@@ -184,9 +191,9 @@ EXPERIMENTS = (
         "Is training better off without a last layer that hurts?",
         "Fig. 4",
         "last",
-        Scale(_arms(_small(), "last"), (0, 1, 2), SMALL_RESNET),
+        Scale(_arms(_small(), "last"), (0, 1, 2), _SMALL_RESNET),
         Scale(_arms(_RESNET, "last"), tuple(range(10))),
-        HURTS,
+        _HURTS,
     ),
     _delay_experiment(
         "delays", "Does the last layer hurt because it is late?", "Fig. 5", same_step=False, paper="a linear trend"
@@ -203,9 +210,9 @@ EXPERIMENTS = (
         "Is training better off without a first layer that hurts?",
         "Fig. S13",
         "first",
-        Scale(_arms(_small(), "first"), (0, 1, 2), SMALL_RESNET),
+        Scale(_arms(_small(), "first"), (0, 1, 2), _SMALL_RESNET),
         Scale(_arms(_RESNET, "first"), tuple(range(10))),
-        HURTS,
+        _HURTS,
     ),
     _interventions(
         "vgg",
@@ -215,7 +222,7 @@ EXPERIMENTS = (
         Scale(
             _arms(_small("digits-vgg5", 50), "last", slow=False),
             (0, 1, 2),
-            f"VGG of 3 convolutions and 2 dense layers instead of 6 and 3; {SMALL_DIGITS}",
+            f"VGG of 3 convolutions and 2 dense layers instead of 6 and 3; {_SMALL_DIGITS}",
         ),
         Scale(_arms(Run("cifar10-vgg9"), "last", slow=False), tuple(range(3))),
     ),
@@ -224,7 +231,7 @@ EXPERIMENTS = (
         "Which layers of AllCNN hurt, and what does freezing the last one do?",
         "Fig. S14",
         "last",
-        Scale(_arms(_small("digits-allcnn", 50), "last", slow=False), (0, 1), SMALL_DIGITS),
+        Scale(_arms(_small("digits-allcnn", 50), "last", slow=False), (0, 1), _SMALL_DIGITS),
         Scale(_arms(Run("cifar10-allcnn"), "last", slow=False), tuple(range(3))),
     ),
 )

@@ -12,7 +12,14 @@ import xarray as xr
 from lcakit.analysis.tables import to_table
 from lcakit.experiments.declared.experiment import Claim, Experiment, Scale
 
-DEVIATION = "_sd"
+__all__ = ["number", "save", "tables", "to_text"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_DEVIATION = "_sd"
 
 
 def tables(result: xr.Dataset) -> dict[str, Any]:
@@ -52,13 +59,13 @@ def _claims(claims: Sequence[Claim], result: xr.Dataset) -> str:
 
 def _markdown(table: Any) -> str:
     """Return a data frame with mean and standard deviation in one column."""
-    shown = [name for name in table.columns if not (name.endswith(DEVIATION) and name[: -len(DEVIATION)] in table)]
+    shown = [name for name in table.columns if not (name.endswith(_DEVIATION) and name[: -len(_DEVIATION)] in table)]
     rows = ([_cell(name, row) for name in shown] for row in table.to_dict("records"))
     return _table([name.replace("_", " ") for name in shown], rows)
 
 
 def _cell(name: str, row: Mapping[str, Any]) -> str:
-    deviation = row.get(name + DEVIATION, math.nan)
+    deviation = row.get(name + _DEVIATION, math.nan)
     spread = "" if math.isnan(deviation) else f" ± {number(deviation, 2)}"  # one seed has none
     return number(row[name]) + spread
 

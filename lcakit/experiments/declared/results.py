@@ -17,6 +17,12 @@ from lcakit.experiments.training import make_model, make_objective
 from lcakit.storage import opening
 from lcakit.trajectory.join import join
 
+__all__ = ["Results", "objective_of"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True)
 class Results:

@@ -23,10 +23,17 @@ from lcakit.experiments.subsampling import subset_accuracy
 from lcakit.experiments.training import make_model, make_objective, make_optimizer
 from lcakit.record.objective.objective import Objective
 
-SOURCE = "asked by reviewers; not in the paper"
-WINDOWS = (2, 5, 10, 20, 50, 100)
-STEPS = 50  # split for each run: every one costs two evaluations
-FACTOR = 4.0
+__all__ = ["EXPERIMENTS", "helpful_only", "myopia", "rescaling", "subsets"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_SOURCE = "asked by reviewers; not in the paper"
+_WINDOWS = (2, 5, 10, 20, 50, 100)
+_STEPS = 50  # split for each run: every one costs two evaluations
+_FACTOR = 4.0
 _RUN = "plain"
 
 
@@ -48,7 +55,7 @@ def helpful_only(results: Results) -> xr.Dataset:
 
 
 def _steps(task: Task, ds: xr.Dataset) -> xr.Dataset:
-    chosen = np.unique(np.linspace(0, _n(ds) - 1, min(STEPS, _n(ds))).astype(int))
+    chosen = np.unique(np.linspace(0, _n(ds) - 1, min(_STEPS, _n(ds))).astype(int))
     return split_steps(ds, objective_of(task), ds["iteration"].values[chosen])
 
 
@@ -102,7 +109,7 @@ def _trained(result: xr.Dataset) -> str:
 def myopia(results: Results) -> xr.Dataset:
     """Return :func:`lcakit.myopia.sign_agreement` with the window that starts in the iteration, over seeds."""
     runs = results.open(_RUN)
-    windows = [n for n in WINDOWS if n < _n(runs)]
+    windows = [n for n in _WINDOWS if n < _n(runs)]
     return _over_runs(sign_agreement(runs, [*windows, _n(runs)]).compute())
 
 
@@ -122,7 +129,7 @@ def rescaling(results: Results) -> xr.Dataset:
     """Return shares of LCA and of Fisher, recorded and rescaled, by tensor, over seeds."""
 
     def make(task: Task, ds: xr.Dataset) -> xr.Dataset:
-        return compare_rescaled(ds, objective_of(task), "fc1", "fc2", FACTOR).drop_vars("tensor_role", errors="ignore")
+        return compare_rescaled(ds, objective_of(task), "fc1", "fc2", _FACTOR).drop_vars("tensor_role", errors="ignore")
 
     found = results.each_run(_RUN, "rescaled", make)
     return _over_runs(found[["lca_share", "fisher_share", "final_loss"]])
@@ -183,7 +190,7 @@ EXPERIMENTS = (
     Experiment(
         "helpful-only",
         "What if only the helping parameters moved?",
-        SOURCE,
+        _SOURCE,
         "which parameters of a step move",
         _scales(),
         helpful_only,
@@ -197,7 +204,7 @@ EXPERIMENTS = (
     Experiment(
         "myopia",
         "Is LCA myopic?",
-        SOURCE,
+        _SOURCE,
         "nothing; the window over which LCA is summed",
         _scales(),
         myopia,
@@ -209,8 +216,8 @@ EXPERIMENTS = (
     Experiment(
         "rescaling",
         "Does a change of parametrization that keeps the function change LCA, or a Fisher-style measure?",
-        SOURCE,
-        f"the parametrization: fc1 times {FACTOR:g}, the kernel of fc2 divided by it",
+        _SOURCE,
+        f"the parametrization: fc1 times {_FACTOR:g}, the kernel of fc2 divided by it",
         _scales(),
         rescaling,
         (
@@ -222,7 +229,7 @@ EXPERIMENTS = (
     Experiment(
         "subset",
         "How well do gradients on a part of the training set approximate LCA?",
-        SOURCE,
+        _SOURCE,
         "the examples whose loss is allocated, 1 to 50 % of the training set",
         _scales(),
         subsets,

@@ -12,8 +12,7 @@ and :func:`record` trains it with torch and records it.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lcakit.analysis.batch_sizes import critical_batch_size, speed_up
 from lcakit.landscapes.nqm.expectation import expected_loss, moments
@@ -29,11 +28,10 @@ from lcakit.landscapes.nqm.simulation import simulate
 from lcakit.landscapes.nqm.steps import steps_to_target
 from lcakit.landscapes.nqm.trajectories import bands_of, trajectory, with_curvature
 from lcakit.landscapes.nqm.tuning import PRESETS, compare_optimizers, tuned_steps
+from lcakit.packages import faces
 
 if TYPE_CHECKING:
     from lcakit.landscapes.nqm.training import Noise, QuadraticModel, make_objective, make_optimizer, record
-
-_TORCH = ("Noise", "QuadraticModel", "make_objective", "make_optimizer", "record")
 
 __all__ = [
     "PRESETS",
@@ -69,8 +67,11 @@ __all__ = [
     "with_curvature",
 ]
 
+_TORCH = ("Noise", "QuadraticModel", "make_objective", "make_optimizer", "record")
+"""What needs torch, imported when first used."""
 
-def __getattr__(name: str) -> Any:
-    if name not in _TORCH:
-        raise AttributeError(f"module 'lcakit.landscapes.nqm' has no attribute {name!r}")
-    return getattr(importlib.import_module("lcakit.landscapes.nqm.training"), name)
+__getattr__, _ = faces(__name__, dict.fromkeys(_TORCH, "lcakit.landscapes.nqm.training"), "lk.landscapes.nqm")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -22,7 +22,14 @@ import numpy as np
 
 from lcakit.landscapes.nqm.optimizer import Optimizer
 
-LEVELS = 40
+__all__ = ["Dynamics", "Response", "StepMap", "walk"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_LEVELS = 40
 """Doublings: 2⁴⁰ steps are more than anyone takes."""
 
 
@@ -58,12 +65,14 @@ class Response:
     @property
     def start(self) -> np.ndarray:
         """The seen part of x: what is left of the start."""
-        return self.x[self.seen]
+        start: np.ndarray = self.x[self.seen]
+        return start
 
     @property
     def noise(self) -> np.ndarray:
         """The seen variance from unit noise."""
-        return self.q[self.seen, self.seen]
+        noise: np.ndarray = self.q[self.seen, self.seen]
+        return noise
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ class Dynamics:
             x[-1] = 1
         return Response(x, np.zeros((self.size, self.size, *shape)), self.size - 1 if self.averaging else 0)
 
-    def levels(self, count: int = LEVELS) -> Iterator[StepMap]:
+    def levels(self, count: int = _LEVELS) -> Iterator[StepMap]:
         """Yield the maps of 1, 2, 4, … steps."""
         to_state, from_state = self._bases()
         small = self._small_part()
@@ -170,12 +179,14 @@ def _double(
 
 
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.einsum("ij...,jk...->ik...", a, b)
+    product: np.ndarray = np.einsum("ij...,jk...->ik...", a, b)
+    return product
 
 
 def _sandwich(a: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Return a q aᵀ."""
-    return np.einsum("ij...,kj...->ik...", _product(a, q), a)
+    product: np.ndarray = np.einsum("ij...,kj...->ik...", _product(a, q), a)
+    return product
 
 
 def walk(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -12,6 +12,15 @@ from lcakit.landscapes.nqm.dynamics import Dynamics, walk
 from lcakit.landscapes.nqm.optimizer import Optimizer, step_noise, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of, times_of
 from lcakit.landscapes.nqm.spectrum import Spectrum
+
+__all__ = ["LOSS", "expected_loss", "moments", "settings_coords", "squeeze_scalars", "with_rates"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+Result = TypeVar("Result", xr.DataArray, xr.Dataset)
 
 LOSS = {"long_name": "expected loss", "units": "loss units"}
 
@@ -33,10 +42,11 @@ def settings_coords(optimizers: list[Optimizer], batch_sizes: np.ndarray) -> dic
     return {"learning_rate": rates, "batch_size": sizes}
 
 
-def squeeze_scalars(result: Any, **given: Any) -> Any:
+def squeeze_scalars(result: Result, **given: Any) -> Result:
     """Drop the dimensions of settings that were not given, or as one number; they stay as coordinates."""
     ones = [dim for dim, value in given.items() if value is None or isinstance(value, int | float | np.number)]
-    return result.squeeze([dim for dim in ones if dim in result.dims])
+    squeezed: Result = result.squeeze([dim for dim in ones if dim in result.dims])
+    return squeezed
 
 
 def expected_loss(

@@ -7,6 +7,12 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, owens_t
 
+__all__ = ["opposite_signs"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def opposite_signs(var_x: Any, var_y: Any, cov: Any, mean_x: Any = 0.0, mean_y: Any = 0.0) -> np.ndarray:
     r"""Return the probability that x and y, jointly Gaussian, have opposite signs.
@@ -47,12 +53,14 @@ def _with_means(h: np.ndarray, k: np.ndarray, rho: np.ndarray, rest: np.ndarray)
     """Return Φ(h) + Φ(k) − 2 Φ₂(h, k; ρ) (Owen, 1956)."""
     one = 2 * (_owen(h, (k - rho * h) / rest) + _owen(k, (h - rho * k) / rest))
     opposite = (h * k < 0) | ((h * k == 0) & (h + k < 0))
-    return one + opposite
+    probability: np.ndarray = one + opposite
+    return probability
 
 
 def _owen(h: np.ndarray, numerator: np.ndarray) -> np.ndarray:
     """Return T(h, numerator / h), with its limit at h = 0: a quarter of the sign."""
-    return np.where(h == 0, np.sign(numerator) / 4, owens_t(h, numerator / h))
+    t: np.ndarray = np.where(h == 0, np.sign(numerator) / 4, owens_t(h, numerator / h))
+    return t
 
 
 def _one_still(mx: np.ndarray, my: np.ndarray, sx: np.ndarray, sy: np.ndarray) -> np.ndarray:

@@ -19,7 +19,14 @@ from lcakit.landscapes.nqm.joint import joints, step_map
 from lcakit.landscapes.nqm.optimizer import Optimizer, seen_curvature, step_noise, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of, times_of
 
-LCA = {"long_name": "loss change allocation", "units": "loss units"}
+__all__ = ["expected_helping", "lca", "probability_helping"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_LCA_ATTRS = {"long_name": "loss change allocation", "units": "loss units"}
 
 
 def lca(problem: NoisyQuadratic, theta: xr.DataArray) -> xr.DataArray:
@@ -59,7 +66,7 @@ def lca(problem: NoisyQuadratic, theta: xr.DataArray) -> xr.DataArray:
     out = (after - before) * (after + before) * xr.DataArray(problem.curvature / 2, dims=dim)
     if "snapshot" in theta.coords:
         out = out.assign_coords(iteration=theta["snapshot"].values[:-1])
-    return out.rename("lca").assign_attrs(LCA)
+    return out.rename("lca").assign_attrs(_LCA_ATTRS)
 
 
 def probability_helping(
@@ -117,7 +124,8 @@ def _helps_next(theta: np.ndarray, drift: np.ndarray, step: np.ndarray, noise: n
     down = step * size + np.where(theta < 0, -drift, drift)
     with np.errstate(divide="ignore", invalid="ignore"):
         random = ndtr(down / noise) - ndtr((down - 2 * size) / noise)
-    return np.where(noise == 0, ((down > 0) & (down < 2 * size)).astype(float), random)
+    probability: np.ndarray = np.where(noise == 0, ((down > 0) & (down < 2 * size)).astype(float), random)
+    return probability
 
 
 def expected_helping(

@@ -11,6 +11,12 @@ from lcakit.landscapes.nqm.dynamics import Dynamics, Response, StepMap, walk
 from lcakit.landscapes.nqm.optimizer import Optimizer, seen_curvature, step_noise
 from lcakit.landscapes.nqm.problem import NoisyQuadratic
 
+__all__ = ["Joint", "Pair", "joints", "move_row", "quadratic_form", "step_map"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -35,12 +41,14 @@ class Joint:
     def covariance(self) -> np.ndarray:
         """Of the state at time t, (n, n, d)."""
         x = self.response.x
-        return self.problem.start_variance * x[:, None] * x[None] + self.noise * self.response.q
+        covariance: np.ndarray = self.problem.start_variance * x[:, None] * x[None] + self.noise * self.response.q
+        return covariance
 
     @property
     def mean(self) -> np.ndarray:
         """Of the state at time t, (n, d)."""
-        return self.problem.start_mean * self.response.x
+        mean: np.ndarray = self.problem.start_mean * self.response.x
+        return mean
 
     def pair(self, steps: StepMap) -> Pair:
         """Return what is known of θ(t) and θ(t+n) − θ(t), for the map of n steps."""
@@ -57,14 +65,15 @@ class Joint:
 
 def move_row(steps: StepMap, seen: int) -> np.ndarray:
     """Return the row r of the seen part's move r·x(t), without the new noise: (n, d)."""
-    row = steps.a[seen].copy()
+    row: np.ndarray = steps.a[seen].copy()
     row[seen] -= 1
     return row
 
 
 def quadratic_form(a: np.ndarray, s: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return a s bᵀ for rows a, b (n, d) and matrices s (n, n, d)."""
-    return np.einsum("ik,ijk,jk->k", a, s, b)
+    form: np.ndarray = np.einsum("ik,ijk,jk->k", a, s, b)
+    return form
 
 
 def joints(

@@ -12,6 +12,12 @@ from lcakit.landscapes.nqm.optimizer import Optimizer, seen_curvature, warn_if_u
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.spectrum import Spectrum
 
+__all__ = ["asymptotic_noise_loss", "asymptotic_risk", "convergence_rate", "stationary_noise"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def stationary_noise(k: np.ndarray, learning_rate: Any, momentum: float = 0.0, averaging: float = 0.0) -> np.ndarray:
     r"""Return the stationary variance from unit noise; infinite where the learning rate is unstable.
@@ -38,7 +44,8 @@ def asymptotic_noise_loss(spectrum: Spectrum, learning_rate: Any, momentum: floa
     """Return the asymptotic loss for batch size 1, (…) for learning rates (…, 1): flat directions cost nothing."""
     matters = (spectrum.v > 0) & (spectrum.k > 0)
     variance = stationary_noise(spectrum.k[matters], learning_rate, momentum, averaging)
-    return (variance * spectrum.v[matters]).sum(-1)
+    loss: np.ndarray = (variance * spectrum.v[matters]).sum(-1)
+    return loss
 
 
 def asymptotic_risk(

@@ -10,6 +10,12 @@ import numpy as np
 from lcakit.errors import LcakitWarning
 from lcakit.landscapes.nqm.problem import NoisyQuadratic
 
+__all__ = ["Optimizer", "seen_curvature", "step_noise", "warn_if_unstable"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -94,12 +100,14 @@ def seen_curvature(problem: NoisyQuadratic, preconditioning: float) -> np.ndarra
             f"preconditioning divides by the curvature, which is 0 at index {index}. "
             "Leave that direction out, or use preconditioning=0."
         )
-    return problem.curvature ** (1 - preconditioning)
+    k: np.ndarray = problem.curvature ** (1 - preconditioning)
+    return k
 
 
 def step_noise(problem: NoisyQuadratic, preconditioning: float) -> np.ndarray:
     """Return c / h²ᵖ, the variance of the preconditioned gradient of one example, (d,)."""
-    return problem.noise / problem.curvature ** (2 * preconditioning)
+    variance: np.ndarray = problem.noise / problem.curvature ** (2 * preconditioning)
+    return variance
 
 
 def warn_if_unstable(problem: NoisyQuadratic, *optimizers: Optimizer) -> None:

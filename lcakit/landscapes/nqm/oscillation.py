@@ -15,6 +15,12 @@ from lcakit.landscapes.nqm.joint import Joint, joints, move_row, quadratic_form,
 from lcakit.landscapes.nqm.optimizer import Optimizer, seen_curvature, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of, times_of
 
+__all__ = ["expected_oscillation"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def expected_oscillation(
     problem: NoisyQuadratic, optimizer: Optimizer, batch_size: Any, iterations: int | Iterable[int]

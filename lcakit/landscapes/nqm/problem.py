@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-DIRECTIONS = 10_000
+__all__ = ["NoisyQuadratic", "batch_sizes_of", "paper_problem", "times_of"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_DIRECTIONS = 10_000
 """Of the paper's experiments."""
 
 
@@ -77,7 +84,8 @@ class NoisyQuadratic:
     @property
     def start_second_moment(self) -> np.ndarray:
         """E θ(0)², (d,)."""
-        return self.start_mean**2 + self.start_variance
+        moment: np.ndarray = self.start_mean**2 + self.start_variance
+        return moment
 
     @property
     def initial_loss(self) -> float:
@@ -93,11 +101,15 @@ class NoisyQuadratic:
 
     def loss(self, theta: np.ndarray) -> np.ndarray:
         """Return L(θ) over the last axis of ``theta`` (…, d)."""
-        return 0.5 * (np.square(theta) @ self.curvature)
+        loss: np.ndarray = 0.5 * (np.square(theta) @ self.curvature)
+        return loss
 
     def start(self, rng: np.random.Generator, runs: int) -> np.ndarray:
         """Draw θ(0) of some runs, (runs, d)."""
-        return self.start_mean + np.sqrt(self.start_variance) * rng.standard_normal((runs, self.n_directions))
+        theta: np.ndarray = self.start_mean + np.sqrt(self.start_variance) * rng.standard_normal(
+            (runs, self.n_directions)
+        )
+        return theta
 
 
 _WHY = {
@@ -107,7 +119,7 @@ _WHY = {
 }
 
 
-def paper_problem(directions: int = DIRECTIONS) -> NoisyQuadratic:
+def paper_problem(directions: int = _DIRECTIONS) -> NoisyQuadratic:
     r"""Return the problem of the paper: :math:`h_i = c_i = 1/i`, :math:`θ_i(0) \sim N(0, 1)`.
 
     Parameters

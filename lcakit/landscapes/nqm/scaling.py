@@ -11,6 +11,12 @@ from lcakit.landscapes.nqm.expectation import expected_loss
 from lcakit.landscapes.nqm.optimizer import Optimizer
 from lcakit.landscapes.nqm.problem import NoisyQuadratic
 
+__all__ = ["momentum_equivalence"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def momentum_equivalence(
     problem: NoisyQuadratic, optimizer: Optimizer, batch_size: Any, snapshots: int | Iterable[int]

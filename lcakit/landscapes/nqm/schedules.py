@@ -16,6 +16,12 @@ from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.spectrum import Spectrum
 
+__all__ = ["Schedule", "lengths_of", "resampled", "responses", "scheduled_loss"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -114,7 +120,8 @@ def scheduled_loss(problem: NoisyQuadratic, optimizer: Optimizer, batch_size: An
 def resampled(rates: Sequence[float], pieces: int) -> np.ndarray:
     """Return the learning rates at the middles of another number of equal pieces."""
     middles = (np.arange(pieces) + 0.5) / pieces
-    return np.asarray(rates)[np.minimum((middles * len(rates)).astype(int), len(rates) - 1)]
+    chosen: np.ndarray = np.asarray(rates)[np.minimum((middles * len(rates)).astype(int), len(rates) - 1)]
+    return chosen
 
 
 def lengths_of(steps: int, pieces: int) -> np.ndarray:

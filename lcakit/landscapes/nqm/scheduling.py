@@ -21,13 +21,20 @@ from lcakit.landscapes.nqm.spectrum import Spectrum
 from lcakit.landscapes.nqm.tuning import tuned_steps
 from lcakit.progress import progress
 
-PIECES = 50
-WIDTH = 0.05
+__all__ = ["best_schedule", "scheduled_steps"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_PIECES = 50
+_WIDTH = 0.05
 """Of the bins of merged curvatures while optimizing."""
-COMPLEX_STEP = 1e-30
-RANGE = 12.0
+_COMPLEX_STEP = 1e-30
+_RANGE = 12.0
 """Learning rates are searched from e⁻¹² of the limit of stability up."""
-RESOLUTION = 200
+_RESOLUTION = 200
 """Steps are found to one part in this many."""
 
 
@@ -44,8 +51,8 @@ class _Chain:
         """Return log E L at the end and its gradient."""
         dynamics = self._dynamics(log_rates)
         maps, response = self._maps(dynamics), Dynamics.of(self.spectrum.k, self.optimizer).begin()
-        a, da = maps.a.real, maps.a.imag / COMPLEX_STEP
-        q, dq = maps.q.real, maps.q.imag / COMPLEX_STEP
+        a, da = maps.a.real, maps.a.imag / _COMPLEX_STEP
+        q, dq = maps.q.real, maps.q.imag / _COMPLEX_STEP
         states = [response]
         for p in range(self.lengths.size):
             states.append(states[-1].after(StepMap(a[:, :, p], q[:, :, p])))
@@ -67,7 +74,7 @@ class _Chain:
         return float(np.log(loss)), gradient / loss
 
     def _dynamics(self, log_rates: np.ndarray) -> Dynamics:
-        rates = np.exp(log_rates)[:, None] * (1 + 1j * COMPLEX_STEP)
+        rates = np.exp(log_rates)[:, None] * (1 + 1j * _COMPLEX_STEP)
         return Dynamics(self.spectrum.k[None, :], rates, self.optimizer.momentum, self.optimizer.averaging)
 
     def _maps(self, dynamics: Dynamics) -> StepMap:
@@ -90,7 +97,7 @@ def best_schedule(
     optimizer: Optimizer,
     batch_size: float,
     steps: int,
-    pieces: int = PIECES,
+    pieces: int = _PIECES,
     begin: Any = None,
 ) -> Schedule:
     r"""Return the schedule of piecewise constant learning rates with the smallest expected loss at its end.
@@ -132,7 +139,7 @@ def best_schedule(
     sizes = batch_sizes_of(batch_size)
     if steps < 1 or pieces < 1:
         raise ValueError(f"a schedule needs at least one step and one piece, got {steps} and {pieces}")
-    spectrum = Spectrum.of(problem, optimizer.preconditioning).merged(WIDTH)
+    spectrum = Spectrum.of(problem, optimizer.preconditioning).merged(_WIDTH)
     n = min(pieces, steps)
     rates = resampled([optimizer.learning_rate] if begin is None else begin, n)
     return _optimized(_Chain(spectrum, optimizer, lengths_of(steps, n), float(sizes[0])), rates)
@@ -142,10 +149,10 @@ def _optimized(chain: _Chain, rates: np.ndarray) -> Schedule:
     top = float(np.log(2 * (1 + chain.optimizer.momentum) / chain.spectrum.k.max() * 0.999))
     found = minimize(
         chain.value_and_gradient,
-        np.clip(np.log(rates), top - RANGE, top),
+        np.clip(np.log(rates), top - _RANGE, top),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(top - RANGE, top)] * rates.size,
+        bounds=[(top - _RANGE, top)] * rates.size,
         options={"maxiter": 300, "ftol": 1e-7},
     )
     return Schedule(tuple(np.exp(found.x)), int(chain.lengths.sum()))
@@ -159,7 +166,7 @@ def scheduled_steps(
     momentum: float = 0.0,
     preconditioning: float = 0.0,
     averaging: float = 0.0,
-    pieces: int = PIECES,
+    pieces: int = _PIECES,
     quiet: bool = False,
 ) -> xr.Dataset:
     r"""Return the steps to a target loss with the best schedule, beside those with the best constant learning rate.
@@ -231,7 +238,7 @@ class _Shortest:
         constant = Schedule((self.optimizer.learning_rate,), enough)
         best = min(self._best(enough, constant.rates), constant, key=self.loss)
         too_few, high = 0, enough
-        while high - too_few > max(1, high // RESOLUTION):
+        while high - too_few > max(1, high // _RESOLUTION):
             trial = (too_few + high) // 2 if too_few else high // 2
             schedule = self._best(trial, best.rates)
             if self.loss(schedule) <= self.target:

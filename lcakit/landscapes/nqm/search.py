@@ -18,10 +18,17 @@ from lcakit.landscapes.nqm.dynamics import Dynamics, walk
 from lcakit.landscapes.nqm.limits import asymptotic_noise_loss
 from lcakit.landscapes.nqm.spectrum import Spectrum, mixed
 
-PER_OCTAVE = 8
-COARSE = 0.3
+__all__ = ["Search", "Setting"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_PER_OCTAVE = 8
+_COARSE = 0.3
 """Spacing of log α in the first grid."""
-ROUNDS = 5
+_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -49,14 +56,14 @@ class Setting:
         return float(np.exp(self.log_rate))
 
 
-def table_times(max_steps: int) -> np.ndarray:
+def _table_times(max_steps: int) -> np.ndarray:
     """Return 0, 1, 2, … 16 and then eight times an octave, whose gaps are powers of two: one map each."""
     octaves = range(max(int(max_steps).bit_length() - 3, 1))
-    times = np.array([(PER_OCTAVE + part) << octave for octave in octaves for part in range(PER_OCTAVE)], np.int64)
-    return np.concatenate([np.arange(PER_OCTAVE), times])
+    times = np.array([(_PER_OCTAVE + part) << octave for octave in octaves for part in range(_PER_OCTAVE)], np.int64)
+    return np.concatenate([np.arange(_PER_OCTAVE), times])
 
 
-def crossings(
+def _crossings(
     spectrum: Spectrum,
     log_rates: np.ndarray,
     momentum: float,
@@ -66,7 +73,7 @@ def crossings(
     max_steps: int,
 ) -> np.ndarray:
     """Return where the interpolated loss first crosses the target, (batch size, learning rate); infinite if never."""
-    times = table_times(max_steps)
+    times = _table_times(max_steps)
     dynamics = Dynamics(spectrum.k, np.exp(log_rates)[:, None], momentum, averaging)
     out = np.full((batch_sizes.size, log_rates.size), np.inf)
     before = np.full_like(out, np.inf)
@@ -88,7 +95,8 @@ def _between(was: int, time: int, before: np.ndarray, after: np.ndarray, target:
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.log(before / target) / np.log(before / after)
     share = np.where(np.isfinite(share), share, 1.0)
-    return np.expm1(np.log1p(was) + share * (np.log1p(time) - np.log1p(was)))
+    time_of_crossing: np.ndarray = np.expm1(np.log1p(was) + share * (np.log1p(time) - np.log1p(was)))
+    return time_of_crossing
 
 
 @dataclass(frozen=True)
@@ -117,14 +125,14 @@ class Search:
 
     def _refined(self, best: Setting, size: np.ndarray) -> Setting:
         spacing = float(self._stride)
-        for _ in range(ROUNDS + self._stride - 1):
+        for _ in range(_ROUNDS + self._stride - 1):
             centre, spacing = best, spacing / 2
             betas = _around(self.betas, centre.log_beta, spacing)
             gammas = _around(self.gammas, centre.log_gamma, spacing)
             for beta, gamma in itertools.product(betas, gammas):
                 # with the momentum the learning rate that goes as far changes too
                 moved = centre.log_rate + beta - centre.log_beta
-                rates = moved + COARSE * spacing * np.arange(-4, 5) / 2
+                rates = moved + _COARSE * spacing * np.arange(-4, 5) / 2
                 (best,) = self._better([best], rates[rates < self._limit(beta)], beta, gamma, size)
         return best
 
@@ -135,7 +143,7 @@ class Search:
         if not rates.size:
             return best
         at = Setting(0.0, beta, gamma)
-        steps = crossings(self.spectrum, rates, at.momentum, at.averaging, sizes, self.target, self.max_steps)
+        steps = _crossings(self.spectrum, rates, at.momentum, at.averaging, sizes, self.target, self.max_steps)
         first = steps.argmin(1)
         new = [Setting(float(rates[n]), beta, gamma, float(row[n])) for row, n in zip(steps, first, strict=True)]
         return [a if a.steps < b.steps else b for a, b in zip(new, best, strict=True)]
@@ -155,7 +163,7 @@ class Search:
         highest = top - 1e-3
         low, high = top - 60, top - 5
         lowest = brentq(floor, low, highest, xtol=0.01) if floor(low) < 0 < floor(highest) else high
-        count = int(np.ceil((highest - min(lowest, high)) / COARSE)) + 1
+        count = int(np.ceil((highest - min(lowest, high)) / _COARSE)) + 1
         return np.linspace(min(lowest, high), highest, count)
 
 

@@ -12,6 +12,12 @@ from lcakit.landscapes.nqm.expectation import settings_coords, squeeze_scalars, 
 from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of, times_of
 
+__all__ = ["iterates", "simulate"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def iterates(
     problem: NoisyQuadratic,

@@ -10,7 +10,14 @@ from lcakit.landscapes.nqm.dynamics import Response
 from lcakit.landscapes.nqm.optimizer import seen_curvature, step_noise
 from lcakit.landscapes.nqm.problem import NoisyQuadratic
 
-BIN_WIDTH = 0.02
+__all__ = ["Spectrum", "mixed"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_BIN_WIDTH = 0.02
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Spectrum:
         k, noise = seen_curvature(problem, preconditioning), step_noise(problem, preconditioning)
         return cls(k, 0.5 * h * problem.start_second_moment, 0.5 * h * noise)
 
-    def merged(self, width: float = BIN_WIDTH) -> Spectrum:
+    def merged(self, width: float = _BIN_WIDTH) -> Spectrum:
         """Return a spectrum with one curvature per bin of relative width ``width``, for searches.
 
         A bin's curvature is the mean of its members, so the error of a loss is of second order in the width.

@@ -22,6 +22,13 @@ from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.spectrum import Spectrum
 
+__all__ = ["MAX_STEPS", "check_target", "first_passage", "steps_to_target"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 MAX_STEPS = 2**34
 
 
@@ -38,7 +45,8 @@ class _Passage:
 
     def least(self, before: Response, after: Response) -> np.ndarray:
         """Return a lower bound of the loss between two responses, for each batch size."""
-        return (after.start**2) @ self.steady + before.noise @ self.spectrum.v / self.batch_sizes
+        bound: np.ndarray = (after.start**2) @ self.steady + before.noise @ self.spectrum.v / self.batch_sizes
+        return bound
 
     def look(self, before: Response, t: int, level: int, those: np.ndarray) -> None:
         """Find the first passage in (t, t + 2^level] for those batch sizes that have none yet."""
@@ -71,9 +79,9 @@ class _Passage:
 def _steady(dynamics: Dynamics) -> np.ndarray:
     """Say which directions, without noise, approach zero without ever moving away from it."""
     step = dynamics.learning_rate * dynamics.k
-    if dynamics.momentum:
-        return step <= (1 - np.sqrt(dynamics.momentum)) ** 2
-    return step <= (1 if dynamics.averaging else 2)
+    limit = (1 - np.sqrt(dynamics.momentum)) ** 2 if dynamics.momentum else 1 if dynamics.averaging else 2
+    steady: np.ndarray = step <= limit
+    return steady
 
 
 def first_passage(

@@ -22,6 +22,12 @@ from lcakit.landscapes.nqm.trajectories import bands_of
 from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
 
+__all__ = ["Band", "Noise", "QuadraticModel", "make_objective", "make_optimizer", "noisy_quadratic", "record"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class Band(nn.Module):
     """A layer of neighbouring directions: ``theta`` (n, 1), each direction a unit with one input."""

@@ -20,7 +20,14 @@ from lcakit.landscapes.nqm.simulation import iterates
 from lcakit.trajectory.labels import Labels, TensorSpec
 from lcakit.trajectory.schema import build_dataset
 
-LOSS_UNIT = "loss units"
+__all__ = ["bands_of", "trajectory", "with_curvature"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_LOSS_UNIT = "loss units"
 
 
 def bands_of(problem: NoisyQuadratic, bands: Sequence[int] | None = None) -> list[tuple[str, slice]]:
@@ -154,7 +161,7 @@ def _dataset(
     steps = {"snapshot": (("snapshot",), np.arange(n + 1)), "iteration": (("iteration",), np.arange(n))}
     attrs: dict[str, Any] = {
         "loss_name": "noisy_quadratic",
-        "loss_unit": LOSS_UNIT,
+        "loss_unit": _LOSS_UNIT,
         "n_examples": 1,
         "norm_mode": "none",
         "evaluation_batch_size": 1,

@@ -17,8 +17,15 @@ from lcakit.landscapes.nqm.spectrum import Spectrum
 from lcakit.landscapes.nqm.steps import MAX_STEPS, check_target, first_passage
 from lcakit.progress import progress
 
-MOMENTUM_LIMIT = 0.999
-AVERAGING_LIMIT = 1 - 2.0**-20
+__all__ = ["PRESETS", "compare_optimizers", "tuned_steps"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_MOMENTUM_LIMIT = 0.999
+_AVERAGING_LIMIT = 1 - 2.0**-20
 
 PRESETS: dict[str, dict[str, Any]] = {
     "sgd": {},
@@ -46,8 +53,8 @@ def tuned_steps(
     momentum: float | None = 0.0,
     averaging: float | None = 0.0,
     preconditioning: float = 0.0,
-    momentum_limit: float = MOMENTUM_LIMIT,
-    averaging_limit: float = AVERAGING_LIMIT,
+    momentum_limit: float = _MOMENTUM_LIMIT,
+    averaging_limit: float = _AVERAGING_LIMIT,
     max_steps: int = MAX_STEPS,
     quiet: bool = False,
 ) -> xr.Dataset:

@@ -20,10 +20,9 @@ Source: Fort and Jastrzębski, "Large Scale Structure of Neural Network Loss Lan
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from lcakit.packages import faces
 
-_ROOM_OF = {
+_MODULE_OF = {
     "Wedges": "surface",
     "Surface": "surface",
     "NetworkSurface": "network",
@@ -52,18 +51,11 @@ _ROOM_OF = {
     "wedge_objective": "recording",
     "record": "recording",
     "compare": "sidebyside",
+    "geometry": "geometry",
 }
-__all__ = [*_ROOM_OF, "geometry"]
+"""Public name -> the module it lives in, imported when first used: all but geometry need torch."""
 
+_PUBLIC = {name: f"lcakit.landscapes.wedges.{module}" for name, module in _MODULE_OF.items()}
+__all__ = [*_PUBLIC]
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'lcakit.landscapes.wedges' has no attribute {name!r}")
-    room = importlib.import_module(f"lcakit.landscapes.wedges.{_ROOM_OF.get(name, name)}")
-    value = getattr(room, name, room)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = faces(__name__, _PUBLIC, "lk.landscapes.wedges")

@@ -11,6 +11,12 @@ import xarray as xr
 from lcakit.landscapes.wedges.descent import STEPS, noisy_descent, optima
 from lcakit.landscapes.wedges.surface import Surface, as_points, losses
 
+__all__ = ["average_loss", "averaging"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def average_loss(surface: Surface, points: Any) -> xr.Dataset:
     r"""Return the loss of the average of the first 1, 2, … points beside their average loss.

@@ -14,7 +14,14 @@ from lcakit.landscapes.wedges.descent import STEPS, minimize
 from lcakit.landscapes.wedges.hessian import SHARE, count_sharp, spectrum
 from lcakit.landscapes.wedges.surface import Surface, as_points, loss_array, losses, point_array
 
-MOST_OPTIMA = 6
+__all__ = ["Subset", "connect_all", "short_directions"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_MOST_OPTIMA = 6
 """A connector of N optima has N! pieces."""
 
 Subset = tuple[int, ...]
@@ -78,8 +85,8 @@ def connect_all(
     (True, True)
     """
     corners = as_points(surface, optima, ndim=2)
-    if not 2 <= len(corners) <= MOST_OPTIMA:
-        raise ValueError(f"a connector joins 2 to {MOST_OPTIMA} optima (it has N! pieces), got {len(corners)}")
+    if not 2 <= len(corners) <= _MOST_OPTIMA:
+        raise ValueError(f"a connector joins 2 to {_MOST_OPTIMA} optima (it has N! pieces), got {len(corners)}")
     for name, count in (("rays", rays), ("points", points), ("samples", samples)):
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")

@@ -10,13 +10,20 @@ import xarray as xr
 
 from lcakit.landscapes.wedges.surface import Surface, as_points, loss_array, losses
 
-RESOLUTION = 61
-PARALLEL = 1e-8
+__all__ = ["plane_cut", "polar_cut"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_RESOLUTION = 61
+_PARALLEL = 1e-8
 """Sine of the angle between two points below which they span no plane."""
 
 
 def plane_cut(
-    surface: Surface, first: Any, second: Any, origin: Any = None, extent: float = 1.5, resolution: int = RESOLUTION
+    surface: Surface, first: Any, second: Any, origin: Any = None, extent: float = 1.5, resolution: int = _RESOLUTION
 ) -> xr.Dataset:
     r"""Return the loss on a grid in the plane through an origin and two points.
 
@@ -129,7 +136,7 @@ def _frame(first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, np.
     along = first / first.norm().clamp(min=torch.finfo(first.dtype).tiny)
     rest = second - (second @ along) * along
     rest = rest - (rest @ along) * along
-    if first.norm() == 0 or rest.norm() <= PARALLEL * second.norm():
+    if first.norm() == 0 or rest.norm() <= _PARALLEL * second.norm():
         raise ValueError(
             "the two points lie on one line with the origin, so they span no plane. Give two independent points."
         )

@@ -12,9 +12,16 @@ from scipy import optimize
 
 from lcakit.landscapes.wedges.surface import DTYPE, Surface, as_points, loss_array, losses, point_array
 
+__all__ = ["STEPS", "minimize", "noisy_descent", "optima", "optimize_from"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 STEPS = 300
-GRADIENT_TOLERANCE = 1e-10
-MEMORY = 20
+_GRADIENT_TOLERANCE = 1e-10
+_MEMORY = 20
 
 
 def minimize(
@@ -63,7 +70,7 @@ def minimize(
         raise ValueError(f"the loss is {first} at the start; start from a point where it is finite")
     if target is not None and first <= target:
         return start.detach().to(DTYPE).clone(), first
-    options = {"maxiter": steps, "maxfun": 20 * steps, "ftol": 0.0, "gtol": GRADIENT_TOLERANCE, "maxcor": MEMORY}
+    options = {"maxiter": steps, "maxfun": 20 * steps, "ftol": 0.0, "gtol": _GRADIENT_TOLERANCE, "maxcor": _MEMORY}
     found = optimize.minimize(value_and_gradient, begin, jac=True, method="L-BFGS-B", callback=stop, options=options)
     return torch.from_numpy(np.array(found.x, np.float64)).reshape(start.shape), float(found.fun)
 

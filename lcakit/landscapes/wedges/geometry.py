@@ -20,6 +20,23 @@ from scipy.special import ndtri
 
 from lcakit.landscapes.wedges.shapes import shape_of
 
+__all__ = [
+    "check_sizes",
+    "distance",
+    "expected_distance",
+    "expected_short_directions",
+    "gradient",
+    "hessian",
+    "hessian_eigenvalues",
+    "loss",
+    "nearest",
+    "short_axes",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def check_sizes(dimension: int, wedge_dimension: int) -> None:
     """Raise ValueError unless 1 ≤ n < D."""
@@ -78,7 +95,8 @@ def distance(points: Any, wedge_dimension: int) -> np.ndarray:
     >>> float(distance([3.0, -0.6, 0.8], 1))
     1.0
     """
-    return np.sqrt(np.square(_residual(points, wedge_dimension)).sum(-1))
+    d: np.ndarray = np.sqrt(np.square(_residual(points, wedge_dimension)).sum(-1))
+    return d
 
 
 def loss(points: Any, wedge_dimension: int, shape: str = "quadratic", scale: float = 1.0) -> np.ndarray:

@@ -12,10 +12,17 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from lcakit.landscapes.wedges import geometry
 from lcakit.landscapes.wedges.surface import Surface, Wedges, as_points
 
+__all__ = ["DENSE", "SHARE", "HessianOperator", "count_sharp", "spectrum"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 DENSE = 400
 """Up to this many dimensions the whole Hessian is formed."""
 SHARE = 0.05
-COUNT = 20
+_COUNT = 20
 
 
 class HessianOperator(LinearOperator):
@@ -82,7 +89,7 @@ def _moved(point: torch.Tensor, smoothing: float, samples: int, seed: int) -> to
 def spectrum(
     surface: Surface,
     point: Any,
-    count: int | None = COUNT,
+    count: int | None = _COUNT,
     smoothing: float = 0.0,
     samples: int = 32,
     seed: int = 0,
@@ -182,7 +189,7 @@ def _largest(operator: HessianOperator, count: int, seed: int) -> np.ndarray:
 
 def _above(operator: HessianOperator, share: float, seed: int) -> np.ndarray:
     """Ask for twice as many eigenvalues until the smallest is below the share."""
-    count = COUNT
+    count = _COUNT
     values = _largest(operator, count, seed)
     while values[-1] > share * max(values[0], 0.0) and count < operator.shape[0]:
         count = min(2 * count, operator.shape[0])

@@ -13,8 +13,15 @@ from lcakit.experiments import data, networks
 from lcakit.landscapes.wedges.surface import DTYPE, as_points, check_dimension
 from lcakit.record.objective.describe import trainable_parameters
 
-EXAMPLES = 500
-TOGETHER = 16
+__all__ = ["Loss", "NetworkSurface", "digits_network"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_EXAMPLES = 500
+_TOGETHER = 16
 """Points whose activations are held in memory at once."""
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -57,7 +64,7 @@ class NetworkSurface:
         self._names = [name for name, _ in found]
         self._shapes = [parameter.shape for _, parameter in found]
         self._sizes = [parameter.numel() for _, parameter in found]
-        self._many = vmap(self._mean_loss, chunk_size=TOGETHER)
+        self._many = vmap(self._mean_loss, chunk_size=_TOGETHER)
 
     @property
     def dimension(self) -> int:
@@ -91,7 +98,7 @@ class NetworkSurface:
         return self._loss(self._output(theta, self.x), self.y)
 
 
-def digits_network(examples: int = EXAMPLES, network: str = "fc") -> NetworkSurface:
+def digits_network(examples: int = _EXAMPLES, network: str = "fc") -> NetworkSurface:
     """Return the surface of a network of the LCA paper on scikit-learn's digits.
 
     Parameters

@@ -11,12 +11,19 @@ import xarray as xr
 from lcakit.landscapes.wedges.descent import STEPS, minimize
 from lcakit.landscapes.wedges.surface import Surface, as_points, loss_array, losses, point_array
 
-POINTS = 12
+__all__ = ["barrier", "connect", "straight_path"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_POINTS = 12
 """Positions on each piece of a path while it is optimized."""
-POSITIONS = 101
+_POSITIONS = 101
 
 
-def straight_path(surface: Surface, start: Any, end: Any, positions: int = POSITIONS) -> xr.DataArray:
+def straight_path(surface: Surface, start: Any, end: Any, positions: int = _POSITIONS) -> xr.DataArray:
     """Return the loss on the straight line between two points.
 
     Parameters
@@ -73,10 +80,10 @@ def connect(
     start: Any,
     end: Any,
     bends: int = 1,
-    points: int = POINTS,
+    points: int = _POINTS,
     steps: int = STEPS,
     target: float | None = None,
-    positions: int = POSITIONS,
+    positions: int = _POSITIONS,
 ) -> xr.Dataset:
     r"""Find a low-loss path of straight pieces between two points.
 

@@ -12,7 +12,14 @@ import xarray as xr
 from lcakit.landscapes.wedges.descent import STEPS, minimize
 from lcakit.landscapes.wedges.surface import DTYPE, Surface, as_points, loss_array
 
-LARGEST = 1000
+__all__ = ["descend_in_plane", "find_threshold", "random_plane", "reachable_loss", "start_at", "threshold"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_LARGEST = 1000
 """Plane that is tried by default."""
 
 
@@ -33,13 +40,13 @@ def random_plane(dimension: int, plane_dimension: int, seed: int = 0) -> torch.T
     tensor([[1., 0.],
             [0., 1.]], dtype=torch.float64)
     """
-    check_plane(dimension, plane_dimension)
+    _check_plane(dimension, plane_dimension)
     generator = torch.Generator().manual_seed(seed)
-    basis, _ = torch.linalg.qr(torch.randn(dimension, plane_dimension, generator=generator, dtype=DTYPE))
+    basis: torch.Tensor = torch.linalg.qr(torch.randn(dimension, plane_dimension, generator=generator, dtype=DTYPE))[0]
     return basis
 
 
-def check_plane(dimension: int, plane_dimension: int) -> None:
+def _check_plane(dimension: int, plane_dimension: int) -> None:
     """Raise ValueError unless 1 ≤ k ≤ D."""
     if not isinstance(plane_dimension, int | np.integer) or not 1 <= plane_dimension <= dimension:
         raise ValueError(
@@ -115,7 +122,7 @@ def reachable_loss(
     if not sizes or repeats < 1:
         raise ValueError(f"one or more plane dimensions and repeats are needed, got {sizes} and {repeats}")
     for k in sizes:
-        check_plane(surface.dimension, k)
+        _check_plane(surface.dimension, k)
     out, begin = np.empty((len(sizes), repeats)), np.empty(repeats)
     for r in range(repeats):
         start = start_at(surface, seed + r, radius)
@@ -135,7 +142,8 @@ def start_at(surface: Surface, seed: int, radius: float | None) -> torch.Tensor:
         return start
     if not (np.isfinite(radius) and radius > 0):
         raise ValueError(f"radius must be positive and finite, got {radius}")
-    return start * (radius / start.norm())
+    moved: torch.Tensor = start * (radius / start.norm())
+    return moved
 
 
 def threshold(reached: xr.DataArray, target: Any) -> xr.DataArray:
@@ -201,7 +209,7 @@ def find_threshold(
     >>> find_threshold(Wedges(40, 30), 1e-6)
     10.0
     """
-    top = min(surface.dimension, LARGEST) if largest is None else largest
+    top = min(surface.dimension, _LARGEST) if largest is None else largest
     basis = random_plane(surface.dimension, top, seed)
     start = start_at(surface, seed, radius)
 

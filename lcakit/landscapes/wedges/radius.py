@@ -12,6 +12,12 @@ from lcakit.landscapes.wedges.descent import STEPS
 from lcakit.landscapes.wedges.planes import descend_in_plane, find_threshold, random_plane, start_at
 from lcakit.landscapes.wedges.surface import Surface
 
+__all__ = ["radius_effect"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def radius_effect(
     surface: Surface,

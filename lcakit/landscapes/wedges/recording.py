@@ -16,7 +16,14 @@ from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
 from lcakit.storage.opening import open_trajectory
 
-BLOCKS = 4
+__all__ = ["Point", "WedgeModel", "record", "wedge_loss", "wedge_objective"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_BLOCKS = 4
 
 
 class WedgeModel(nn.Module):
@@ -55,7 +62,8 @@ class WedgeModel(nn.Module):
         short = squares.topk(surface.dimension - surface.wedge_dimension, largest=False).indices
         parts = torch.zeros_like(squares).scatter(0, short, squares[short])
         factor = shape_of(surface.shape, surface.scale).per_square(torch, parts.sum(), surface.scale)
-        return surface.dimension * (factor * parts)[x]
+        losses: torch.Tensor = surface.dimension * (factor * parts)[x]
+        return losses
 
 
 class Point(nn.Module):
@@ -71,7 +79,7 @@ def wedge_loss(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return output
 
 
-def wedge_objective(model: WedgeModel, blocks: int = BLOCKS, **options: Any) -> Objective:
+def wedge_objective(model: WedgeModel, blocks: int = _BLOCKS, **options: Any) -> Objective:
     """Return the objective that records a model of the wedges.
 
     Parameters
@@ -106,7 +114,7 @@ def record(
     learning_rate: float = 0.1,
     momentum: float = 0.0,
     batch_size: int | None = None,
-    blocks: int = BLOCKS,
+    blocks: int = _BLOCKS,
     seed: int = 0,
     **options: Any,
 ) -> xr.Dataset:

@@ -13,6 +13,13 @@ import numpy as np
 
 from lcakit.errors import unknown
 
+__all__ = ["SHAPES", "Formula", "Shape", "shape_of"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Formula = Callable[[Any, Any, float], Any]
 
 

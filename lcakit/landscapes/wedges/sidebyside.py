@@ -9,6 +9,13 @@ import xarray as xr
 
 from lcakit.landscapes.wedges.surface import Surface
 
+__all__ = ["Result", "compare"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Result = TypeVar("Result", xr.DataArray, xr.Dataset)
 
 

@@ -12,6 +12,13 @@ import xarray as xr
 from lcakit.landscapes.wedges import geometry
 from lcakit.landscapes.wedges.shapes import shape_of
 
+__all__ = ["DTYPE", "Surface", "Wedges", "as_points", "check_dimension", "loss_array", "losses", "point_array"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 DTYPE = torch.float64
 """Of all points: experiments follow a loss down over many orders of magnitude."""
 

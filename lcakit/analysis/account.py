@@ -18,6 +18,13 @@ from lcakit.trajectory.labels import is_whole
 from lcakit.trajectory.require import in_place_of, part_of_classes, part_of_units, source
 from lcakit.trajectory.schema import LAYER_COUNTS, loss_unit, split_name, with_suffix
 
+__all__ = ["NO_LCA", "Account", "account"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 NO_LCA = (
     "There is no LCA here: no loss change is allocated to parameters. lk.allocate(file, objective) does that where "
     "theta is stored; for a run of lcakit record, so does lcakit allocate."

@@ -15,6 +15,12 @@ from lcakit.trajectory.select import Names, Units
 if TYPE_CHECKING:
     from lcakit.plot import OfDataset
 
+__all__ = ["TrajectoryAccessor"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @xr.register_dataset_accessor("lk")
 class TrajectoryAccessor:

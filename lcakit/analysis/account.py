@@ -19,6 +19,13 @@ from lcakit.trajectory.require import in_place_of, source
 from lcakit.trajectory.schema import LAYER_COUNTS, loss_unit, split_name, with_suffix
 from lcakit.trajectory.selection_notes import part_of
 
+__all__ = ["NO_LCA", "Account", "account"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 NO_LCA = (
     "There is no LCA here: no loss change is allocated to parameters. lk.allocate(file, objective) does that where "
     "theta is stored; for a run of lcakit record, so does lcakit allocate."

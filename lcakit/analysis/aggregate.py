@@ -15,7 +15,24 @@ from lcakit.trajectory import labels
 from lcakit.trajectory.require import in_place_of, require, require_iterations, require_tables, source
 from lcakit.trajectory.schema import loss_unit, split_name, variable_attrs, with_suffix
 
-UNIT_GROUPINGS = ("unit", "layer", "kernel_layer")
+__all__ = [
+    "cumulative_lca",
+    "grouped",
+    "rms_lca",
+    "series",
+    "sum_by",
+    "total",
+    "unit_group_ids",
+    "window_lca",
+    "windowed",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_UNIT_GROUPINGS = ("unit", "layer", "kernel_layer")
 
 
 def sum_by(ds: xr.Dataset, by: str, variable: str = "lca") -> xr.DataArray:
@@ -79,8 +96,8 @@ def total(array: xr.DataArray) -> xr.DataArray:
 
 def unit_group_ids(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:
     """Return the group of each unit, and the labels of the groups."""
-    if by not in UNIT_GROUPINGS:
-        raise unknown("grouping of units", by, UNIT_GROUPINGS)
+    if by not in _UNIT_GROUPINGS:
+        raise unknown("grouping of units", by, _UNIT_GROUPINGS)
     if by == "unit":
         return np.arange(ds.sizes["unit"]), ds["unit"]
     rows = labels.parameter_coord(ds, "unit_layer")

@@ -7,6 +7,12 @@ import xarray as xr
 
 from lcakit.errors import unknown
 
+__all__ = ["critical_batch_size", "speed_up"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def critical_batch_size(curves: xr.Dataset) -> xr.DataArray:
     r"""Return the batch size from which on larger batches are wasted, on a curve of steps to a target.

@@ -15,6 +15,13 @@ from dask.callbacks import Callback
 
 from lcakit.progress import progress
 
+__all__ = ["BAR_AFTER", "compute", "together"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 BAR_AFTER = 1.0  # seconds: shorter work needs no bar
 
 
@@ -73,7 +80,7 @@ def together(calls: Sequence[Callable[[], Any]], quiet: bool = False) -> list[An
     >>> together(calls, quiet=True)[1]
     (12, 2)
     """
-    wanted: Blocks = {}
+    wanted: _Blocks = {}
     for call in calls:
         with _blocks_from(_asking(wanted)), contextlib.suppress(_Asked, Exception):  # an error comes again below
             call()
@@ -81,38 +88,38 @@ def together(calls: Sequence[Callable[[], Any]], quiet: bool = False) -> list[An
         return [call() for call in calls]
 
 
-Blocks = dict[str, Any]
+_Blocks = dict[str, Any]
 
 
 class _Asked(BaseException):
     """A function has said what it needs. No ``Exception``: what it catches itself is not this."""
 
 
-def _now(lazy: Blocks, quiet: bool) -> Blocks:
+def _now(lazy: _Blocks, quiet: bool) -> _Blocks:
     return dict(zip(lazy, _compute(tuple(lazy.values()), quiet), strict=True))
 
 
-def _asking(wanted: Blocks) -> Callable[[Blocks, bool], Blocks]:
-    def ask(lazy: Blocks, quiet: bool) -> Blocks:
+def _asking(wanted: _Blocks) -> Callable[[_Blocks, bool], _Blocks]:
+    def ask(lazy: _Blocks, quiet: bool) -> _Blocks:
         wanted.update(lazy)
         raise _Asked
 
     return ask
 
 
-def _knowing(known: Blocks) -> Callable[[Blocks, bool], Blocks]:
-    def look_up(lazy: Blocks, quiet: bool) -> Blocks:
+def _knowing(known: _Blocks) -> Callable[[_Blocks, bool], _Blocks]:
+    def look_up(lazy: _Blocks, quiet: bool) -> _Blocks:
         known.update(_now({name: array for name, array in lazy.items() if name not in known}, quiet))
         return known
 
     return look_up
 
 
-_BLOCKS: ContextVar[Callable[[Blocks, bool], Blocks]] = ContextVar("blocks", default=_now)
+_BLOCKS: ContextVar[Callable[[_Blocks, bool], _Blocks]] = ContextVar("blocks", default=_now)
 
 
 @contextlib.contextmanager
-def _blocks_from(source: Callable[[Blocks, bool], Blocks]) -> Iterator[None]:
+def _blocks_from(source: Callable[[_Blocks, bool], _Blocks]) -> Iterator[None]:
     token = _BLOCKS.set(source)
     try:
         yield

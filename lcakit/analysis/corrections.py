@@ -8,6 +8,13 @@ from scipy import stats
 
 from lcakit.errors import unknown
 
+__all__ = ["CORRECTIONS", "corrected", "with_correction"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 CORRECTIONS = ("holm", "bh", "none")
 
 

@@ -19,8 +19,15 @@ from lcakit.trajectory.labels import parameter_coord
 from lcakit.trajectory.require import require, require_tables
 from lcakit.trajectory.schema import split_name
 
-NORMS = ("norm_scale", "norm_shift")
-SCALED = ("kernel", "bias")
+__all__ = ["fisher_diagonal", "rescaled"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_NORMS = ("norm_scale", "norm_shift")
+_SCALED = ("kernel", "bias")
 
 
 def fisher_diagonal(ds: xr.Dataset, gradient: str = "gradient", by: str | None = None) -> xr.DataArray:
@@ -152,10 +159,10 @@ def _factors(ds: xr.Dataset, layer: str, next_layer: str, factor: float) -> np.n
             raise ValueError(
                 f"layer {name!r} has {kernels} kernels; only layers with one, like linear ones, can be scaled"
             )
-    _refuse(ds, (served == layer) & np.isin(roles, NORMS), f"a norm layer serves {layer!r} and undoes the factor")
-    _refuse(ds, (owner == layer) & ~np.isin(roles, SCALED), f"{layer!r} has more than a kernel and a bias")
+    _refuse(ds, (served == layer) & np.isin(roles, _NORMS), f"a norm layer serves {layer!r} and undoes the factor")
+    _refuse(ds, (owner == layer) & ~np.isin(roles, _SCALED), f"{layer!r} has more than a kernel and a bias")
     tensor = np.ones(rows.size)
-    tensor[((owner == layer) | (served == layer)) & np.isin(roles, SCALED)] = factor
+    tensor[((owner == layer) | (served == layer)) & np.isin(roles, _SCALED)] = factor
     tensor[(owner == next_layer) & (roles == "kernel")] = 1 / factor
     return tensor[parameter_coord(ds, "tensor_index")]
 

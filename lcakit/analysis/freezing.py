@@ -11,6 +11,12 @@ from lcakit.errors import unknown
 from lcakit.trajectory.require import require
 from lcakit.trajectory.schema import loss_unit
 
+__all__ = ["argmin_iteration", "freeze_candidates"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def argmin_iteration(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca") -> xr.DataArray:
     r"""Return where a layer stops helping: the snapshot at which its cumulative LCA is smallest.

@@ -13,6 +13,13 @@ from lcakit.analysis.aggregate import windowed
 from lcakit.trajectory.require import require
 from lcakit.trajectory.schema import with_suffix
 
+__all__ = ["STATES", "overfitting_map", "train_validation"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 STATES = ("helps_both", "helps_train_hurts_validation", "hurts_train_helps_validation", "hurts_both", "nothing")
 
 

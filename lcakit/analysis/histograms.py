@@ -13,9 +13,16 @@ from lcakit.analysis.kernels.groups import reduce_groups
 from lcakit.trajectory.labels import runs_of
 from lcakit.trajectory.require import require
 
-FINEST = 128  # bins per octave: float32 has 7 mantissa bits in its upper half
-SLAB = 1 << 17  # values counted at a time: temporaries stay in the cache, calls stay rare
-OUTCOMES = ["helping", "hurting"]
+__all__ = ["checked", "histogram", "trim"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_FINEST = 128  # bins per octave: float32 has 7 mantissa bits in its upper half
+_SLAB = 1 << 17  # values counted at a time: temporaries stay in the cache, calls stay rare
+_OUTCOMES = ["helping", "hurting"]
 
 
 def histogram(ds: xr.Dataset, by: str | None = None, lca: str = "lca", bins_per_octave: int = 4) -> xr.Dataset:
@@ -76,7 +83,7 @@ def histogram(ds: xr.Dataset, by: str | None = None, lca: str = "lca", bins_per_
     finite = codes // 2 - codes // 512  # the highest exponent is that of infinity and NaN
     count = xr.concat(
         [part.isel(bin=slice(finite)) for part in (helping, hurting)],
-        dim=xr.DataArray(OUTCOMES, dims="outcome", name="outcome"),
+        dim=xr.DataArray(_OUTCOMES, dims="outcome", name="outcome"),
     )
     dims = [d for d in counts.dims if d != "bin"]
     out = xr.Dataset(
@@ -95,7 +102,7 @@ def histogram(ds: xr.Dataset, by: str | None = None, lca: str = "lca", bins_per_
 
 def _shift(bins_per_octave: int) -> int:
     """Return how many low bits of a float32 a bin ignores."""
-    powers = [1 << n for n in range(FINEST.bit_length())]
+    powers = [1 << n for n in range(_FINEST.bit_length())]
     if bins_per_octave not in powers:
         raise ValueError(f"bins_per_octave must be one of {', '.join(map(str, powers))}; got {bins_per_octave!r}")
     return 24 - int(bins_per_octave).bit_length()
@@ -128,10 +135,10 @@ def _count(part: np.ndarray, shift: int, counts: np.ndarray) -> None:
     """
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted as that
         bits = np.ascontiguousarray(part, np.float32).reshape(-1).view(np.uint32)
-    codes, size = counts.size - 1, min(SLAB, bits.size)
+    codes, size = counts.size - 1, min(_SLAB, bits.size)
     places, ones, equal = np.empty(size, np.uint32), np.ones(size, np.int32), np.empty(size, bool)
-    for a in range(0, bits.size, SLAB):
-        slab = bits[a : a + SLAB]
+    for a in range(0, bits.size, _SLAB):
+        slab = bits[a : a + _SLAB]
         n = slab.size
         rows = np.right_shift(slab, np.uint32(shift), out=places[:n]).view(np.int32)
         column = sparse.csc_array((ones[:n], rows, np.array([0, n], np.int32)), shape=(codes, 1))

@@ -13,10 +13,17 @@ from lcakit.analysis._summaries import describe, labelled, map_blocks, members
 from lcakit.trajectory.labels import runs_of
 from lcakit.trajectory.require import require
 
-GROUPS = 256  # columns of moments that are joined over time at once
-FEWEST = 5  # values that the kurtosis test needs
-LEAST_VARIANCE = 1e-120  # of float32 it is at least 1e-90 or 0; below, fourth powers leave float64
-ROUNDING = 1e-25  # variance by mean²: less is the rounding of the mean; one float32 among 10⁹ others makes more
+__all__ = ["excess_kurtosis"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_GROUPS = 256  # columns of moments that are joined over time at once
+_FEWEST = 5  # values that the kurtosis test needs
+_LEAST_VARIANCE = 1e-120  # of float32 it is at least 1e-90 or 0; below, fourth powers leave float64
+_ROUNDING = 1e-25  # variance by mean²: less is the rounding of the mean; one float32 among 10⁹ others makes more
 
 
 def excess_kurtosis(
@@ -75,7 +82,7 @@ def excess_kurtosis(
     moments = labelled(data, array.isel(iteration=slice(None, None, size)), "moment", names)
     moments = _name_windows(moments, array["iteration"].values, size, window)
     n, mean, m2, m4 = (moments.isel(moment=row) for row in (0, 1, 2, 4))
-    spread = m2.where(m2 > n * np.maximum(LEAST_VARIANCE, ROUNDING * mean**2))
+    spread = m2.where(m2 > n * np.maximum(_LEAST_VARIANCE, _ROUNDING * mean**2))
     kurtosis = n * m4 / (spread * spread) - 3
     z = xr.apply_ufunc(_anscombe_glynn, kurtosis, n, dask="parallelized", output_dtypes=[np.float64])
     out = xr.Dataset({"excess_kurtosis": kurtosis, "n": n.astype(np.int64), "z": z, "p": 2 * special.ndtr(-np.abs(z))})
@@ -160,14 +167,14 @@ def _join_windows(moments: Any, size: int) -> Any:
 
     if not isinstance(moments, da.Array):
         return join(moments)
-    columns = moments.rechunk({axis: -1, axis + 2: GROUPS})
+    columns = moments.rechunk({axis: -1, axis + 2: _GROUPS})
     chunks = (*columns.chunks[:axis], (count,), *columns.chunks[axis + 1 :])
     return columns.map_blocks(join, chunks=chunks, dtype=np.float64, meta=np.empty((0,) * moments.ndim))
 
 
 def _anscombe_glynn(kurtosis: np.ndarray, n: np.ndarray) -> np.ndarray:
     """Return z of an excess kurtosis of n values (Anscombe & Glynn 1983); NaN for n < 5."""
-    n = np.where(n < FEWEST, np.nan, n)
+    n = np.where(n < _FEWEST, np.nan, n)
     expected = -6 / (n + 1)
     variance = 24 * n * (n - 2) * (n - 3) / ((n + 1) ** 2 * (n + 3) * (n + 5))
     x = (kurtosis - expected) / np.sqrt(variance)

@@ -18,6 +18,10 @@ from lcakit.trajectory.schema import split_name, with_suffix
 __all__ = ["argmin_iteration", "compare_runs", "freeze_candidates", "hurting_layers", "layer_lca", "layer_trend"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def hurting_layers(
     runs: xr.Dataset,
     by: str = "kernel_layer",

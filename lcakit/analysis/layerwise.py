@@ -8,6 +8,13 @@ from lcakit.analysis.aggregate import sum_by
 from lcakit.errors import unknown
 from lcakit.trajectory.require import source
 
+__all__ = ["LAYER_GROUPINGS", "layer_lca"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 LAYER_GROUPINGS = ("kernel_layer", "layer")
 
 

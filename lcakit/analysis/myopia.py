@@ -12,13 +12,20 @@ import xarray as xr
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.trajectory.require import recorded, require, require_iterations
 
+__all__ = ["WINDOWS", "sign_agreement"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 WINDOWS = (2, 10, 100)
 """Sizes of windows, unless others are asked for."""
 
-PLACES = ("start", "centre")
-TILE = 2**17  # numbers at a time, so that the running sums stay in the cache
-TALLIES = 6
-NAMES = {
+_PLACES = ("start", "centre")
+_TILE = 2**17  # numbers at a time, so that the running sums stay in the cache
+_TALLIES = 6
+_NAMES = {
     "agreement": "share of signs that agree with the window's",
     "agreement_others": "share of signs that agree with the rest of the window",
     "rms": "root mean square of LCA summed over a window",
@@ -85,13 +92,13 @@ def sign_agreement(
     array = require(ds, lca)
     if not {"iteration", "parameter"} <= set(array.dims):
         raise TrajectoryError(f"{lca!r} has dimensions {array.dims}; needed are 'iteration' and 'parameter'")
-    if at not in PLACES:
-        raise unknown("place in the window", at, PLACES)
+    if at not in _PLACES:
+        raise unknown("place in the window", at, _PLACES)
     array = array.transpose(..., "iteration", "parameter")
     sizes = _sizes(windows, require_iterations(array))
     parts = [_window(array, n, n // 2 if at == "centre" else 0) for n in sizes]
     out = xr.concat(parts, dim=xr.DataArray(sizes, dims="window_size", name="window_size"))
-    for name, text in NAMES.items():
+    for name, text in _NAMES.items():
         units = array.attrs.get("units", "1") if name == "rms" else "1"
         out[name] = out[name].transpose(..., "window_size").assign_attrs(long_name=text, units=units)
     out["window_size"].attrs = {"long_name": recorded(ds, "iterations of a window"), "units": "1"}
@@ -120,7 +127,7 @@ def _window(array: xr.DataArray, size: int, place: int) -> xr.Dataset:
     coords = {name: c for name, c in array.coords.items() if set(c.dims) <= set(dims)}
     sums = _tallied(array.data, size, place)
     agree, both, agree_others, both_others, squares, independent = (
-        xr.DataArray(sums[..., k], dims=dims, coords=coords) for k in range(TALLIES)
+        xr.DataArray(sums[..., k], dims=dims, coords=coords) for k in range(_TALLIES)
     )
     pairs = (array.sizes["iteration"] - size + 1) * array.sizes["parameter"]
     return xr.Dataset(
@@ -134,22 +141,22 @@ def _window(array: xr.DataArray, size: int, place: int) -> xr.Dataset:
 
 
 def _tallied(data: Any, size: int, place: int) -> Any:
-    """Reduce an array (…, T, K) to (…, TALLIES): each block gets the rows after it that its windows reach into."""
+    """Reduce an array (…, T, K) to (…, _TALLIES): each block gets the rows after it that its windows reach into."""
     if not isinstance(data, da.Array):
         return _tally(np.asarray(data), size, place)[..., 0, :, 0]
     rows, columns = data.ndim - 2, data.ndim - 1
     data = da.overlap.overlap(data, depth={rows: (0, size - 1)}, boundary="none")
-    chunks = (*data.chunks[:-2], (1,) * data.numblocks[-2], (TALLIES,), (1,) * data.numblocks[-1])
+    chunks = (*data.chunks[:-2], (1,) * data.numblocks[-2], (_TALLIES,), (1,) * data.numblocks[-1])
     options: dict[str, Any] = {"dtype": np.float64, "meta": np.empty((0,) * (data.ndim + 1))}
     parts = data.map_blocks(_tally, size, place, chunks=chunks, new_axis=rows + 1, **options)
     return parts.sum(axis=(rows, columns + 1))
 
 
 def _tally(block: np.ndarray, size: int, place: int) -> np.ndarray:
-    """Count over all whole windows of a block (…, t, k): (…, 1, TALLIES, 1)."""
+    """Count over all whole windows of a block (…, t, k): (…, 1, _TALLIES, 1)."""
     starts = block.shape[-2] - size + 1
-    out = np.zeros((*block.shape[:-2], 1, TALLIES, 1))
-    step = max(1, TILE // block.shape[-2])
+    out = np.zeros((*block.shape[:-2], 1, _TALLIES, 1))
+    step = max(1, _TILE // block.shape[-2])
     for first in range(0, block.shape[-1] if starts > 0 else 0, step):
         rows = block[..., first : first + step].astype(np.float64)
         single = rows[..., place : place + starts, :]

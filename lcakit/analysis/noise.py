@@ -10,6 +10,7 @@ import xarray as xr
 from lcakit.analysis.kernels.fold import fold
 from lcakit.analysis.kernels.layer_counts import outcomes_by_layer
 from lcakit.analysis.outcomes import OUTCOMES, count_outcomes, outcome_counts, share_helping
+from lcakit.analysis.windows import WINDOWS as WINDOWS
 from lcakit.analysis.windows import helping_by_window
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.trajectory.require import in_place_of, recorded, require
@@ -23,6 +24,10 @@ __all__ = [
     "iterations_helped",
     "signs_per_class",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def help_hurt_zero(ds: xr.Dataset, lca: str = "lca", by: str | None = None) -> xr.DataArray:

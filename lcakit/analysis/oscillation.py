@@ -30,8 +30,13 @@ __all__ = [
     "weight_turns",
 ]
 
-Masks = Iterator[tuple[np.ndarray, np.ndarray]]
-Summarize = Callable[[np.ndarray], "_Signs"]
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_Masks = Iterator[tuple[np.ndarray, np.ndarray]]
+_Summarize = Callable[[np.ndarray], "_Signs"]
 
 
 @dataclass(frozen=True)
@@ -267,7 +272,7 @@ def _counted(count: xr.DataArray, name: str, long_name: str) -> xr.DataArray:
     return count.transpose(..., "parameter").astype(np.int64).rename(name).assign_attrs(long_name=long_name, units="1")
 
 
-def _count(array: xr.DataArray, summarize: Summarize, name: str, long_name: str) -> xr.DataArray:
+def _count(array: xr.DataArray, summarize: _Summarize, name: str, long_name: str) -> xr.DataArray:
     array = array.transpose(..., "snapshot", "parameter")
     data = fold(array.data, summarize, _merge, lambda signs: signs.count, np.int64)
     coords = {key: c for key, c in array.coords.items() if "snapshot" not in c.dims}
@@ -303,7 +308,7 @@ def _movement_signs(block: np.ndarray) -> _Signs:
     return _Signs(inside.count, inside.first, inside.last, rows[0].copy(), rows[-1].copy())
 
 
-def _scan(masks: Masks, shape: tuple[int, ...]) -> _Signs:
+def _scan(masks: _Masks, shape: tuple[int, ...]) -> _Signs:
     """Run over (positive, negative) masks in order. Booleans, and bytes to count: several times faster than signs."""
     count, bytes_ = np.zeros(shape, np.int64), np.zeros(shape, np.uint8)
     first = np.zeros(shape, np.int8)

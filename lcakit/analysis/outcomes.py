@@ -11,6 +11,13 @@ from lcakit.errors import TrajectoryError
 from lcakit.trajectory import labels
 from lcakit.trajectory.require import require_tables
 
+__all__ = ["OUTCOMES", "count_outcomes", "outcome_counts", "share_helping"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 OUTCOMES = ["helping", "hurting", "zero"]
 
 

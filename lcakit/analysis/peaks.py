@@ -17,6 +17,13 @@ from lcakit.trajectory import labels
 from lcakit.trajectory.require import require, require_iterations, require_tables, source
 from lcakit.trajectory.schema import split_name, with_suffix
 
+__all__ = ["QUANTITIES", "apply_to_series", "layer_series", "peak_iterations", "strongest_peaks"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 QUANTITIES = ("lca", "gradient", "movement")
 
 
@@ -78,10 +85,10 @@ def peak_iterations(
     array([[ 7., 10.],
            [ 9.,  5.]])
     """
-    return _peaks(_series(ds, of, by, classes, lca), k, of)
+    return strongest_peaks(layer_series(ds, of, by, classes, lca), k, of)
 
 
-def _series(ds: xr.Dataset, of: str, by: str, classes: bool, lca: str) -> xr.DataArray:
+def layer_series(ds: xr.Dataset, of: str, by: str, classes: bool, lca: str) -> xr.DataArray:
     """Return what is asked for per iteration and layer: (…, iteration, layer[, class]), float64."""
     if of not in QUANTITIES:
         raise unknown("quantity with peaks", of, QUANTITIES)
@@ -125,14 +132,15 @@ def _row_differences(block: np.ndarray) -> np.ndarray:
     return np.subtract(block[..., 1:, :], block[..., :-1, :], dtype=np.float64)
 
 
-def _peaks(series: xr.DataArray, k: int, of: str) -> xr.DataArray:
+def strongest_peaks(series: xr.DataArray, k: int, of: str) -> xr.DataArray:
+    """Return the iterations of the k strongest peaks of each series, as :func:`peak_iterations` does."""
     n = require_iterations(series)
     if not 1 <= k <= n or k != int(k):
         fewer = f"; pass fewer peaks, such as k={max(1, n // 5)}" if k > n else ""
         raise ValueError(f"k must be 1 to {n} (the run has {n} iterations), got k={k!r}{fewer}")
     options = {"iterations": series["iteration"].values, "k": int(k), "sign": -1 if of == "lca" else 1}
     ranks = [["rank"], ["rank"]]
-    found, value = _apply(
+    found, value = apply_to_series(
         _strongest, series, ["iteration"], ranks, [np.float64, np.float64], {"rank": int(k)}, **options
     )
     value.attrs = {"long_name": f"{series.attrs['long_name']} at the peak", "units": series.attrs.get("units", "1")}
@@ -140,7 +148,7 @@ def _peaks(series: xr.DataArray, k: int, of: str) -> xr.DataArray:
     return out.rename("peak_iteration").assign_attrs(long_name="iteration of the peak", units="1")
 
 
-def _apply(
+def apply_to_series(
     function: Callable[..., Any],
     array: xr.DataArray,
     core: list[str],

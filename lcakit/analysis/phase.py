@@ -18,10 +18,17 @@ from lcakit.analysis.layerwise import layer_lca
 from lcakit.trajectory import labels
 from lcakit.trajectory.require import recorded, require, require_tables
 
+__all__ = ["MAX_LAG", "phase_lag"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 MAX_LAG = 10
 """Largest lag, unless another is asked for."""
 
-TILE = 8_192  # columns at a time: float64 copies stay small
+_TILE = 8_192  # columns at a time: float64 copies stay small
 
 
 def phase_lag(ds: xr.Dataset, by: str = "kernel_layer", max_lag: int | None = None, lca: str = "lca") -> xr.Dataset:
@@ -181,8 +188,8 @@ def _products(
     out = np.empty((*gradient.shape[:-2], 2 * max_lag + 3, gradient.shape[-1]))
     drift = drift.reshape(*gradient.shape[:-2], 1, gradient.shape[-1])
     rows = gradient.shape[-2]
-    for column in range(0, gradient.shape[-1], TILE):
-        tile = (..., slice(column, column + TILE))
+    for column in range(0, gradient.shape[-1], _TILE):
+        tile = (..., slice(column, column + _TILE))
         moves = np.diff(theta[tile].astype(np.float64), axis=-2) - drift[tile]
         down = -gradient[tile].astype(np.float64)
         for k, lag in enumerate(range(-max_lag, max_lag + 1)):

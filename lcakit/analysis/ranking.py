@@ -15,8 +15,15 @@ from lcakit.trajectory import labels
 from lcakit.trajectory.require import in_place_of, require, require_iterations, require_tables
 from lcakit.trajectory.select import select_iterations
 
-SIDES = ["helping", "hurting"]
-LABEL = np.dtype("U96")
+__all__ = ["dead_units", "extremes", "last_active_iteration"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_SIDES = ["helping", "hurting"]
+_LABEL = np.dtype("U96")
 
 
 def extremes(
@@ -92,7 +99,7 @@ def extremes(
     out["lca"].attrs = totals.attrs | {"long_name": "loss change allocation, summed over iterations"}
     out["index"].attrs = {"long_name": f"{by} coordinate or position", "units": "1"}
     out["label"].attrs = {"long_name": f"name of the {by}", "units": "1"}
-    return out.assign_coords(outcome=SIDES, rank=np.arange(k))
+    return out.assign_coords(outcome=_SIDES, rank=np.arange(k))
 
 
 def _sums_of(ds: xr.Dataset, by: str, total: xr.DataArray) -> xr.DataArray:
@@ -128,7 +135,7 @@ def _look_up(positions: np.ndarray, table: np.ndarray, missing: int) -> np.ndarr
 
 def _names(positions: np.ndarray, name: Callable[[int], str]) -> np.ndarray:
     names = ["" if p < 0 else name(int(p)) for p in positions.ravel()]
-    return np.array(names, dtype=LABEL).reshape(positions.shape)
+    return np.array(names, dtype=_LABEL).reshape(positions.shape)
 
 
 def _members(ds: xr.Dataset, by: str, totals: xr.DataArray) -> tuple[np.ndarray, Callable[[int], str]]:
@@ -181,8 +188,8 @@ def last_active_iteration(ds: xr.Dataset, by: str = "unit", lca: str = "lca") ->
     array = require(ds, lca)
     require_iterations(array)
     require_tables(ds)
-    counts = grouped(array, "parameter", *labels.group_ids(ds, by), count_signs, ("outcome", [*SIDES, "zero"]))
-    active = counts.sel(outcome=SIDES).sum("outcome") > 0
+    counts = grouped(array, "parameter", *labels.group_ids(ds, by), count_signs, ("outcome", [*_SIDES, "zero"]))
+    active = counts.sel(outcome=_SIDES).sum("outcome") > 0
     out = active["iteration"].where(active).max("iteration")
     return out.rename("last_active_iteration").assign_attrs(long_name="last iteration with LCA", units="1")
 

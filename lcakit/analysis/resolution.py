@@ -19,9 +19,16 @@ from lcakit.trajectory.schema import split_name, with_suffix
 from lcakit.trajectory.select import with_class_dimension
 from lcakit.trajectory.selection_notes import size_before, with_size_before
 
+__all__ = ["ALL", "RESOLUTIONS", "aggregated"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 RESOLUTIONS = ("parameter", "unit", "layer")
 ALL = "all"
-SUMMED = ("lca_unit_class", "lca_class", "lca", "unit_lca")  # the first that is there is summed
+_SUMMED = ("lca_unit_class", "lca_class", "lca", "unit_lca")  # the first that is there is summed
 
 
 def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
@@ -68,7 +75,7 @@ def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
     require_tables(ds)
     sums = _by_class({name: _summed(ds, name, resolution) for name in _sources(ds)})
     rest = ds.drop_dims(["parameter", "unit"], errors="ignore").drop_vars("parameter", errors="ignore")
-    rest = rest.drop_vars([name for name in rest.variables if split_name(str(name))[0] in SUMMED])
+    rest = rest.drop_vars([name for name in rest.variables if split_name(str(name))[0] in _SUMMED])
     if all(ALL in array["class"].values for array in sums.values()):  # nothing is by class then
         rest = rest.drop_dims("class", errors="ignore")
     rows = next(iter(sums.values()))["unit"].values
@@ -83,8 +90,8 @@ def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
 
 def _sources(ds: xr.Dataset) -> list[str]:
     """Return the variable to sum for each objective."""
-    suffixes = dict.fromkeys(split_name(str(n))[1] for n in ds.data_vars if split_name(str(n))[0] in SUMMED)
-    names = [next(n for base in SUMMED if (n := with_suffix(base, suffix)) in ds) for suffix in suffixes]
+    suffixes = dict.fromkeys(split_name(str(n))[1] for n in ds.data_vars if split_name(str(n))[0] in _SUMMED)
+    names = [next(n for base in _SUMMED if (n := with_suffix(base, suffix)) in ds) for suffix in suffixes]
     if not names:
         raise TrajectoryError(
             f"this trajectory has no LCA to sum: it has {', '.join(map(str, ds.data_vars)) or 'no data'}. "

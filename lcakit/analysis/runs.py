@@ -13,14 +13,20 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+from lcakit.analysis.corrections import CORRECTIONS as CORRECTIONS
 from lcakit.analysis.corrections import corrected, with_correction
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.trajectory.join import join as align
 
 __all__ = ["align", "bootstrap", "compare", "corrected", "one_sample", "require_runs", "summary"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 METHODS = ("t", "rank")
-STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
+_STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
 
 
 def require_runs(data: xr.DataArray | xr.Dataset, least: int = 2) -> int:
@@ -134,9 +140,9 @@ def bootstrap(
     """
     require_runs(array)
     _check_confidence(confidence)
-    if statistic not in STATISTICS:
-        raise unknown("statistic", statistic, STATISTICS)
-    reduce = STATISTICS[statistic]
+    if statistic not in _STATISTICS:
+        raise unknown("statistic", statistic, _STATISTICS)
+    reduce = _STATISTICS[statistic]
 
     def interval(values: np.ndarray) -> np.ndarray:
         moved = np.moveaxis(values, -1, 0)

@@ -14,7 +14,14 @@ from lcakit.trajectory.labels import parameter_coord
 from lcakit.trajectory.require import require, require_tables
 from lcakit.trajectory.select import TAPS, select, select_iterations
 
-IMAGE_DIMS = ("channel", "y", "x")
+__all__ = ["one_unit", "saliency"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_IMAGE_DIMS = ("channel", "y", "x")
 
 
 def saliency(
@@ -118,7 +125,7 @@ def _input_sizes(ds: xr.Dataset, row: int, held: int, shape: Sequence[int] | Non
     sizes = [int(n) for n in shape]
     if len(sizes) not in (2, 3) or min(sizes) < 1 or math.prod(sizes) != held:
         raise ValueError(f"shape must be (y, x) or (channel, y, x) with {held} entries, one an input; got {shape!r}")
-    return dict(zip(IMAGE_DIMS[-len(sizes) :], sizes, strict=True))
+    return dict(zip(_IMAGE_DIMS[-len(sizes) :], sizes, strict=True))
 
 
 def _square(inputs: int) -> dict[str, int]:

@@ -17,6 +17,10 @@ from lcakit.trajectory.select import select_iterations
 __all__ = ["class_curves", "class_share", "saliency", "specialized_fraction", "unit_class_lca"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def unit_class_lca(ds: xr.Dataset, lca: str = "lca_unit_class", iterations: slice | int | None = None) -> xr.DataArray:
     r"""Return the LCA of each unit and class, summed over the run.
 

@@ -12,9 +12,14 @@ import math
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis.peaks import _apply, _peaks, _series, peak_iterations
+from lcakit.analysis.peaks import QUANTITIES as QUANTITIES
+from lcakit.analysis.peaks import apply_to_series, layer_series, peak_iterations, strongest_peaks
 
 __all__ = ["peak_iterations", "synchronization_test", "synchronized"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def synchronized(peaks: xr.DataArray, min_fraction: float = 1.0) -> xr.Dataset:
@@ -53,7 +58,7 @@ def synchronized(peaks: xr.DataArray, min_fraction: float = 1.0) -> xr.Dataset:
     layer = _layer_dim(peaks)
     need = _layers_needed(peaks.sizes[layer], min_fraction)
     core = [layer, "rank"]
-    flags, count = _apply(_shared, peaks, core, [core, []], [bool, np.int64], need=need)
+    flags, count = apply_to_series(_shared, peaks, core, [core, []], [bool, np.int64], need=need)
     flags = flags.transpose(*peaks.dims).assign_attrs(long_name="enough layers have this peak", units="1")
     count = count.assign_attrs(long_name="iterations with synchronized peaks", units="1")
     return xr.Dataset({"synchronized": flags, "count": count})
@@ -117,8 +122,8 @@ def synchronization_test(
     for name, number in (("max_shift", max_shift), ("trials", trials)):
         if number < 1 or number != int(number):
             raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
-    series = _series(ds, of, by, classes, lca)
-    peaks = _peaks(series, k, of)
+    series = layer_series(ds, of, by, classes, lca)
+    peaks = strongest_peaks(series, k, of)
     layer = _layer_dim(peaks)
     n_layers = peaks.sizes[layer]
     need = _layers_needed(n_layers, min_fraction)
@@ -126,8 +131,11 @@ def synchronization_test(
     shifts = _draw_shifts(np.random.default_rng(seed), int(trials), n_layers, int(max_shift))
     table = peaks.drop_vars("value")
     table = table if "class" in table.dims else table.expand_dims("class")
-    core, options = ["class", layer, "rank"], {"shifts": shifts, "iterations": series["iteration"].values, "need": need}
-    baseline = _apply(_count_shifted, table, core, [["trial"]], [np.float64], {"trial": int(trials)}, **options)
+    options = {"shifts": shifts, "iterations": series["iteration"].values, "need": need}
+    core = ["class", layer, "rank"]
+    baseline = apply_to_series(
+        _count_shifted, table, core, [["trial"]], [np.float64], {"trial": int(trials)}, **options
+    )
     mean = observed.mean("class") if "class" in observed.dims else observed.astype(np.float64)
     out = xr.Dataset({"observed": observed, "observed_mean": mean, "baseline": baseline})
     out["baseline_mean"] = baseline.mean("trial")

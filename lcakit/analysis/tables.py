@@ -11,6 +11,13 @@ import xarray as xr
 from lcakit.analysis.computing import compute
 from lcakit.packages import package
 
+__all__ = ["MOST_ROWS", "to_table"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 MOST_ROWS = 20_000_000
 
 

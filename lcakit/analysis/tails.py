@@ -19,9 +19,14 @@ from lcakit.trajectory.require import require
 
 __all__ = ["excess_kurtosis", "fit_tails", "histogram", "tail_share", "trim"]
 
-PARTS = ["all", "helping", "hurting"]
-MODELS = ["weibull", "half_normal", "exponential"]
-Model = Callable[..., np.ndarray]
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_PARTS = ["all", "helping", "hurting"]
+_MODELS = ["weibull", "half_normal", "exponential"]
+_Model = Callable[..., np.ndarray]
 
 
 def fit_tails(histogram: xr.Dataset) -> xr.Dataset:
@@ -73,8 +78,8 @@ def fit_tails(histogram: xr.Dataset) -> xr.Dataset:
         vectorize=True,
         dask="parallelized",
         output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": {"model": len(MODELS), "number": 4}, "allow_rechunk": True},
-    ).assign_coords(model=MODELS)
+        dask_gufunc_kwargs={"output_sizes": {"model": len(_MODELS), "number": 4}, "allow_rechunk": True},
+    ).assign_coords(model=_MODELS)
     order = [d for d in count.dims if d in fits.dims]
     place = order.index("outcome") + 1
     fits = fits.transpose(*order[:place], "model", *order[place:], "number")
@@ -90,7 +95,7 @@ def fit_tails(histogram: xr.Dataset) -> xr.Dataset:
 def _best(aic: np.ndarray) -> np.ndarray:
     """Return the name of the model (last axis) of least AIC."""
     finite = np.where(np.isnan(aic), np.inf, aic)
-    return np.where(np.isinf(finite).all(-1), "none", np.array(MODELS)[finite.argmin(-1)])
+    return np.where(np.isinf(finite).all(-1), "none", np.array(_MODELS)[finite.argmin(-1)])
 
 
 def _fit_all(counts: np.ndarray, not_finite: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -102,7 +107,7 @@ def _fit_all(counts: np.ndarray, not_finite: int, left: np.ndarray, right: np.nd
         )
     filled = counts > 0
     if filled.sum() < 3:
-        return np.full((len(MODELS), 4), np.nan)
+        return np.full((len(_MODELS), 4), np.nan)
     n, left, right = counts[filled].astype(np.float64), left[filled], right[filled]
     middle = np.where(left > 0, np.sqrt(left * right), right / 2)
     weights = n / n.sum()
@@ -116,7 +121,7 @@ def _fit_all(counts: np.ndarray, not_finite: int, left: np.ndarray, right: np.nd
     return np.array([_fit(model, start, left, right, n) for model, start in models])
 
 
-def _fit(model: Model, start: list[float], left: np.ndarray, right: np.ndarray, n: np.ndarray) -> list[float]:
+def _fit(model: _Model, start: list[float], left: np.ndarray, right: np.ndarray, n: np.ndarray) -> list[float]:
     """Return shape, scale, log-likelihood and AIC of one model; its parameters are logarithms, the scale first."""
     total = float(n.sum())
     options = {"xatol": 1e-8, "fatol": 1e-12, "maxiter": 4000}
@@ -201,7 +206,7 @@ def tail_share(ds: xr.Dataset, sigmas: float = 3.0, lca: str = "lca") -> xr.Data
         output_dtypes=[np.float64],
         dask_gufunc_kwargs={"output_sizes": {"part": 3}, "allow_rechunk": True},
     )
-    out = out.assign_coords(part=PARTS, gaussian=np.exp(-(sigmas**2) / 2))
+    out = out.assign_coords(part=_PARTS, gaussian=np.exp(-(sigmas**2) / 2))
     return out.rename("tail_share").assign_attrs(long_name=f"share of LCA beyond {sigmas:g} sigma", units="1")
 
 

@@ -10,6 +10,13 @@ from lcakit.analysis.aggregate import windowed
 from lcakit.analysis.outcomes import outcome_counts, share_helping
 from lcakit.trajectory.require import recorded, require, require_iterations
 
+__all__ = ["WINDOWS", "helping_by_window"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 WINDOWS = (1, 10, 100)
 """Sizes of windows, unless others are asked for."""
 

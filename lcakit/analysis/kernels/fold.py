@@ -14,14 +14,21 @@ import dask.array as da
 import numpy as np
 from dask.core import flatten
 
-Summary = TypeVar("Summary")
+__all__ = ["fold"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_Summary = TypeVar("_Summary")
 
 
 def fold(
     data: Any,
-    summarize: Callable[[np.ndarray], Summary],
-    merge: Callable[[Summary, Summary], Summary],
-    finish: Callable[[Summary], np.ndarray],
+    summarize: Callable[[np.ndarray], _Summary],
+    merge: Callable[[_Summary, _Summary], _Summary],
+    finish: Callable[[_Summary], np.ndarray],
     dtype: Any = np.float64,
     width: int | None = None,
 ) -> Any:

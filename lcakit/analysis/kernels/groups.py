@@ -17,10 +17,17 @@ import numpy as np
 
 from lcakit.trajectory.labels import runs_of
 
+__all__ = ["RunKernel", "count_signs", "reduce_groups", "sum_runs", "sum_runs_and_magnitudes", "sum_squares"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 RunKernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(block (…, k), starts of its runs) -> (…, runs); a kernel of a width: (…, 1, k) -> (…, width, runs)."""
 
-LONG_RUN = 2048
+_LONG_RUN = 2048
 
 
 def sum_runs(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -46,7 +53,7 @@ def count_signs(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Count the negative, positive and zero entries of each run (width 3), row by row."""
     lengths = np.diff(np.append(starts, block.shape[-1]))
     counts = np.empty((block.size // max(block.shape[-1], 1), 3, starts.size))
-    count = _count_long_runs if lengths.mean() > LONG_RUN else _count_short_runs
+    count = _count_long_runs if lengths.mean() > _LONG_RUN else _count_short_runs
     for row, out in zip(block.reshape(-1, block.shape[-1]), counts, strict=True):
         out[0], out[1] = count(row < 0, starts), count(row > 0, starts)
         out[2] = lengths - out[0] - out[1]

@@ -10,6 +10,13 @@ from lcakit.errors import TrajectoryError
 from lcakit.trajectory.require import in_place_of, require_tables
 from lcakit.trajectory.schema import LAYER_COUNTS
 
+__all__ = ["GROUPINGS", "outcomes_by_layer"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 GROUPINGS = ("layer", "kernel_layer")
 
 

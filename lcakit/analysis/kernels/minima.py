@@ -9,8 +9,15 @@ import xarray as xr
 
 from lcakit.analysis.kernels.fold import fold
 
-TILE = 32_768  # columns at a time, so that the running sums stay in the cache
-FIELDS = ("total", "minimum", "position")
+__all__ = ["running_minimum"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_TILE = 32_768  # columns at a time, so that the running sums stay in the cache
+_FIELDS = ("total", "minimum", "position")
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,10 @@ def running_minimum(series: xr.DataArray) -> xr.Dataset:
     """
     last = next(str(d) for d in reversed(series.dims) if d != "iteration")
     series = series.transpose(..., "iteration", last)
-    data = fold(series.data, _summarize, _merge, _columns, width=len(FIELDS))
+    data = fold(series.data, _summarize, _merge, _columns, width=len(_FIELDS))
     coords = {name: c for name, c in series.coords.items() if "iteration" not in c.dims}
     dims = [d for d in series.dims if d != "iteration"]
-    parts = {name: xr.DataArray(data[..., k, :], dims=dims, coords=coords) for k, name in enumerate(FIELDS)}
+    parts = {name: xr.DataArray(data[..., k, :], dims=dims, coords=coords) for k, name in enumerate(_FIELDS)}
     return xr.Dataset(parts | {"position": parts["position"].astype(np.int64)})
 
 
@@ -46,8 +53,8 @@ def _summarize(block: np.ndarray) -> _Minimum:
     rows = np.moveaxis(block, -2, 0)
     shape = rows.shape[1:]
     total, minimum, position = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int32)
-    for start in range(0, shape[-1], TILE):
-        tile = (..., slice(start, start + TILE))
+    for start in range(0, shape[-1], _TILE):
+        tile = (..., slice(start, start + _TILE))
         sums, least, place = total[tile], minimum[tile], position[tile]
         for count, row in enumerate(rows[(slice(None), *tile)], 1):
             sums += row

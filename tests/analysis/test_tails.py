@@ -64,7 +64,7 @@ def as_counts(h: xr.Dataset) -> dict[tuple[str, float], int]:
 def test_histogram_against_a_loop(values, sizes, per_octave, slab):
     ds = chunked(values, sizes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(histograms, "SLAB", slab)
+        patch.setattr(histograms, "_SLAB", slab)
         with nothing_computed():
             h = histogram(ds, bins_per_octave=per_octave)
         assert is_lazy(h["count"]) == is_lazy(h["zero"]) == is_lazy(h["not_finite"]) == (sizes is not None)

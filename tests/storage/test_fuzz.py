@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,8 +14,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory limits a
 MUTATIONS = 200
 
 
+@pytest.mark.slow
 def test_mutated_files_are_refused_reported_or_unchanged():
-    answers = fuzz.run(range(MUTATIONS), seed=0)
+    answers = fuzz.run(range(MUTATIONS), seed=0, workers=2)
     assert len(answers) == MUTATIONS
     assert not fuzz.failures(answers), "\n".join(fuzz.failures(answers))
     kinds = {answer["kind"] for answer in answers}
@@ -23,23 +25,25 @@ def test_mutated_files_are_refused_reported_or_unchanged():
     assert outcomes >= {"refused", "reported", "unchanged"}
 
 
-def test_a_worker_that_dies_or_hangs_is_told_and_replaced(monkeypatch):
-    worker = fuzz.Worker(seed=0)
-    try:
-        worker._process.kill()
-        answer = worker.judge(0)
-    finally:
+@pytest.fixture
+def workers():
+    with ThreadPoolExecutor(2) as pool:
+        started = list(pool.map(fuzz.Worker, (0, 0)))
+    yield started
+    for worker in started:
         worker.close()
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_or_hangs_is_told_and_replaced(workers, monkeypatch):
+    dying, hanging = workers
+    dying._process.kill()
+    answer = dying.judge(0)
     assert answer["outcome"] == "CRASH: SIGKILL"
     assert answer["dead"]
     assert fuzz.failures([answer]) == ["0: ? (making it): CRASH: SIGKILL"]
     monkeypatch.setattr(fuzz, "DEADLINE", 0.0)
-    worker = fuzz.Worker(seed=0)
-    try:
-        answer = worker.judge(0)
-    finally:
-        worker.close()
-    assert answer["outcome"].startswith("HANG")
+    assert hanging.judge(0)["outcome"].startswith("HANG")
 
 
 @pytest.fixture(scope="module")

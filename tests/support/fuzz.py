@@ -26,6 +26,7 @@ import tempfile
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,10 @@ def originals(folder: Path) -> dict[str, Truth]:
     """Write the valid files that are mutated: plain, packed, a selection, an unfinished recording."""
     import lcakit as lk
     from lcakit.analysis.account import account
-    from lcakit.storage import segments
     from lcakit.storage.paths import partial_path
     from lcakit.testing import tiny_trajectory
     from lcakit.trajectory import schema
+    from tests.support.recordings import record
 
     schema.CHUNK_ITERATIONS, schema.CHUNK_PARAMETERS = 5, 16  # so that a small file has many chunks
     ds = tiny_trajectory(12, class_parameters=True).assign(config='{"network": "digits-fc", "seed": 0}')
@@ -70,15 +71,7 @@ def originals(folder: Path) -> dict[str, Truth]:
         "packed": lk.save(tiny_trajectory(12), folder / "packed.nc", compression="zlib"),
         "selected": lk.save(ds.lk.sel(layer="fc"), folder / "selected.nc"),
     }
-    writer = segments.SegmentWriter(
-        folder / "partial.nc.partial", ds.drop_dims(["snapshot", "iteration"]), block_rows=5
-    )
-    snapshot = [n for n in ds.variables if ds[n].dims[:1] == ("snapshot",)]
-    iteration = [n for n in ds.variables if ds[n].dims[:1] == ("iteration",)]
-    for t in range(13):
-        moves = {n: ds[n].values[t - 1] for n in iteration} if t else {}
-        writer.append({n: ds[n].values[t] for n in snapshot}, moves)
-    writer.close()
+    record(ds, folder / "partial.nc", block_rows=5).close()
     paths["partial"] = partial_path(folder / "partial.nc")
     found = {}
     for kind, path in paths.items():
@@ -96,39 +89,37 @@ def judge(path: Path, truth: Truth, spoilt: bool, data_too: bool) -> str:
     from lcakit.sharing.citation import cite
     from lcakit.sharing.describe import describe
 
-    seen: list[str] = []
-    told = False
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LcakitWarning)
         try:
             ds = lk.open_trajectory(path)
         except lk.TrajectoryError as error:
-            seen.append(str(error))
-            return _printed(seen) or ("refused" if path.name.split(".")[0] in str(error) else "refused without a name")
-    told |= any(isinstance(w.message, LcakitWarning) for w in caught)
+            named = path.name.split(".")[0] in str(error)
+            return _printed([str(error)]) or ("refused" if named else "refused without a name")
+    reported = any(isinstance(w.message, LcakitWarning) for w in caught)
+    seen = []
     try:
-        seen.append(str(describe(ds)))
-        seen.append(cite(ds))
-        numbers = account(ds).to_text()
-        loaded = ds.load()
+        seen += [str(describe(ds)), cite(ds)]
+        numbers, loaded = account(ds).to_text(), ds.load()
     except LcakitError as error:
-        told, numbers, loaded = True, str(error), None
+        reported, numbers, loaded = True, str(error), None
         seen.append(str(error))
     report = lk.validate(ds, quiet=True)
     seen += [report.to_text(), report._repr_html_()]
-    told |= {check.name: check.status for check in report.checks} != truth.checks
+    reported |= {check.name: check.status for check in report.checks} != truth.checks
     ds.close()
     if bad := _printed(seen) or ("PRINTED: a tag" if "<script" in report._repr_html_() else ""):
         return bad
-    if told:
-        return "reported"
+    return "reported" if reported else _accepted(loaded, numbers, truth, spoilt, data_too)
+
+
+def _accepted(loaded: Any, numbers: str, truth: Truth, spoilt: bool, data_too: bool) -> str:
+    """Return the outcome of a file in which nothing was found."""
     if spoilt:
         return "SILENT: accepted although it contradicts itself"
-    if loaded is not None and (other := _differs(loaded, truth.data, data_too)):
+    if other := _differs(loaded, truth.data, data_too):
         return f"SILENT: {other}"
-    texts_too = loaded is not None and (
-        loaded.attrs != truth.data.attrs or not loaded["layer"].equals(truth.data["layer"])
-    )
+    texts_too = loaded.attrs != truth.data.attrs or not loaded["layer"].equals(truth.data["layer"])
     if numbers != truth.account and not (data_too or texts_too):
         return "SILENT: the account says other numbers"
     return "data only" if data_too else "unchanged"
@@ -262,8 +253,14 @@ class Worker:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def run(numbers: range, seed: int) -> list[dict[str, Any]]:
-    """Judge mutations one after the other; return an answer for each."""
+def run(numbers: range, seed: int, workers: int = 1) -> list[dict[str, Any]]:
+    """Judge mutations, each by its number; return an answer for each."""
+    with ThreadPoolExecutor(workers) as pool:
+        parts = pool.map(lambda first: _run_one_by_one(numbers[first::workers], seed), range(workers))
+        return sorted((answer for part in parts for answer in part), key=lambda answer: answer["done"])
+
+
+def _run_one_by_one(numbers: range, seed: int) -> list[dict[str, Any]]:
     answers, worker = [], None
     try:
         for number in numbers:
@@ -289,6 +286,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Judge mutated trajectory files.")
     parser.add_argument("--mutations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--only", type=int, help="one mutation by its number")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -297,7 +295,7 @@ def main() -> int:
         return 0
     began = time.monotonic()
     numbers = range(args.mutations) if args.only is None else range(args.only, args.only + 1)
-    answers = run(numbers, args.seed)
+    answers = run(numbers, args.seed, args.workers)
     table = collections.Counter((a["kind"], a["outcome"].split(":")[0]) for a in answers)
     for (kind, outcome), count in sorted(table.items()):
         print(f"{kind:24} {outcome:12} {count}")

@@ -13,7 +13,7 @@ from lcakit.analysis.kernels.groups import reduce_groups
 from lcakit.trajectory.labels import runs_of
 from lcakit.trajectory.require import require
 
-__all__ = ["checked", "histogram", "trim"]
+__all__ = ["SLAB", "checked", "histogram", "trim"]
 
 
 def __dir__() -> list[str]:
@@ -21,7 +21,7 @@ def __dir__() -> list[str]:
 
 
 _FINEST = 128  # bins per octave: float32 has 7 mantissa bits in its upper half
-_SLAB = 1 << 17  # values counted at a time: temporaries stay in the cache, calls stay rare
+SLAB = 1 << 17  # values counted at a time: temporaries stay in the cache, calls stay rare
 _OUTCOMES = ["helping", "hurting"]
 
 
@@ -135,10 +135,10 @@ def _count(part: np.ndarray, shift: int, counts: np.ndarray) -> None:
     """
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted as that
         bits = np.ascontiguousarray(part, np.float32).reshape(-1).view(np.uint32)
-    codes, size = counts.size - 1, min(_SLAB, bits.size)
+    codes, size = counts.size - 1, min(SLAB, bits.size)
     places, ones, equal = np.empty(size, np.uint32), np.ones(size, np.int32), np.empty(size, bool)
-    for a in range(0, bits.size, _SLAB):
-        slab = bits[a : a + _SLAB]
+    for a in range(0, bits.size, SLAB):
+        slab = bits[a : a + SLAB]
         n = slab.size
         rows = np.right_shift(slab, np.uint32(shift), out=places[:n]).view(np.int32)
         column = sparse.csc_array((ones[:n], rows, np.array([0, n], np.int32)), shape=(codes, 1))

@@ -29,7 +29,7 @@ def slow_fraction_helping(lca: np.ndarray) -> float:
 def test_help_hurt_zero_against_a_loop(chunks, seed, long_run):
     ds = rechunked(tiny_trajectory(5, seed=seed), chunks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(groups, "_LONG_RUN", long_run)  # both ways of counting
+        patch.setattr(groups, "LONG_RUN", long_run)  # both ways of counting
         with nothing_computed():
             got = help_hurt_zero(ds)
         assert is_lazy(got) == (chunks is not None)
@@ -51,7 +51,7 @@ def test_fraction_helping_against_a_loop(chunks, by, long_run):
     ds["lca"][:, 57:61] = 0  # nor does a tensor that never moves
     ds = rechunked(ds, chunks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(groups, "_LONG_RUN", long_run)
+        patch.setattr(groups, "LONG_RUN", long_run)
         with nothing_computed():
             got = fraction_helping(ds, by)
         got = got.compute()

@@ -19,6 +19,7 @@ from lcakit.storage import saving
 from lcakit.testing import tiny_trajectory
 from lcakit.trajectory.labels import TensorSpec, group_ids
 from tests.support.laziness import any_chunks, nothing_computed, rechunked, two_runs
+from tests.support.recordings import record
 
 SMALLEST = float(np.finfo(np.float32).tiny)
 LARGEST = float(np.finfo(np.float32).max)
@@ -371,10 +372,8 @@ def test_a_copy_of_a_copy_counts_both_errors_and_names_the_original(tmp_path):
 
 
 def test_a_recording_that_is_not_finished_can_be_shared(tmp_path):
-    from tests.storage.test_store import ITERATION, SNAPSHOT, record
-
     ds = tiny_trajectory(12, class_parameters=True)
-    ds = ds.drop_vars([name for name in ds.data_vars if name not in (*SNAPSHOT, *ITERATION)])
+    ds = ds.drop_vars([name for name in ds.data_vars if not {"snapshot", "iteration"} & {*ds[name].dims}])
     record(ds, tmp_path / "run.nc", stop=8, block_rows=3).close()
     share(tmp_path / "run.nc", tmp_path / "copy.nc", keepbits=23)
     with lk.open_trajectory(tmp_path / "copy.nc") as got:

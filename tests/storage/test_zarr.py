@@ -16,9 +16,8 @@ from lcakit.storage import blocks
 from lcakit.testing import tiny_trajectory
 from lcakit.trajectory import schema
 from tests.support.laziness import any_chunks, nothing_computed, rechunked
+from tests.support.same import assert_same
 from tests.support.server import serving
-
-from .test_store import assert_same
 
 zarr = pytest.importorskip("zarr")
 zarrstore = pytest.importorskip("lcakit.storage.zarr_store")

@@ -17,7 +17,15 @@ import numpy as np
 
 from lcakit.trajectory.labels import runs_of
 
-__all__ = ["RunKernel", "count_signs", "reduce_groups", "sum_runs", "sum_runs_and_magnitudes", "sum_squares"]
+__all__ = [
+    "LONG_RUN",
+    "RunKernel",
+    "count_signs",
+    "reduce_groups",
+    "sum_runs",
+    "sum_runs_and_magnitudes",
+    "sum_squares",
+]
 
 
 def __dir__() -> list[str]:
@@ -27,7 +35,7 @@ def __dir__() -> list[str]:
 RunKernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(block (…, k), starts of its runs) -> (…, runs); a kernel of a width: (…, 1, k) -> (…, width, runs)."""
 
-_LONG_RUN = 2048
+LONG_RUN = 2048
 
 
 def sum_runs(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -53,7 +61,7 @@ def count_signs(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Count the negative, positive and zero entries of each run (width 3), row by row."""
     lengths = np.diff(np.append(starts, block.shape[-1]))
     counts = np.empty((block.size // max(block.shape[-1], 1), 3, starts.size))
-    count = _count_long_runs if lengths.mean() > _LONG_RUN else _count_short_runs
+    count = _count_long_runs if lengths.mean() > LONG_RUN else _count_short_runs
     for row, out in zip(block.reshape(-1, block.shape[-1]), counts, strict=True):
         out[0], out[1] = count(row < 0, starts), count(row > 0, starts)
         out[2] = lengths - out[0] - out[1]

@@ -117,7 +117,7 @@ GONE = {
     "record.statistics": "record.allocation.statistics",
     "record.sweep": "record.objective.sweep",
     "record.together": "record.objective.together",
-    "record.tuning": "record.objective.tuning",
+    "record.tuning": "record.objective.layout",
     "remote": "storage.remote",
     "remote_netcdf": "storage.remote_netcdf",
     "reporting": "views.report",

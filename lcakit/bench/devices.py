@@ -12,8 +12,8 @@ from lcakit.bench.machine import machine
 from lcakit.bench.timing import Key, Work
 from lcakit.errors import DataError, unknown
 from lcakit.record.objective.checks import usable_device
+from lcakit.record.objective.dense_layers import has_onednn
 from lcakit.record.objective.isolation import arithmetic
-from lcakit.record.objective.tuning import has_onednn
 
 __all__ = ["chosen", "forget_peak", "gpu_peak", "heading", "is_gpu", "on", "torch_machine", "wait"]
 

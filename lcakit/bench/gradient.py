@@ -18,9 +18,9 @@ from lcakit.bench.devices import chosen, heading, is_gpu, on, torch_machine
 from lcakit.bench.timing import Works
 from lcakit.errors import DataError
 from lcakit.experiments import networks
+from lcakit.record.objective.dense_layers import has_onednn, product
 from lcakit.record.objective.isolation import ThreadTeam
 from lcakit.record.objective.objective import Objective
-from lcakit.record.objective.tuning import has_onednn, product
 
 __all__ = [
     "GPU_CHUNKS",

@@ -53,7 +53,7 @@ def test_a_cpu_is_left_alone(own_settings):
 
 LATER = """
 import torch
-from lcakit.record.isolation import arithmetic
+from lcakit.record.objective.isolation import arithmetic
 knobs = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]
 with arithmetic("float32", torch.device("cuda")):
     pass
@@ -64,7 +64,7 @@ with arithmetic("float32", torch.device("cuda")):
 """
 NEWER = """
 import torch
-from lcakit.record.isolation import arithmetic
+from lcakit.record.objective.isolation import arithmetic
 knobs = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
 knobs[0].fp32_precision, knobs[1].fp32_precision = "tf32", "ieee"
 for precision, inside in (("float32", "ieee"), ("tf32", "tf32")):

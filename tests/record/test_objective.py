@@ -308,7 +308,7 @@ def test_bfloat16_is_near_and_leaves_autocast_off():
         (lambda x, y: lk.Objective(norm_net(), (x, y), batch_size=7), "last batch of one"),
         (lambda x, y: lk.Objective(norm_net(), (x, y), batch_size=1), "last batch of one"),
         (lambda x, y: lk.Objective(dense(), (x, y), device="cuda:99"), "cannot be used"),
-        (lambda x, y: lk.Objective(dense(), [("a", "b"), (1, 2)]), "x is no array of numbers"),
+        (lambda x, y: lk.Objective(dense(), [("a", "b"), (1, 2)]), "x is not an array of numbers"),
         (lambda x, y: lk.Objective(nn.LSTM(6, 3), (x, y)), "does not accept"),
         (lambda x, y: lk.Objective(dense(), (x, y)).loss(np.zeros(3)), "flat vector of the 53"),
     ],

@@ -160,7 +160,7 @@ def test_chunks_get_smaller_where_memory_ends(monkeypatch):
         return real(self, thetas, classes, batch_size)
 
     monkeypatch.setattr(Together, "run", out_of_memory)
-    with pytest.warns(RuntimeWarning, match="going on with"):
+    with pytest.warns(RuntimeWarning, match="continuing with"):
         found = several.evaluate_all(around(several, 2))
     assert sizes == [4 * FEWEST, 2 * FEWEST, FEWEST]
     assert chunks.batch_size(several.batch_size, len(data[0]), 1.0, several.device, False) == FEWEST

@@ -15,9 +15,10 @@ from torch import nn
 
 import lcakit as lk
 from lcakit.errors import ObjectiveError
-from lcakit.record.objective import chunks
+from lcakit.record.objective import chunks, memory
+from lcakit.record.objective.dense_layers import use_onednn
+from lcakit.record.objective.layout import fastest_layout
 from lcakit.record.objective.sweep import Sweep
-from lcakit.record.objective.tuning import suited, through_onednn
 from tests.support.networks import dense, examples, norm_net
 
 
@@ -42,7 +43,7 @@ def exact(model: nn.Module, x, y) -> np.ndarray:
 def test_a_dense_layer_through_onednn_equals_the_plain_one(lead, inputs, outputs, bias, seed):
     torch.manual_seed(seed)
     plain = nn.Linear(inputs, outputs, bias=bias)
-    ours = through_onednn(copy.deepcopy(plain))
+    ours = use_onednn(copy.deepcopy(plain))
     x, error = torch.randn(*lead, inputs), torch.randn(*lead, outputs)
     results = []
     for layer, kind in ((plain.double(), torch.float64), (ours, torch.float32)):
@@ -243,7 +244,7 @@ def test_an_error_that_is_no_matter_of_layout_is_told():
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        suited(torch.zeros(4, 3, 8, 8), Flattening(), "float32", losses_of, 2)
+        fastest_layout(torch.zeros(4, 3, 8, 8), Flattening(), "float32", losses_of, 2)
 
 
 # ---- chunks --------------------------------------------------------------------------------------------------------
@@ -268,7 +269,9 @@ def test_chunks_are_halved_when_memory_runs_out_and_it_is_told_once(monkeypatch)
     usual = lk.Objective(model, data).gradient(classes=True)
     tried = scarce(monkeypatch, 10)
     objective = lk.Objective(model, data, batch_size=32)
-    with pytest.warns(RuntimeWarning, match=r"no memory for chunks of (32|16) examples: going on with") as told:
+    with pytest.warns(
+        RuntimeWarning, match=r"ran out of memory with chunks of (32|16) examples: continuing with"
+    ) as told:
         found = objective.gradient(classes=True)
     assert len(told) == 2  # 32 to 16, 16 to 8
     np.testing.assert_allclose(found, usual, rtol=1e-5, atol=1e-7)
@@ -295,6 +298,6 @@ def test_a_single_example_that_is_too_much_ends_it(monkeypatch):
 
 @pytest.mark.parametrize(("free", "expected"), [(80 * 2**30, 10_000), (8 * 2**20, 2048), (0, 16)])
 def test_a_gpu_gets_chunks_that_fit_its_free_memory(monkeypatch, free, expected):
-    monkeypatch.setattr(chunks, "free_bytes", lambda device: free)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
     assert chunks.batch_size("auto", 55_000, 1024, torch.device("cuda"), coupled=False) == expected
     assert chunks.batch_size("auto", 55_000, 1024, torch.device("cuda"), coupled=True) == 500

@@ -1,4 +1,4 @@
-"""A look at the model on a few examples, before anything long starts: what goes wrong later is said now."""
+"""Checks of the model and the loss on a few examples, so that errors come before anything long starts."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ from torch import nn
 from lcakit.errors import ObjectiveError
 from lcakit.record.objective.describe import call_order
 
+__all__ = ["Probe", "check_last_batch", "check_losses", "depends_on_batch", "probe", "usable_device"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, AssertionError)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a forward pass on two examples shows; ``activation_bytes`` is per example."""
+    """What a forward pass on two examples shows.
+
+    ``call_order`` names the modules as they are called, ``activation_bytes`` is per example, and ``output_shape`` is
+    that of the output for the two examples, empty where it is not a tensor.
+    """
 
     call_order: list[str]
     activation_bytes: float
-    output_dims: int
-    n_outputs: int
+    output_shape: tuple[int, ...]
 
 
 def probe(model: nn.Module, x: torch.Tensor, device: torch.device) -> Probe:
@@ -49,8 +59,8 @@ def probe(model: nn.Module, x: torch.Tensor, device: torch.device) -> Probe:
         for handle in handles:
             handle.remove()
     output = outputs[0]
-    dims = output.dim() if isinstance(output, torch.Tensor) else 0
-    return Probe(order, sum(sizes) / len(few), dims, int(output.shape[1]) if dims > 1 else 0)
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else ()
+    return Probe(order, sum(sizes) / len(few), shape)
 
 
 def usable_device(device: str | torch.device) -> torch.device:
@@ -59,7 +69,7 @@ def usable_device(device: str | torch.device) -> torch.device:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, TypeError) as error:
         cuda = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
-        raise ObjectiveError(f"device {device!r} cannot be used: {error}. Here are a CPU and {cuda}.") from error
+        raise ObjectiveError(f"device {device!r} cannot be used: {error}. Found a CPU and {cuda}.") from error
 
 
 def check_losses(losses_of: Callable[[int, int], torch.Tensor], n: int) -> None:
@@ -78,19 +88,19 @@ def check_losses(losses_of: Callable[[int, int], torch.Tensor], n: int) -> None:
         )
     if not bool(torch.isfinite(losses).all()):
         raise ObjectiveError(
-            f"the loss is not finite at the model's present parameters (example losses {losses[:4].tolist()} …). "
+            f"the loss is not finite at the model's current parameters (example losses {losses[:4].tolist()} …). "
             "Check the data and the loss function."
         )
     # additions on a GPU may come in any order
     if not (torch.equal(losses, again) or (losses.is_cuda and torch.allclose(losses, again, rtol=1e-5))):
         raise ObjectiveError(
-            "the loss differs between two evaluations at the same parameters, so it is no function of them. "
-            "Something random runs in eval mode: use nn.Dropout, or F.dropout(…, training=self.training)."
+            "the loss differs between two evaluations at the same parameters, so it is not a function of them. "
+            "Something random runs even in eval mode: use nn.Dropout, or F.dropout(…, training=self.training)."
         )
 
 
 def depends_on_batch(losses_of: Callable[[int, int], torch.Tensor], n: int) -> bool:
-    """Find layers that couple the batch and are no BatchNorm: losses change when the batch is cut in two."""
+    """Say whether losses change when the batch is cut in two, as with a layer of one's own that couples the batch."""
     if n < 2:
         return False
     with torch.no_grad():
@@ -99,8 +109,8 @@ def depends_on_batch(losses_of: Callable[[int, int], torch.Tensor], n: int) -> b
     return bool(((whole - halves).abs() > 0.01 * float(whole.abs().max()) + 1e-6).any())
 
 
-def check_lonely(losses_of: Callable[[int, int], torch.Tensor], n: int, batch_size: int) -> None:
-    """Raise ObjectiveError if the last batch has a single example and a norm layer cannot do with it."""
+def check_last_batch(losses_of: Callable[[int, int], torch.Tensor], n: int, batch_size: int) -> None:
+    """Raise ObjectiveError if a norm layer fails on the last batch, which has a single example."""
     try:
         with torch.no_grad():
             losses_of(n - 1, n)

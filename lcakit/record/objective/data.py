@@ -1,4 +1,4 @@
-"""The evaluation set: whole, resident on the device, sorted by class where that is allowed."""
+"""The evaluation set: all of it on the device, sorted by class where that is allowed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from lcakit.errors import ObjectiveError
 from lcakit.record.objective.describe import tensors_fingerprint
 
+__all__ = ["Chunk", "EvaluationSet", "as_tensors"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True)
 class Chunk:
-    """A contiguous range of evaluation examples: their class where they all have the same, else those present."""
+    """A contiguous range of evaluation examples: their class if they all have the same, else the classes present."""
 
     start: int
     stop: int
@@ -26,7 +32,7 @@ class Chunk:
 
 
 def as_tensors(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (x, y) tensors of a pair of arrays or of a map-style Dataset, read once in its order.
+    """Return tensors (x, y) from a pair of arrays or from a map-style Dataset, read once in its order.
 
     Raises
     ------
@@ -59,7 +65,7 @@ def _tensor(values: Any, name: str) -> torch.Tensor:
     try:
         return values.detach() if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
     except (TypeError, ValueError) as error:
-        raise ObjectiveError(f"{name} is no array of numbers: {error}. Pass arrays or tensors of numbers.") from error
+        raise ObjectiveError(f"{name} is not an array of numbers: {error}. Pass numeric arrays or tensors.") from error
 
 
 def _stacked(data: Dataset[Any]) -> Sequence[Any]:
@@ -71,28 +77,6 @@ def _stacked(data: Dataset[Any]) -> Sequence[Any]:
             f"the Dataset's items cannot be stacked into tensors x and y: {error}. Its items must be pairs of tensors "
             "or numbers, all of the same shape; images need a transform such as torchvision's ToTensor()."
         ) from error
-
-
-def class_labels(y: torch.Tensor, n_classes: int | None) -> torch.Tensor | None:
-    """Return y as class numbers (int64), or None where the targets are no classes.
-
-    Raises
-    ------
-    ObjectiveError
-        For labels outside ``0 … n_classes - 1``.
-    """
-    if y.dim() != 1 or y.is_floating_point() or y.is_complex():
-        return None
-    labels = y.to(torch.int64)
-    low, high = int(labels.min()), int(labels.max())
-    top = high if n_classes is None else n_classes - 1
-    if low < 0 or high > top:
-        wrong = sorted({int(v) for v in labels.unique() if v < 0 or v > top})
-        raise ObjectiveError(
-            f"labels {wrong[:10]} are outside the classes 0 … {top}. "
-            "Relabel the data, or give the network (and class_names) more classes."
-        )
-    return labels
 
 
 class EvaluationSet:
@@ -133,7 +117,7 @@ class EvaluationSet:
         self._host_labels = None if labels is None else labels.cpu().numpy()
 
     def shares(self, workers: int, size: int, by_class: bool) -> list[list[Chunk]]:
-        """Share the examples out: a list of chunks of at most ``size`` examples for each worker (none is empty).
+        """Divide the examples among workers: for each a list, never empty, of chunks of at most ``size`` examples.
 
         With coupling every batch but the last has exactly ``size`` examples (the partition is fixed), and workers get
         whole batches. Without, they get equally many examples, cut into even chunks; ``by_class`` ends a chunk where
@@ -170,5 +154,5 @@ def _even(start: int, stop: int, size: int, label: int | None) -> Iterator[Chunk
 
 
 def _cut(start: int, stop: int, parts: int) -> list[int]:
-    """Return the edges of ``parts`` ranges as equal as can be; no parts have no edges."""
+    """Return the edges of ``parts`` ranges of nearly equal length; an empty list for no parts."""
     return [start + (stop - start) * k // parts for k in range(parts + 1)] if parts else []

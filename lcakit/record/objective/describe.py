@@ -1,4 +1,4 @@
-"""From a torch module to labels: which tensors it has, what each does, whose kernel a norm layer belongs to."""
+"""From a torch module to labels: its tensors, the role of each, and the kernel that each norm layer belongs to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,24 @@ import torch
 from torch import nn
 
 from lcakit.trajectory.labels import Labels, TensorSpec
+
+__all__ = [
+    "call_order",
+    "couples_batch",
+    "describe",
+    "make_deterministic",
+    "model_fingerprint",
+    "name_cleaner",
+    "tensors_fingerprint",
+    "trainable_parameters",
+    "unwrap",
+    "unwrap_inner",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _WRAPPERS: tuple[type[nn.Module], ...] = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _NORMS: tuple[type[nn.Module], ...] = (

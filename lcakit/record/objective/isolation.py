@@ -6,10 +6,18 @@ import contextlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+
+__all__ = ["PRECISIONS", "Numerics", "ThreadTeam", "arithmetic", "generators_kept", "repeatable"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -89,6 +97,29 @@ def _set(values: Mapping[tuple[Any, str], Any]) -> Iterator[None]:
             setattr(where, name, value)
 
 
+@dataclass(frozen=True)
+class Numerics:
+    """Where and how precisely to compute; ``precision`` is one of ``PRECISIONS``."""
+
+    device: torch.device
+    precision: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of θ, of floating-point examples and of gradients."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    def cast(self, values: torch.Tensor) -> torch.Tensor:
+        """Return floating-point values in this type, others unchanged."""
+        return values.to(self.dtype) if values.is_floating_point() else values
+
+    @contextlib.contextmanager
+    def isolated(self) -> Iterator[None]:
+        """Compute in this precision, and leave every random generator as it was."""
+        with generators_kept(), arithmetic(self.precision, self.device):
+            yield
+
+
 class ThreadTeam:
     """Runs a function on several items at once, one thread each, with the cores shared out between the threads.
 
@@ -115,7 +146,7 @@ class ThreadTeam:
         futures = [self._pool.submit(in_thread, item) for item in items]
         try:
             return [future.result() for future in futures]
-        finally:  # after an error too, nobody may still be working on shared arrays
+        finally:  # after an error too, no thread may still be working on shared arrays
             wait(futures)
             torch.set_num_threads(threads)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,29 +13,22 @@ from torch import nn
 
 from lcakit.errors import ObjectiveError, unknown
 from lcakit.record.objective import chunks
-from lcakit.record.objective.checks import check_lonely, check_losses, depends_on_batch, probe, usable_device
-from lcakit.record.objective.data import EvaluationSet, as_tensors, class_labels
-from lcakit.record.objective.describe import (
-    couples_batch,
-    describe,
-    make_deterministic,
-    model_fingerprint,
-    name_cleaner,
-    trainable_parameters,
-    unwrap,
-    unwrap_inner,
-)
-from lcakit.record.objective.isolation import PRECISIONS, ThreadTeam, arithmetic, generators_kept
+from lcakit.record.objective.building import build
+from lcakit.record.objective.checks import usable_device
+from lcakit.record.objective.isolation import PRECISIONS, Numerics, generators_kept
+from lcakit.record.objective.live import LiveModel
 from lcakit.record.objective.losses import Loss, resolve_loss
-from lcakit.record.objective.sweep import Evaluation, Replica, Sweep
-from lcakit.record.objective.together import Together, check_wanted
-from lcakit.record.objective.tuning import keep_freed_memory, precise_norms, suited, through_onednn
+from lcakit.record.objective.sweep import Evaluation
 
-MOST_WORKERS = 8
-WORTH_A_THREAD = 256  # examples
-SHORT = 0.5  # seconds: a pass that can be repeated to warm up
-HALF = ("tf32", "bfloat16")  # too coarse to see whether a layer couples the batch
-Result = TypeVar("Result")
+__all__ = ["Evaluation", "Objective"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_SHORT = 0.5  # seconds: a pass that can be repeated to warm up
+_Result = TypeVar("_Result")
 
 
 class Objective:
@@ -48,20 +39,22 @@ class Objective:
 
     The evaluation set is normally the entire training set. Dropout is off. BatchNorm normalizes by the statistics of
     the evaluation batch, over a fixed partition of the set (its order, ``batch_size``); running statistics are neither
-    used nor changed. The model is copied: its weights, mode, buffers and every random generator stay untouched by any
-    call, and changes of its buffers after construction are not followed.
+    used nor changed. The model is copied: no call changes its weights, mode or buffers, or any random generator.
+    Changes of its parameters are followed, those of its frozen parameters and buffers only with :meth:`refresh`.
 
     Parameters
     ----------
     model
-        Any ``nn.Module`` (DataParallel and ``torch.compile`` wrappers are looked through). Parameters that require
-        no gradient now are not part of θ. Tied parameters count once.
+        Any ``nn.Module``, also inside DataParallel or ``torch.compile``. Parameters that require no gradient when the
+        objective is made are not part of θ. Tied parameters count once.
     data
-        ``(x, y)`` arrays or tensors, or a map-style Dataset of such pairs.
+        ``(x, y)`` arrays or tensors of N examples, ``x`` (N, …) and ``y`` (N,) or (N, …), or a map-style Dataset of
+        such pairs, which is read once.
     loss
-        ``"cross_entropy"`` (nats), ``"mse"``, or a callable ``(output, y) -> per-example losses (n,)``.
+        ``"cross_entropy"`` (nats), ``"mse"`` (squared error), or a callable ``(output, y) -> losses`` that returns one
+        value per example, (n,).
     class_names
-        Names of the classes. With cross-entropy they are ``"0", "1", …`` by default; with another loss, integer y are
+        Names of the C classes. With cross-entropy they are ``"0", "1", …`` by default; with another loss, integer y are
         classes only if they are named.
     batch_size
         Examples per chunk; ``"auto"`` chooses by activation memory. Without batch coupling it changes nothing but the
@@ -71,34 +64,64 @@ class Objective:
     precision
         ``"float32"``, ``"float64"``, ``"tf32"`` (GPU matrix products) or ``"bfloat16"`` (autocast).
     workers
-        Threads that evaluate chunks side by side on a CPU; ``"auto"`` uses torch's number of threads, at most 8.
+        Threads that evaluate chunks at the same time on a CPU; ``"auto"`` uses torch's number of threads, at most 8.
         Sums are formed in a fixed order, so results repeat bit by bit for the same number.
     together
-        θ that :meth:`evaluate_all` evaluates at once, as :func:`lcakit.allocate` and ``allocate="later"`` do where the
-        path is known: faster where a network is too small to keep the device busy, slower where it is not
+        How many θ :meth:`evaluate_all` evaluates at once, as :func:`lcakit.allocate` and ``allocate="later"`` do: they
+        know the path. Faster where a network is too small to keep the device busy, slower elsewhere
         (``lcakit bench together``). The results are the same up to rounding. Not with BatchNorm.
 
     Attributes
     ----------
     labels : lcakit.trajectory.labels.Labels
-        The layout of θ.
+        The layout of θ: names, shapes, roles and layers of its tensors.
     class_names : tuple of str or None
-        None where targets are no classes.
+        None where targets are not classes.
     batch_coupling : bool
         True where a layer makes the loss of one example depend on its batch.
+    norm_mode : str
+        ``"evaluation_batch"`` with batch coupling, else ``"none"``.
+    batch_size : int
+        Examples per chunk; it is halved when the device runs out of memory.
+    device : torch.device
+        Where evaluations run.
+    precision : str
+        As given.
+    loss_name, loss_unit : str
+        Name of the loss, and the unit of L: ``"nats"``, ``"squared error"`` or ``"loss units"``.
+    data_fingerprint, model_fingerprint : str
+        SHA-256 of the examples, and of the model's structure and parameter names (not of its weights).
     evaluations : int
-        Full-set gradients computed so far; ``seconds`` is the time they took.
+        Full-set gradients computed so far.
+    seconds : float
+        Time that these gradients took, in seconds.
 
     Raises
     ------
     ObjectiveError
-        For data, labels, losses or models that make no objective; the message says which and what to do.
-    """
+        If the data, labels, loss or model cannot be used; the message says what is wrong and what to do.
+    ValueError
+        For an unknown name of a loss or precision.
 
-    batch_size: int
-    _sweep: Sweep
-    _several: Together | None = None
-    _flat: torch.Tensor
+    See Also
+    --------
+    lcakit.Recorder : Record the training of the model with this objective.
+    lcakit.allocate : Compute LCA along a stored path.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lcakit as lk
+    >>> _ = torch.manual_seed(0)
+    >>> x, y = torch.randn(30, 4), torch.arange(30) % 3
+    >>> objective = lk.Objective(torch.nn.Linear(4, 3), (x, y))
+    >>> objective.n_parameters, objective.n_examples, objective.class_names
+    (15, 30, ('0', '1', '2'))
+    >>> objective.gradient().shape, objective.gradient(classes=True).shape
+    ((15,), (3, 15))
+    >>> bool(abs(objective.class_losses().sum() - objective.loss()) < 1e-12)
+    True
+    """
 
     def __init__(
         self,
@@ -114,28 +137,34 @@ class Objective:
     ) -> None:
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
-        if not isinstance(model, nn.Module):
-            raise ObjectiveError(
-                f"the model must be a torch.nn.Module, got {type(model).__name__}: "
-                "lk.Objective(model, (x, y), loss=…). A function goes into the forward of a Module."
-            )
         self.model = model
-        self._live = [parameter for _, parameter in trainable_parameters(model)]
-        if not self._live:
-            raise ObjectiveError(
-                "the model has no trainable parameter (requires_grad, not empty): there is nothing to allocate to."
-            )
-        self.device = usable_device(device if device is not None else self._live[0].device)
+        self._live = LiveModel(model)
+        self.device = usable_device(device if device is not None else self._live.device)
         self.precision = precision
-        self._dtype = torch.float64 if precision == "float64" else torch.float32
-        self._per_example, self.loss_name, self.loss_unit = resolve_loss(loss)
+        self._numerics = Numerics(self.device, precision)
+        example_loss = resolve_loss(loss)
+        self.loss_name, self.loss_unit = example_loss.name, example_loss.unit
+        with generators_kept(), torch.inference_mode(False):
+            parts = build(
+                self._live,
+                data,
+                example_loss,
+                self._numerics,
+                class_names=class_names,
+                batch_size=batch_size,
+                workers=workers,
+                together=together,
+            )
+        self.labels, self.class_names, self.data = parts.labels, parts.class_names, parts.data
+        self.batch_size, self.together = parts.batch_size, together
+        self.batch_coupling = parts.data.keep_order
+        self.norm_mode = "evaluation_batch" if self.batch_coupling else "none"
+        self.model_fingerprint, self.data_fingerprint = parts.model_fingerprint, parts.data.fingerprint
+        self._flat, self._sweep, self._several = parts.flat, parts.sweep, parts.several
         self.evaluations, self.seconds = 0, 0.0
         self._timed: dict[bool, float] = {}
 
-        with generators_kept(), torch.inference_mode(False):
-            self._build(data, loss, class_names, batch_size, workers, together)
-
-    # ---- what a caller asks -------------------------------------------------------------------------------------
+    # ---- what it is ------------------------------------------------------------------------------------------------
 
     @property
     def n_parameters(self) -> int:
@@ -149,63 +178,154 @@ class Objective:
 
     @property
     def n_classes(self) -> int:
-        """C, or 0 where the targets are no classes."""
+        """C, or 0 where the targets are not classes."""
         return len(self.class_names or ())
 
     @property
     def class_factor(self) -> float:
-        """Cost of a gradient by class, by that of a plain one: above 1 with BatchNorm.
+        """Cost of a gradient by class relative to a plain one: above 1 with BatchNorm.
 
         A batch cannot be cut by class then: each class takes a backward pass of twice the cost of the forward pass.
         """
         return (1 + 2 * self.n_classes) / 3 if self.batch_coupling and self.n_classes else 1.0
 
+    # ---- θ ---------------------------------------------------------------------------------------------------------
+
     def parameters_vector(self) -> np.ndarray:
-        """Return the model's present parameters as one float32 vector (K,), in the order of the labels."""
+        """Return the model's present parameters as one vector.
+
+        Returns
+        -------
+        ndarray
+            float32 (K,), in the order of ``labels``.
+
+        Raises
+        ------
+        ObjectiveError
+            If parameters of the model have been replaced since the objective was made.
+        """
         return self.parameters_tensor().to(torch.float32).cpu().numpy()
 
     def parameters_tensor(self) -> torch.Tensor:
-        """Return the model's present parameters as a new flat tensor (K,) on the objective's device.
+        """Return the model's present parameters as a new flat tensor.
 
-        Raises ObjectiveError if the model's parameters are other tensors now than when the objective was made.
+        Returns
+        -------
+        Tensor
+            (K,) on the objective's device: float64 in that precision, else float32.
+
+        Raises
+        ------
+        ObjectiveError
+            If parameters of the model have been replaced since the objective was made.
         """
-        present = {id(p) for p in unwrap(self.model).parameters()}
-        if not all(id(p) in present for p in self._live):
-            raise ObjectiveError(
-                "the model's parameters were replaced since the objective was made (a new layer, or "
-                "load_state_dict(assign=True)). Make the objective, and the recorder, after that."
-            )
-        home = self._live[0].device
-        with torch.no_grad():  # one copy from device to device, not one for each tensor
-            flat = torch.cat([p.detach().reshape(-1).to(home, self._dtype) for p in self._live])
-        return flat.to(self.device)
+        return self._live.flat(self._numerics.dtype).to(self.device)
+
+    def refresh(self) -> None:
+        """Copy the model's present frozen parameters and buffers, instead of those when the objective was made."""
+        values = self._live.tensors()
+        for replica in (*self._sweep.replicas, *(self._several.replicas if self._several else ())):
+            replica.copy_frozen(values)
+
+    # ---- loss and gradient -----------------------------------------------------------------------------------------
 
     def loss(self, theta: Any = None) -> float:
-        """Return L(θ); θ is the model's present parameters by default."""
+        """Return the mean loss over the evaluation set.
+
+        Parameters
+        ----------
+        theta
+            Parameters (K,), array or tensor; the model's present ones by default.
+
+        Returns
+        -------
+        float
+            L(θ), in ``loss_unit``.
+
+        Raises
+        ------
+        ObjectiveError
+            For θ of another shape, or if the device has too little memory.
+        """
         return self.evaluate(theta, gradient=False).loss
 
     def class_losses(self, theta: Any = None) -> np.ndarray:
-        """Return L_c(θ) for each class, float64 (C,); they sum to the loss."""
+        """Return the part of the loss that each class contributes.
+
+        Parameters
+        ----------
+        theta
+            As for :meth:`loss`.
+
+        Returns
+        -------
+        ndarray
+            L_c(θ), float64 (C,); they sum to the loss.
+
+        Raises
+        ------
+        ObjectiveError
+            As for :meth:`loss`, and if the objective has no classes.
+        """
         losses = self.evaluate(theta, gradient=False).class_losses
         if losses is None:
-            raise self._no_classes()
+            raise _no_classes()
         return losses
 
     def gradient(self, theta: Any = None, classes: bool = False) -> np.ndarray:
-        """Return ∇L(θ) as (K,), or ∇L_c(θ) as (C, K) with ``classes=True``: float32 (float64 in that precision)."""
+        """Return the gradient of the loss over the whole evaluation set.
+
+        Parameters
+        ----------
+        theta
+            As for :meth:`loss`.
+        classes
+            Return one gradient for each class.
+
+        Returns
+        -------
+        ndarray
+            ∇L(θ) (K,), or ∇L_c(θ) (C, K) with ``classes=True``, which sum to ∇L; float64 in that precision, else
+            float32.
+
+        Raises
+        ------
+        ObjectiveError
+            As for :meth:`loss`, and for ``classes=True`` if the objective has no classes.
+        """
         gradient = self.evaluate(theta, classes=classes, accuracy=False).gradient
         return gradient.cpu().numpy() if gradient is not None else np.zeros(0)
 
     def evaluate(
         self, theta: Any = None, *, gradient: bool = True, classes: bool = False, accuracy: bool = True
     ) -> Evaluation:
-        """Return loss, class losses, accuracy and gradient of one pass over the evaluation set."""
-        if classes and self.class_names is None:
-            raise self._no_classes()
+        """Make one pass over the evaluation set.
+
+        Parameters
+        ----------
+        theta
+            As for :meth:`loss`.
+        gradient, accuracy
+            Compute them; without a gradient a pass takes about a third of the time.
+        classes
+            Compute the gradient of each class.
+
+        Returns
+        -------
+        Evaluation
+            ``loss``, ``class_losses`` (C,) or None, ``accuracy`` from 0 to 1 (NaN where it is not computed), and
+            ``gradient``, a tensor (K,) or (C, K) on the objective's device, or None.
+
+        Raises
+        ------
+        ObjectiveError
+            As for :meth:`gradient`.
+        """
+        self._check_classes(classes)
         self._load(theta)
         began = time.perf_counter()
         how = {"gradient": gradient, "classes": classes, "accuracy": accuracy}
-        with self._isolated():
+        with self._numerics.isolated():
             result = self._in_memory(partial(self._sweep.run, self._flat, **how))
         if gradient:
             self._timed[classes] = time.perf_counter() - began
@@ -214,150 +334,69 @@ class Objective:
         return result
 
     def evaluate_all(self, thetas: torch.Tensor, *, classes: bool = False) -> list[Evaluation]:
-        """Return loss, class losses, accuracy and gradient at each θ of (S, K), ``together`` of them at a time."""
+        """Evaluate several θ, ``together`` of them at a time.
+
+        Parameters
+        ----------
+        thetas
+            Parameters (S, K).
+        classes
+            Compute the gradient of each class.
+
+        Returns
+        -------
+        list of Evaluation
+            One for each θ, as from :meth:`evaluate`.
+
+        Raises
+        ------
+        ObjectiveError
+            As for :meth:`gradient`.
+        """
         several = self._several
         if several is None:
             return [self.evaluate(theta, classes=classes) for theta in thetas]
-        if classes and self.class_names is None:
-            raise self._no_classes()
+        self._check_classes(classes)
         began, found = time.perf_counter(), []
-        with self._isolated():
-            for some in thetas.to(self.device, self._dtype).split(self.together):
+        with self._numerics.isolated():
+            for some in thetas.to(self.device, self._numerics.dtype).split(self.together):
                 found += self._in_memory(partial(several.run, some, classes))
         self.evaluations += len(thetas)
         self.seconds += time.perf_counter() - began
         return found
 
-    def _in_memory(self, evaluate: Callable[..., Result]) -> Result:
-        """Evaluate; with smaller chunks from now on, if the device has no memory for these."""
-        while True:
-            try:
-                return evaluate(batch_size=self.batch_size)
-            except torch.OutOfMemoryError as error:
-                shortage = error.with_traceback(None)  # which holds what fills the device
-            self.batch_size = chunks.halved(self.batch_size, self.device, self.batch_coupling, shortage)
+    # ---- time ------------------------------------------------------------------------------------------------------
 
     def seconds_per_gradient(self, classes: bool = False) -> float | None:
-        """Return what the last gradient took, told from the other kind where only that was; None before any."""
+        """Return the time of the last full-set gradient in seconds, by class or not.
+
+        It is estimated from the other kind (:attr:`class_factor`) where only that has been timed, and None before any.
+        """
         if classes in self._timed or not self._timed:
             return self._timed.get(classes)
         return self._timed[False] * self.class_factor if classes else self._timed[True] / self.class_factor
 
     def warm_up(self) -> None:
-        """Make the first passes, which are slow, uncounted: a GPU loads its kernels, a CPU maps memory."""
+        """Make the first passes, which are slow, without counting them: a GPU loads its kernels, a CPU maps memory."""
         began = time.perf_counter()
         self.evaluate(gradient=self.device.type == "cuda")
-        if time.perf_counter() - began < SHORT:
+        if time.perf_counter() - began < _SHORT:
             self.evaluate()
         self.evaluations, self.seconds, self._timed = 0, 0.0, {}
 
-    def refresh(self) -> None:
-        """Take over the model's present frozen parameters and buffers, which are otherwise those it was made with."""
-        bare = unwrap(self.model)
-        clean = name_cleaner(bare)
-        live = {clean(name): value for name, value in (*bare.named_parameters(), *bare.named_buffers())}
-        for replica in (*self._sweep.replicas, *(self._several.replicas if self._several else ())):
-            learning = {id(p) for p in replica.parameters}
-            with torch.no_grad():
-                for name, value in (*replica.model.named_parameters(), *replica.model.named_buffers()):
-                    if id(value) not in learning and name in live:
-                        value.copy_(live[name])
+    # ---- how it is evaluated -------------------------------------------------------------------------------------
 
-    # ---- construction ------------------------------------------------------------------------------------------
-
-    def _build(
-        self,
-        data: Any,
-        loss: str | Loss,
-        class_names: Sequence[str] | None,
-        batch_size: int | str,
-        workers: int | str,
-        together: int,
-    ) -> None:
-        x, y = as_tensors(data)
-        x = x.to(self._dtype) if x.is_floating_point() else x
-        y = y.to(self._dtype) if y.is_floating_point() else y
-        with self._isolated():
-            first = self._make_replica()
-            seen = probe(first.model, x, self.device)
-            self.labels = describe(self.model, seen.call_order)
-            classifies = (
-                loss == "cross_entropy" and seen.output_dims == 2 and y.dim() == 1 and not y.is_floating_point()
-            )
-            n_outputs = seen.n_outputs if classifies else None
-            n_classes = len(class_names) if class_names is not None else n_outputs
-            labels = class_labels(y, n_classes) if loss == "cross_entropy" or class_names is not None else None
-            self.class_names = _class_names(class_names, labels, n_classes)
-            target = y if labels is None else labels
-            some = min(len(x), 16)
-
-            def losses_of(start: int, stop: int) -> torch.Tensor:
-                output = first.model(x[start:stop].to(self.device))
-                return self._per_example(output, target[start:stop].to(self.device))
-
-            check_losses(losses_of, some)
-            with arithmetic("float32" if self.precision in HALF else self.precision, self.device):
-                self.batch_coupling = couples_batch(first.model) or depends_on_batch(losses_of, some)
-        self.together = check_wanted(together, self.batch_coupling)
-        self.data = EvaluationSet(x, target, labels, len(self.class_names or ()), self.device, self.batch_coupling)
-        self.batch_size = chunks.batch_size(
-            batch_size, self.n_examples, seen.activation_bytes, self.device, self.batch_coupling
-        )
-        if self.batch_coupling and 1 in (self.batch_size, self.n_examples % self.batch_size):
-            with self._isolated():
-                check_lonely(losses_of, self.n_examples, self.batch_size)
-        self.norm_mode = "evaluation_batch" if self.batch_coupling else "none"
-        self.data_fingerprint = self.data.fingerprint
-        self.model_fingerprint = model_fingerprint(first.model, self.labels)
-        team = ThreadTeam(self._choose_workers(workers))
-        replicas = [first, *(self._make_replica() for _ in range(team.workers - 1))]
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        with self._isolated(), torch.no_grad():
-            self.data.x = suited(
-                self.data.x,
-                first.model,
-                self.precision,
-                lambda examples: self._per_example(first.model(examples), self.data.y[: len(examples)]),
-                some,
-            )
-        self._flat = torch.empty(self.n_parameters, dtype=self._dtype, device=self.device)
-        for replica in replicas:
-            replica.bind_theta(self._flat)
-        self._sweep = Sweep(replicas, self.data, self._per_example, team, self.precision, self.n_classes, classifies)
-        if self.together > 1:
-            names = [name for name, _ in trainable_parameters(first.model)]
-            own = [self._make_replica(tuned=False) for _ in replicas]
-            self._several = Together(self._sweep, own, names)
-            with self._isolated():
-                self._several.check(self.parameters_tensor(), some)
-
-    @contextlib.contextmanager
-    def _isolated(self) -> Iterator[None]:
-        with generators_kept(), arithmetic(self.precision, self.device):
-            yield
-
-    def _make_replica(self, tuned: bool = True) -> Replica:
-        try:
-            model = unwrap_inner(copy.deepcopy(unwrap(self.model)))
-        except (RuntimeError, TypeError, NotImplementedError) as error:
-            raise ObjectiveError(
-                f"the model cannot be copied ({error}). The objective evaluates a private copy: give the model only "
-                "attributes that copy.deepcopy accepts (parametrizations instead of old-style weight_norm, say)."
-            ) from error
-        names = {name for name, _ in trainable_parameters(self.model)}
-        found = dict(trainable_parameters(model))
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in names)
-        for module in model.modules():  # hooks on gradients would make them something else than gradients
-            module._backward_hooks.clear()
-            module._backward_pre_hooks.clear()
-        model = make_deterministic(model).to(self.device, self._dtype)
-        if tuned and self.device.type == "cpu" and self.precision == "float32":
-            precise_norms(through_onednn(model))
-        return Replica(model, [found[name] for name, _ in trainable_parameters(self.model)])
+    def _in_memory(self, evaluate: Callable[..., _Result]) -> _Result:
+        """Evaluate; with smaller chunks from now on if the device runs out of memory."""
+        while True:
+            try:
+                return evaluate(batch_size=self.batch_size)
+            except torch.OutOfMemoryError as error:
+                shortage = error.with_traceback(None)  # which holds what fills the device
+            self.batch_size = chunks.halve(self.batch_size, self.device, self.batch_coupling, shortage)
 
     def _load(self, theta: Any) -> None:
+        """Write θ into the vector that the replicas view."""
         if theta is None:
             self._flat.copy_(self.parameters_tensor())
             return
@@ -369,32 +408,12 @@ class Objective:
             )
         self._flat.copy_(vector.detach())
 
-    def _choose_workers(self, wanted: int | str) -> int:
-        if self.device.type != "cpu":
-            return 1
-        if wanted == "auto":
-            batches = -(-self.n_examples // self.batch_size)
-            useful = batches if self.batch_coupling else self.n_examples // WORTH_A_THREAD
-            return max(1, min(torch.get_num_threads(), MOST_WORKERS, useful))
-        if not isinstance(wanted, int) or wanted < 1:
-            raise ObjectiveError(f'workers must be "auto" or a positive integer, got {wanted!r}')
-        return wanted
-
-    def _no_classes(self) -> ObjectiveError:
-        return ObjectiveError(
-            "this objective has no classes: its targets are not one integer per example. Ask without classes=True."
-        )
+    def _check_classes(self, asked: bool) -> None:
+        if asked and self.class_names is None:
+            raise _no_classes()
 
 
-def _class_names(
-    given: Sequence[str] | None, labels: torch.Tensor | None, n_classes: int | None
-) -> tuple[str, ...] | None:
-    if labels is None:
-        return None
-    if given is not None:
-        names = [str(name) for name in given]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ObjectiveError(f"each class needs a name of its own; class_names has {twice[0]!r} more than once")
-        return tuple(names)
-    return tuple(str(k) for k in range(n_classes if n_classes is not None else int(labels.max()) + 1))
+def _no_classes() -> ObjectiveError:
+    return ObjectiveError(
+        "this objective has no classes: its targets are not one integer per example. Ask without classes=True."
+    )

@@ -1,4 +1,4 @@
-"""One pass over the evaluation set: chunks shared out between replicas of the model, sums in a fixed order."""
+"""One pass over the evaluation set: chunks divided among replicas of the model, sums in a fixed order."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
 
 from lcakit.record.objective.data import Chunk, EvaluationSet
 from lcakit.record.objective.isolation import ThreadTeam, arithmetic
 from lcakit.record.objective.losses import Loss
+from lcakit.record.objective.replicas import Replica
+
+__all__ = ["Evaluation", "Sweep"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @dataclass(frozen=True)
@@ -25,39 +31,6 @@ class Evaluation:
     class_losses: np.ndarray | None
     accuracy: float
     gradient: torch.Tensor | None
-
-
-@dataclass
-class Replica:
-    """One thread's copy of the model. Its parameters are views of a flat θ, its gradients of any flat buffer."""
-
-    model: nn.Module
-    parameters: list[nn.Parameter]
-    _bound: torch.Tensor | None = None
-
-    def bind_theta(self, flat: torch.Tensor) -> None:
-        """Let the parameters be views of ``flat`` (K,)."""
-        for parameter, part in zip(self.parameters, self.cut(flat), strict=True):
-            parameter.data = part
-
-    def bind_gradient(self, flat: torch.Tensor) -> None:
-        """Let backward() add to ``flat`` (K,) from now on."""
-        if flat is self._bound:
-            return
-        self._bound = flat
-        for parameter, part in zip(self.parameters, self.cut(flat), strict=True):
-            parameter.grad = part
-
-    def let_go(self) -> None:
-        """Hold no buffer of gradients any longer."""
-        self._bound = None
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    def cut(self, flat: torch.Tensor) -> list[torch.Tensor]:
-        """Return ``flat`` (K,) as views with the shapes of the parameters."""
-        parts = flat.split([parameter.numel() for parameter in self.parameters])
-        return [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True)]
 
 
 @dataclass
@@ -86,7 +59,7 @@ class _Rows:
 
 @dataclass
 class Sweep:
-    """What a pass needs beside θ; ``classifies`` says that accuracy has a meaning."""
+    """What a pass needs besides θ; ``classifies`` says that accuracy has a meaning."""
 
     replicas: list[Replica]
     data: EvaluationSet
@@ -121,7 +94,7 @@ class Sweep:
             parts = self.team.map(work, range(len(shares)))
         finally:  # a gradient is as large as the network, for each class
             for replica in self.replicas:
-                replica.let_go()
+                replica.release_gradients()
         for _, rows in parts:
             rows.add_private()
         total /= n
@@ -129,7 +102,7 @@ class Sweep:
         return self.result(losses, (total if classes else total[0]) if gradient else None, correct)
 
     def result(self, losses: torch.Tensor, gradient: torch.Tensor | None, correct: int | None) -> Evaluation:
-        """Return what a pass gives, from the loss of each example (n,) and the number of right answers."""
+        """Return the result of a pass, from the loss of each example (n,) and the number of right answers."""
         n, by_class = self.data.n_examples, self._by_class(losses)
         return Evaluation(
             float(losses.sum() if by_class is None else by_class.sum()) / n,

@@ -11,10 +11,18 @@ from torch.func import functional_call, grad, vmap
 
 from lcakit.errors import ObjectiveError
 from lcakit.record.objective.isolation import arithmetic
-from lcakit.record.objective.sweep import Evaluation, Replica, Sweep
+from lcakit.record.objective.replicas import Replica
+from lcakit.record.objective.sweep import Evaluation, Sweep
+
+__all__ = ["FEWEST", "Together", "check_together"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 FEWEST = 256
-"""Examples of a chunk that are not cut further for several θ, on a CPU: there dispatch costs, not memory."""
+"""On a CPU, chunks of this many examples are not cut further for several θ: dispatch costs there, not memory."""
 _CLOSE = {"tf32": 1e-2, "bfloat16": 5e-2}  # relative; 1e-3 in the other precisions
 _MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, NotImplementedError)
 
@@ -26,7 +34,7 @@ class Together:
     Parameters
     ----------
     sweep
-        The pass that it stands for: same data, same loss, same order of examples.
+        The pass it replaces: same data, same loss, same order of examples.
     replicas
         One network for each thread, of PyTorch's own layers, which vmap knows.
     names
@@ -109,10 +117,9 @@ def _cannot(why: str) -> ObjectiveError:
     return ObjectiveError(f"the network cannot be evaluated at several θ at once: {why}. Leave together out.")
 
 
-def check_wanted(together: Any, coupled: bool) -> int:
-    """Return the number of θ to evaluate at once; raise ObjectiveError where that is not possible."""
+def check_together(together: Any, coupled: bool) -> None:
+    """Raise ObjectiveError unless that many θ can be evaluated at once."""
     if isinstance(together, bool) or not isinstance(together, int) or together < 1:
-        raise ObjectiveError(f"together is a number of θ, at least 1; got {together!r}")
+        raise ObjectiveError(f"together must be a whole number of at least 1 (θ at once), got {together!r}")
     if together > 1 and coupled:
         raise _cannot("a layer (BatchNorm) couples the examples of a batch")
-    return together

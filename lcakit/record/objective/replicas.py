@@ -1,0 +1,110 @@
+"""Private copies of the model, one for each thread, that compute the loss as a function of θ alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lcakit.errors import ObjectiveError
+from lcakit.record.objective.batch_norm import use_precise_norms
+from lcakit.record.objective.dense_layers import use_onednn
+from lcakit.record.objective.describe import make_deterministic, trainable_parameters, unwrap, unwrap_inner
+from lcakit.record.objective.isolation import Numerics
+
+__all__ = ["Replica", "make_replica"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+@dataclass
+class Replica:
+    """One thread's copy of the model. Its parameters are views of a flat θ, its gradients of any flat buffer."""
+
+    model: nn.Module
+    parameters: list[nn.Parameter]
+    _bound: torch.Tensor | None = None
+
+    def bind_theta(self, flat: torch.Tensor) -> None:
+        """Make the parameters views of ``flat`` (K,)."""
+        for parameter, part in zip(self.parameters, self.cut(flat), strict=True):
+            parameter.data = part
+
+    def bind_gradient(self, flat: torch.Tensor) -> None:
+        """Let backward() add to ``flat`` (K,) from now on."""
+        if flat is self._bound:
+            return
+        self._bound = flat
+        for parameter, part in zip(self.parameters, self.cut(flat), strict=True):
+            parameter.grad = part
+
+    def release_gradients(self) -> None:
+        """Drop the buffer of gradients, so that its memory can be freed."""
+        self._bound = None
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def copy_frozen(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Copy the frozen parameters and the buffers that ``values`` has by name."""
+        learning = {id(parameter) for parameter in self.parameters}
+        with torch.no_grad():
+            for name, value in (*self.model.named_parameters(), *self.model.named_buffers()):
+                if id(value) not in learning and name in values:
+                    value.copy_(values[name])
+
+    def cut(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """Return ``flat`` (K,) as views with the shapes of the parameters."""
+        parts = flat.split([parameter.numel() for parameter in self.parameters])
+        return [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True)]
+
+
+def make_replica(model: nn.Module, numerics: Numerics, tuned: bool = True) -> Replica:
+    """Copy a model and prepare the copy: no dropout, no hooks on gradients, frozen what is frozen in the model.
+
+    Parameters
+    ----------
+    model
+        The user's model; it is not changed.
+    numerics
+        Device and precision of the copy.
+    tuned
+        Replace layers by faster or more precise ones that give the same result up to rounding. Only PyTorch's own
+        layers can be evaluated at several θ at once.
+
+    Returns
+    -------
+    Replica
+        Its parameters are in the order of θ.
+
+    Raises
+    ------
+    ObjectiveError
+        If the model cannot be copied.
+    """
+    names = [name for name, _ in trainable_parameters(model)]
+    bare = _copied(model)
+    found = dict(trainable_parameters(bare))
+    for name, parameter in bare.named_parameters():
+        parameter.requires_grad_(name in names)
+    for module in bare.modules():  # hooks on gradients would change them
+        module._backward_hooks.clear()
+        module._backward_pre_hooks.clear()
+    bare = make_deterministic(bare).to(numerics.device, numerics.dtype)
+    if tuned and numerics.device.type == "cpu" and numerics.precision == "float32":
+        use_precise_norms(use_onednn(bare))
+    return Replica(bare, [found[name] for name in names])
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return unwrap_inner(copy.deepcopy(unwrap(model)))
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise ObjectiveError(
+            f"the model cannot be copied ({error}). The objective evaluates a private copy: give the model only "
+            "attributes that copy.deepcopy accepts (for example parametrizations instead of old-style weight_norm)."
+        ) from error

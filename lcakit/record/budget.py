@@ -1,4 +1,4 @@
-"""What a recording will cost, said before it runs: bytes by variable, gradient evaluations, time."""
+"""What a recording will cost, estimated before it runs: bytes by variable, gradient evaluations, time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from lcakit.text import format_bytes, format_seconds, parse_bytes
 from lcakit.trajectory.labels import Labels
 from lcakit.trajectory.schema import STATISTICS, VARIABLES
 
+__all__ = ["KEEP", "LABEL_BYTES", "Estimate", "check_count", "check_keep", "estimate", "statistics_of"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 KEEP = ("theta", "gradient", "lca")
 LABEL_BYTES = 20
-"""Of the five labels of a parameter: little beside its series, but not beside its statistics."""
+"""Bytes of the five labels of a parameter: few compared with its series, but not with its statistics."""
 
 _IN_PLACE_OF_LCA = LABEL_BYTES + sum(int(VARIABLES[name].dtype[1:]) for name in STATISTICS)
 """Bytes for each parameter that are stored where ``lca`` is not kept."""
@@ -40,7 +47,15 @@ class Estimate:
     every : int
         Optimizer steps from one snapshot to the next.
     class_factor : float
-        Cost of a gradient by class, by that of a plain one: above 1 with BatchNorm.
+        Cost of a gradient by class relative to a plain one: above 1 with BatchNorm.
+
+    Examples
+    --------
+    >>> import torch
+    >>> cost = estimate(torch.nn.Linear(4, 3), 100)
+    >>> cost.n_parameters, cost.gradient_evaluations
+    (15, 201)
+    >>> cost.check("1 MB")
     """
 
     n_iterations: int
@@ -74,9 +89,19 @@ class Estimate:
         )
 
     def check(self, budget: str | int, needed: Sequence[str] = ()) -> None:
-        """Raise BudgetError if the file would be larger than ``budget`` (bytes, or text such as ``"20 GB"``).
+        """Check that the file fits a budget.
 
-        Variables that are ``needed`` are not proposed to be dropped.
+        Parameters
+        ----------
+        budget
+            Bytes, or text such as ``"20 GB"``.
+        needed
+            Variables that the error must not suggest to drop.
+
+        Raises
+        ------
+        BudgetError
+            If the file would be larger; the message says what makes it smaller.
         """
         allowed = parse_bytes(budget)
         if self.bytes > allowed:
@@ -136,13 +161,19 @@ def estimate(
     Returns
     -------
     Estimate
-        Its ``bytes`` are those of the uncompressed file and ``seconds`` those of its gradients; ``to_text()`` says
-        both, and ``check("20 GB")`` refuses what is larger.
+        ``bytes`` is the size of the uncompressed file and ``seconds`` the time of its gradients; ``to_text()`` prints
+        both, and ``check("20 GB")`` raises an error if the file is larger.
 
     Raises
     ------
     ValueError
-        For a name in ``keep`` that cannot be kept, or non-positive counts.
+        For an unknown rule, a name in ``keep`` that cannot be kept, or non-positive counts.
+
+    Examples
+    --------
+    >>> import torch
+    >>> estimate(torch.nn.Linear(4, 3), 100, keep=("lca",)).bytes_by_variable
+    {'lca': 6000}
     """
     check_keep(keep)
     if rule not in _NODES_INSIDE:
@@ -192,7 +223,7 @@ def check_count(name: str, value: Any) -> None:
 
 
 def check_keep(keep: Sequence[str]) -> None:
-    """Raise ValueError for names in ``keep`` that are no per-parameter variable."""
+    """Raise ValueError for names in ``keep`` that are not per-parameter variables."""
     for name in [keep] if isinstance(keep, str) else keep:
         if name not in KEEP:
             raise unknown("variable to keep", name, KEEP)

@@ -110,6 +110,7 @@ def test_frozen_parameters_are_taken_over():
         assert_same(one, alone.evaluate(theta), 2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["first_order", "trapezoid", "midpoint", "rk4", "boole"])
 @pytest.mark.parametrize("together", [2, 9, 64])
 def test_allocations_are_the_same(rule, together):
@@ -235,6 +236,7 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     np.testing.assert_allclose(one["lca"].values, other["lca"].values, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_benchmark_compares_what_agrees():
     result, text = bench.run("together", scale=0.01, repeats=1)
     assert [row["network"] for row in result["rows"]] == ["digits-fc", "mnist-fc", "mnist-fc"]

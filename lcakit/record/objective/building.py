@@ -12,6 +12,7 @@ from lcakit.errors import ObjectiveError
 from lcakit.record.objective import checks, chunks
 from lcakit.record.objective.data import EvaluationSet, as_tensors
 from lcakit.record.objective.describe import couples_batch, describe, model_fingerprint, trainable_parameters
+from lcakit.record.objective.evaluator import Evaluator
 from lcakit.record.objective.isolation import Numerics, ThreadTeam, arithmetic
 from lcakit.record.objective.layout import fastest_layout
 from lcakit.record.objective.live import LiveModel
@@ -23,7 +24,7 @@ from lcakit.record.objective.targets import find_targets
 from lcakit.record.objective.together import Together, check_together
 from lcakit.trajectory.labels import Labels
 
-__all__ = ["Parts", "build"]
+__all__ = ["Division", "Parts", "build"]
 
 
 def __dir__() -> list[str]:
@@ -37,20 +38,23 @@ _HALF = ("tf32", "bfloat16")  # too coarse to see whether a layer couples the ba
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What an objective evaluates with.
+class Division:
+    """How passes are divided, as the user asked: examples per chunk, threads, and θ evaluated at once."""
 
-    ``flat`` (K,) is the θ that the replicas of ``sweep`` view; ``several`` evaluates many θ at once, or is None.
-    """
+    batch_size: int | str
+    workers: int | str
+    together: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an objective is made of: the layout of θ, the evaluation set, and what evaluates the loss over it."""
 
     labels: Labels
     class_names: tuple[str, ...] | None
     model_fingerprint: str
     data: EvaluationSet
-    batch_size: int
-    flat: torch.Tensor
-    sweep: Sweep
-    several: Together | None
+    evaluator: Evaluator
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,9 @@ def build(
     live: LiveModel,
     data: Any,
     loss: ExampleLoss,
-    numerics: Numerics,
-    *,
     class_names: Sequence[str] | None,
-    batch_size: int | str,
-    workers: int | str,
-    together: int,
+    numerics: Numerics,
+    division: Division,
 ) -> Parts:
     """Build the parts of an objective of a live model; the other arguments are those of :class:`lcakit.Objective`.
 
@@ -106,22 +107,23 @@ def build(
         targets = find_targets(y, class_names, loss.takes_classes, seen.output_shape)
         trial = _Trial(replica, loss, x, targets.y, numerics)
         coupled = trial.couples_batch()
-    check_together(together, coupled)
+    check_together(division.together, coupled)
     examples = EvaluationSet(x, targets.y, targets.labels, targets.n_classes, numerics.device, coupled)
-    size = chunks.batch_size(batch_size, len(x), seen.activation_bytes, numerics.device, coupled)
+    size = chunks.batch_size(division.batch_size, len(x), seen.activation_bytes, numerics.device, coupled)
     if coupled and 1 in (size, len(x) % size):
         with numerics.isolated():
             checks.check_last_batch(trial.losses_of, len(x), size)
     fingerprint = model_fingerprint(replica.model, labels)
-    team = ThreadTeam(_n_workers(workers, numerics.device, len(x), size if coupled else None))
+    team = ThreadTeam(_n_workers(division.workers, numerics.device, len(x), size if coupled else None))
     replicas = [replica, *(make_replica(live.model, numerics) for _ in range(team.workers - 1))]
     if numerics.device.type == "cpu":
         keep_freed_memory()
     _lay_out(examples, trial)
     sweep = Sweep(replicas, examples, loss.function, team, numerics.precision, targets.n_classes, targets.classifies)
     flat = _shared_theta(replicas, labels.n_parameters, numerics)
-    several = _several(live, sweep, numerics, trial.some) if together > 1 else None
-    return Parts(labels, targets.class_names, fingerprint, examples, size, flat, sweep, several)
+    several = _several(live, sweep, numerics, trial.some) if division.together > 1 else None
+    evaluator = Evaluator(numerics, flat, sweep, several, size)
+    return Parts(labels, targets.class_names, fingerprint, examples, evaluator)
 
 
 def _n_workers(wanted: int | str, device: torch.device, n_examples: int, batch: int | None) -> int:

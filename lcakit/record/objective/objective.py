@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from lcakit.errors import ObjectiveError, unknown
-from lcakit.record.objective import chunks
-from lcakit.record.objective.building import build
+from lcakit.errors import unknown
+from lcakit.record.objective.building import Division, build
 from lcakit.record.objective.checks import usable_device
 from lcakit.record.objective.isolation import PRECISIONS, Numerics, generators_kept
 from lcakit.record.objective.live import LiveModel
 from lcakit.record.objective.losses import Loss, resolve_loss
 from lcakit.record.objective.sweep import Evaluation
+from lcakit.record.objective.targets import no_classes
 
 __all__ = ["Evaluation", "Objective"]
 
@@ -28,7 +27,6 @@ def __dir__() -> list[str]:
 
 
 _SHORT = 0.5  # seconds: a pass that can be repeated to warm up
-_Result = TypeVar("_Result")
 
 
 class Objective:
@@ -81,20 +79,14 @@ class Objective:
         True where a layer makes the loss of one example depend on its batch.
     norm_mode : str
         ``"evaluation_batch"`` with batch coupling, else ``"none"``.
-    batch_size : int
-        Examples per chunk; it is halved when the device runs out of memory.
-    device : torch.device
-        Where evaluations run.
-    precision : str
-        As given.
+    device, precision : torch.device, str
+        Where evaluations run, and how precisely.
     loss_name, loss_unit : str
         Name of the loss, and the unit of L: ``"nats"``, ``"squared error"`` or ``"loss units"``.
     data_fingerprint, model_fingerprint : str
         SHA-256 of the examples, and of the model's structure and parameter names (not of its weights).
-    evaluations : int
-        Full-set gradients computed so far.
-    seconds : float
-        Time that these gradients took, in seconds.
+    evaluations, seconds : int, float
+        Full-set gradients computed so far, and the time that they took in seconds.
 
     Raises
     ------
@@ -140,31 +132,25 @@ class Objective:
         self.model = model
         self._live = LiveModel(model)
         self.device = usable_device(device if device is not None else self._live.device)
-        self.precision = precision
+        self.precision, self.together = precision, together
         self._numerics = Numerics(self.device, precision)
         example_loss = resolve_loss(loss)
         self.loss_name, self.loss_unit = example_loss.name, example_loss.unit
         with generators_kept(), torch.inference_mode(False):
-            parts = build(
-                self._live,
-                data,
-                example_loss,
-                self._numerics,
-                class_names=class_names,
-                batch_size=batch_size,
-                workers=workers,
-                together=together,
-            )
+            division = Division(batch_size, workers, together)
+            parts = build(self._live, data, example_loss, class_names, self._numerics, division)
         self.labels, self.class_names, self.data = parts.labels, parts.class_names, parts.data
-        self.batch_size, self.together = parts.batch_size, together
         self.batch_coupling = parts.data.keep_order
         self.norm_mode = "evaluation_batch" if self.batch_coupling else "none"
         self.model_fingerprint, self.data_fingerprint = parts.model_fingerprint, parts.data.fingerprint
-        self._flat, self._sweep, self._several = parts.flat, parts.sweep, parts.several
+        self._evaluator = parts.evaluator
         self.evaluations, self.seconds = 0, 0.0
         self._timed: dict[bool, float] = {}
 
-    # ---- what it is ------------------------------------------------------------------------------------------------
+    @property
+    def batch_size(self) -> int:
+        """Examples per chunk: as given or chosen, and halved each time the device runs out of memory."""
+        return self._evaluator.batch_size
 
     @property
     def n_parameters(self) -> int:
@@ -189,21 +175,8 @@ class Objective:
         """
         return (1 + 2 * self.n_classes) / 3 if self.batch_coupling and self.n_classes else 1.0
 
-    # ---- θ ---------------------------------------------------------------------------------------------------------
-
     def parameters_vector(self) -> np.ndarray:
-        """Return the model's present parameters as one vector.
-
-        Returns
-        -------
-        ndarray
-            float32 (K,), in the order of ``labels``.
-
-        Raises
-        ------
-        ObjectiveError
-            If parameters of the model have been replaced since the objective was made.
-        """
+        """Return the model's present parameters as a float32 array (K,), as :meth:`parameters_tensor` does."""
         return self.parameters_tensor().to(torch.float32).cpu().numpy()
 
     def parameters_tensor(self) -> torch.Tensor:
@@ -212,7 +185,7 @@ class Objective:
         Returns
         -------
         Tensor
-            (K,) on the objective's device: float64 in that precision, else float32.
+            (K,) in the order of ``labels``, on the objective's device: float64 in that precision, else float32.
 
         Raises
         ------
@@ -223,11 +196,7 @@ class Objective:
 
     def refresh(self) -> None:
         """Copy the model's present frozen parameters and buffers, instead of those when the objective was made."""
-        values = self._live.tensors()
-        for replica in (*self._sweep.replicas, *(self._several.replicas if self._several else ())):
-            replica.copy_frozen(values)
-
-    # ---- loss and gradient -----------------------------------------------------------------------------------------
+        self._evaluator.copy_frozen(self._live.tensors())
 
     def loss(self, theta: Any = None) -> float:
         """Return the mean loss over the evaluation set.
@@ -269,7 +238,7 @@ class Objective:
         """
         losses = self.evaluate(theta, gradient=False).class_losses
         if losses is None:
-            raise _no_classes()
+            raise no_classes()
         return losses
 
     def gradient(self, theta: Any = None, classes: bool = False) -> np.ndarray:
@@ -313,20 +282,18 @@ class Objective:
         Returns
         -------
         Evaluation
-            ``loss``, ``class_losses`` (C,) or None, ``accuracy`` from 0 to 1 (NaN where it is not computed), and
-            ``gradient``, a tensor (K,) or (C, K) on the objective's device, or None.
+            ``loss``, ``class_losses`` (C,), ``accuracy`` and ``gradient``, a tensor (K,) or (C, K) on the device.
 
         Raises
         ------
         ObjectiveError
             As for :meth:`gradient`.
         """
-        self._check_classes(classes)
-        self._load(theta)
+        if classes and self.class_names is None:
+            raise no_classes()
+        self._evaluator.load(self.parameters_tensor() if theta is None else theta)
         began = time.perf_counter()
-        how = {"gradient": gradient, "classes": classes, "accuracy": accuracy}
-        with self._numerics.isolated():
-            result = self._in_memory(partial(self._sweep.run, self._flat, **how))
+        result = self._evaluator.evaluate(gradient=gradient, classes=classes, accuracy=accuracy)
         if gradient:
             self._timed[classes] = time.perf_counter() - began
             self.evaluations += 1
@@ -353,19 +320,16 @@ class Objective:
         ObjectiveError
             As for :meth:`gradient`.
         """
-        several = self._several
+        several = self._evaluator.several
         if several is None:
             return [self.evaluate(theta, classes=classes) for theta in thetas]
-        self._check_classes(classes)
-        began, found = time.perf_counter(), []
-        with self._numerics.isolated():
-            for some in thetas.to(self.device, self._numerics.dtype).split(self.together):
-                found += self._in_memory(partial(several.run, some, classes))
+        if classes and self.class_names is None:
+            raise no_classes()
+        began = time.perf_counter()
+        found = self._evaluator.evaluate_all(several, thetas, self.together, classes)
         self.evaluations += len(thetas)
         self.seconds += time.perf_counter() - began
         return found
-
-    # ---- time ------------------------------------------------------------------------------------------------------
 
     def seconds_per_gradient(self, classes: bool = False) -> float | None:
         """Return the time of the last full-set gradient in seconds, by class or not.
@@ -383,37 +347,3 @@ class Objective:
         if time.perf_counter() - began < _SHORT:
             self.evaluate()
         self.evaluations, self.seconds, self._timed = 0, 0.0, {}
-
-    # ---- how it is evaluated -------------------------------------------------------------------------------------
-
-    def _in_memory(self, evaluate: Callable[..., _Result]) -> _Result:
-        """Evaluate; with smaller chunks from now on if the device runs out of memory."""
-        while True:
-            try:
-                return evaluate(batch_size=self.batch_size)
-            except torch.OutOfMemoryError as error:
-                shortage = error.with_traceback(None)  # which holds what fills the device
-            self.batch_size = chunks.halve(self.batch_size, self.device, self.batch_coupling, shortage)
-
-    def _load(self, theta: Any) -> None:
-        """Write θ into the vector that the replicas view."""
-        if theta is None:
-            self._flat.copy_(self.parameters_tensor())
-            return
-        vector = theta if isinstance(theta, torch.Tensor) else torch.as_tensor(np.asarray(theta))
-        if tuple(vector.shape) != (self.n_parameters,):
-            raise ObjectiveError(
-                f"theta must be a flat vector of the {self.n_parameters} trainable parameters, "
-                f"got shape {tuple(vector.shape)}"
-            )
-        self._flat.copy_(vector.detach())
-
-    def _check_classes(self, asked: bool) -> None:
-        if asked and self.class_names is None:
-            raise _no_classes()
-
-
-def _no_classes() -> ObjectiveError:
-    return ObjectiveError(
-        "this objective has no classes: its targets are not one integer per example. Ask without classes=True."
-    )

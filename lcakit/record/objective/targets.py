@@ -9,7 +9,7 @@ import torch
 
 from lcakit.errors import ObjectiveError
 
-__all__ = ["Targets", "class_labels", "find_targets"]
+__all__ = ["Targets", "class_labels", "find_targets", "no_classes"]
 
 
 def __dir__() -> list[str]:
@@ -84,6 +84,13 @@ def class_labels(y: torch.Tensor, n_classes: int | None) -> torch.Tensor | None:
             "Relabel the data, or give the network (and class_names) more classes."
         )
     return labels
+
+
+def no_classes() -> ObjectiveError:
+    """Return the error for gradients or losses by class where there are no classes."""
+    return ObjectiveError(
+        "this objective has no classes: its targets are not one integer per example. Ask without classes=True."
+    )
 
 
 def _names(given: Sequence[str] | None, labels: torch.Tensor | None, n_classes: int | None) -> tuple[str, ...] | None:

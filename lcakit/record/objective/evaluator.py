@@ -1,0 +1,80 @@
+"""Evaluations at any θ: without a trace, and in smaller chunks where the device runs out of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from lcakit.errors import ObjectiveError
+from lcakit.record.objective import chunks
+from lcakit.record.objective.isolation import Numerics
+from lcakit.record.objective.sweep import Evaluation, Sweep
+from lcakit.record.objective.together import Together
+
+__all__ = ["Evaluator"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_Result = TypeVar("_Result")
+
+
+@dataclass
+class Evaluator:
+    """What an objective evaluates with.
+
+    ``flat`` (K,) is the θ that the replicas of ``sweep`` view; ``several`` evaluates many θ at once, or is None.
+    ``batch_size`` is halved when the device runs out of memory.
+    """
+
+    numerics: Numerics
+    flat: torch.Tensor
+    sweep: Sweep
+    several: Together | None
+    batch_size: int
+
+    def load(self, theta: Any) -> None:
+        """Write θ (K,), an array or a tensor, into the vector that the replicas view."""
+        vector = theta if isinstance(theta, torch.Tensor) else torch.as_tensor(np.asarray(theta))
+        if vector.shape != self.flat.shape:
+            raise ObjectiveError(
+                f"theta must be a flat vector of the {len(self.flat)} trainable parameters, "
+                f"got shape {tuple(vector.shape)}"
+            )
+        self.flat.copy_(vector.detach())
+
+    def evaluate(self, *, gradient: bool, classes: bool, accuracy: bool) -> Evaluation:
+        """Evaluate at the θ that was loaded."""
+        how = {"gradient": gradient, "classes": classes, "accuracy": accuracy}
+        with self.numerics.isolated():
+            return self._in_memory(partial(self.sweep.run, self.flat, **how))
+
+    def evaluate_all(self, several: Together, thetas: torch.Tensor, count: int, classes: bool) -> list[Evaluation]:
+        """Evaluate at each θ of (S, K), ``count`` of them at a time."""
+        found: list[Evaluation] = []
+        with self.numerics.isolated():
+            for some in thetas.to(self.flat.device, self.numerics.dtype).split(count):
+                found += self._in_memory(partial(several.run, some, classes))
+        return found
+
+    def copy_frozen(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Copy the frozen parameters and the buffers that ``values`` has by name to all replicas."""
+        for replica in (*self.sweep.replicas, *(self.several.replicas if self.several else ())):
+            replica.copy_frozen(values)
+
+    def _in_memory(self, evaluate: Callable[..., _Result]) -> _Result:
+        """Evaluate; with smaller chunks from now on if the device runs out of memory."""
+        while True:
+            try:
+                return evaluate(batch_size=self.batch_size)
+            except torch.OutOfMemoryError as error:
+                shortage = error.with_traceback(None)  # which holds what fills the device
+            coupled = self.sweep.data.keep_order
+            self.batch_size = chunks.halve(self.batch_size, self.flat.device, coupled, shortage)

@@ -1,9 +1,9 @@
-"""Pictures of results: HoloViews elements, one room for each study; Bokeh on the screen, Matplotlib for print.
+"""Pictures of results: HoloViews elements, one module for each study; Bokeh on the screen, Matplotlib for print.
 
 Every function takes a trajectory or labelled results, takes ``backend="bokeh"`` or ``"matplotlib"``, and returns a
 HoloViews object; it shows nothing by itself. End a notebook cell with ``pn.pane.HoloViews(picture)``, or write a file
-with :func:`save`. Colours, sizes and labels are those of one room for all (:func:`use_colours` changes green and red to
-blue and orange). ``ds.lk.plot.layers()`` is ``lk.plot.layers(ds)``. No torch here.
+with :func:`save`. Colours, sizes and labels are the same in all (:func:`use_colours` changes green and red to blue and
+orange). ``ds.lk.plot.layers()`` is ``lk.plot.layers(ds)``. No torch here.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any
 import xarray as xr
 
 from lcakit.errors import unknown
-from lcakit.packages import package
+from lcakit.packages import faces
 from lcakit.plot._colours import sign_cmap, sign_colours, use_colours
 from lcakit.plot._style import SUFFIXES, backend_of, save
 
-_ROOMS = ("nqm", "wedges")
 _OF_TRAJECTORIES = {
     "losses": ("loss", "residual"),
     "layerwise": ("layers", "layers_over_time", "layer_map"),
@@ -41,12 +40,19 @@ _OF_TRAJECTORIES = {
     "generalization": ("overfitting_map", "train_validation"),
 }
 _OF_OTHERS = {"layerwise": ("delays",), "sweeps": ("sweep",), "landscape": ("path_allocation",)}
-# a room never has the name of one of its functions: imported, it would hide the function
-_PUBLIC = {name: room for rooms in (_OF_TRAJECTORIES, _OF_OTHERS) for room, names in rooms.items() for name in names}
+# a module never has the name of one of its functions: once imported, it would hide the function
+_PICTURES = {
+    name: f"lcakit.plot.{module}"
+    for modules in (_OF_TRAJECTORIES, _OF_OTHERS)
+    for module, names in modules.items()
+    for name in names
+}
+_MODULES = {name: f"lcakit.plot.{name}" for name in ("nqm", "wedges")}
+
 __all__ = [
+    *_MODULES,
+    *_PICTURES,
     "SUFFIXES",
-    *_ROOMS,
-    *_PUBLIC,
     "OfDataset",
     "backend_of",
     "save",
@@ -55,17 +61,7 @@ __all__ = [
     "use_colours",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return package(f"lcakit.plot.{name}", f"lk.plot.{name}")
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'lcakit.plot' has no attribute {name!r}")
-    return getattr(package(f"lcakit.plot.{_PUBLIC[name]}", f"lk.plot.{name}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = faces(__name__, dict.fromkeys(__all__, __name__) | _MODULES | _PICTURES, "lk.plot")
 
 
 class OfDataset:

@@ -160,5 +160,7 @@ def _ticks(n: int, step: int) -> list[tuple[float, str]]:
 
 def tick_step(n: int, most: int) -> int:
     """Return a round number of rows from tick to tick, so that there are at most ``most``."""
-    steps = (mantissa * 10**power for power in range(20) for mantissa in (1, 2, 5))
-    return next(step for step in steps if n <= most * step)
+    power = 1
+    while n > 5 * most * power:
+        power *= 10
+    return next(step for step in (power, 2 * power, 5 * power) if n <= most * step)

@@ -12,7 +12,14 @@ from lcakit.analysis.correlation import mean_correlation
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import GUIDE, PALETTE, label, line, load, picture
 
-LOOKS = {"output": (PALETTE[0], "solid"), "input": (PALETTE[1], "solid")}
+__all__ = ["correlations"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_LOOKS = {"output": (PALETTE[0], "solid"), "input": (PALETTE[1], "solid")}
 
 
 def correlations(
@@ -59,12 +66,12 @@ def correlations(
     """
     load(backend)
     ds = one_run(ds, "the correlation of weights")
-    found = {by: mean_correlation(ds, layer, by, lca=lca) for by in LOOKS}
-    random = {by: mean_correlation(ds, layer, "random", like=by, seed=seed, lca=lca) for by in LOOKS}
+    found = {by: mean_correlation(ds, layer, by, lca=lca) for by in _LOOKS}
+    random = {by: mean_correlation(ds, layer, "random", like=by, seed=seed, lca=lca) for by in _LOOKS}
     found, random = compute(found, random, quiet=True)
     axes = label(next(iter(found.values()))), "share of groups up to it"
     marks = []
-    for by, (color, dash) in LOOKS.items():
+    for by, (color, dash) in _LOOKS.items():
         marks.append(_steps(backend, random[by], axes, f"random, as many as by {by}", color, "dashed"))
         marks.append(_steps(backend, found[by], axes, f"same {by}", color, dash))
     return picture(
@@ -77,6 +84,3 @@ def _steps(backend: str, values: xr.DataArray, axes: tuple[str, str], name: str,
     known = np.sort(values.values[np.isfinite(values.values)])
     share = np.arange(known.size + 1) / max(known.size, 1)
     return line(backend, np.repeat(known, 2), np.repeat(share, 2)[1:-1], axes, name, color or GUIDE, dash, 1.8)
-
-
-__all__ = ["correlations"]

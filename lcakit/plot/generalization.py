@@ -16,14 +16,21 @@ from lcakit.plot._colours import NEUTRAL, NOTHING
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import boxes, label, load, picture, plain, sign_colours
 
-WORDS = {
+__all__ = ["overfitting_map", "train_validation"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_WORDS = {
     "helps_both": "helps both",
     "helps_train_hurts_validation": "helps training only",
     "hurts_train_helps_validation": "helps validation only",
     "hurts_both": "hurts both",
     "nothing": "no LCA",
 }
-MOST_BOXES = 20_000
+_MOST_BOXES = 20_000
 
 
 def overfitting_map(
@@ -75,9 +82,9 @@ def overfitting_map(
     result = one if "state" in one else analysed_map(one, by, window, val)
     state = compute(result["state"], quiet=True)
     group = next(str(dim) for dim in state.dims if dim != "window")
-    if state.size > MOST_BOXES:
+    if state.size > _MOST_BOXES:
         raise ValueError(
-            f"{state.size} boxes are too many for one picture (at most {MOST_BOXES}): "
+            f"{state.size} boxes are too many for one picture (at most {_MOST_BOXES}): "
             "take longer windows or coarser groups"
         )
     names = [str(name) for name in state[group].values]
@@ -88,7 +95,7 @@ def overfitting_map(
         at, row = np.nonzero(values == number)
         if at.size:
             edges = start[at], row - 0.45, end[at], row + 0.45
-            marks.append(boxes(backend, edges, axes, WORDS[word], _colours()[word], "#ffffff"))
+            marks.append(boxes(backend, edges, axes, _WORDS[word], _colours()[word], "#ffffff"))
     ticks = [(float(row), plain(backend, name)) for row, name in enumerate(names)]
     return picture(backend, marks, axes, title, yticks=ticks, invert_yaxis=True, show_grid=False)
 
@@ -147,6 +154,3 @@ def train_validation(
     axes = by.replace("_", " "), label(sums["train"].assign_attrs(long_name="LCA over the run"))
     names = [str(name) for name in sums[by].values]
     return bars(backend, names, series, axes, title, signed=False)
-
-
-__all__ = ["overfitting_map", "train_validation"]

@@ -12,6 +12,12 @@ from lcakit.analysis.computing import compute
 from lcakit.analysis.histograms import histogram, trim
 from lcakit.plot._style import boxes, label, load, picture, sign_colours, upright
 
+__all__ = ["helped_histogram", "lca_histogram"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def lca_histogram(ds: xr.Dataset, lca: str = "lca", backend: str = "bokeh", title: str = "Distribution of LCA") -> Any:
     """Draw how many values of LCA there are of each size, helping on the left and hurting on the right (figure 3b).
@@ -132,6 +138,3 @@ def helped_histogram(
         text = f"mostly {name}"
         marks.append(boxes(backend, box, axes, text, sign_colours()[name], "#ffffff"))
     return picture(backend, [*marks, upright(backend, 0.5)], axes, title)
-
-
-__all__ = ["helped_histogram", "lca_histogram"]

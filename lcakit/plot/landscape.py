@@ -9,56 +9,41 @@ import xarray as xr
 
 from lcakit.plot._style import PALETTE, beside, dots, heat, label, level, line, load, picture, size
 
-MINIMUM = 1.0, 1.0
+__all__ = ["path_allocation"]
 
 
-def surface(x: Any, y: Any) -> Any:
+def __dir__() -> list[str]:
+    return __all__
+
+
+_MINIMUM = 1.0, 1.0
+
+
+def _surface(x: Any, y: Any) -> Any:
     r"""Return the loss of two parameters, a bent valley: :math:`L = \tfrac12 (x - 1)^2 + 2 (y - x^2)^2`."""
     return 0.5 * (x - 1) ** 2 + 2 * (y - x * x) ** 2
 
 
-def slope(theta: np.ndarray) -> np.ndarray:
-    """Return the gradient (…, 2) of :func:`surface` at points (…, 2)."""
+def _slope(theta: np.ndarray) -> np.ndarray:
+    """Return the gradient (…, 2) of :func:`_surface` at points (…, 2)."""
     x, y = theta[..., 0], theta[..., 1]
     bend = 4 * (y - x * x)
     return np.stack([x - 1 - 2 * x * bend, bend], axis=-1)
 
 
-def descend(start: tuple[float, float], rate: float, iterations: int) -> np.ndarray:
-    """Return the snapshots (T + 1, 2) of gradient descent on :func:`surface`."""
+def _descend(start: tuple[float, float], rate: float, iterations: int) -> np.ndarray:
+    """Return the snapshots (T + 1, 2) of gradient descent on :func:`_surface`."""
     theta = [np.array(start, np.float64)]
     for _ in range(iterations):
-        theta.append(theta[-1] - rate * slope(theta[-1]))
+        theta.append(theta[-1] - rate * _slope(theta[-1]))
     return np.array(theta)
 
 
-def allocations(theta: np.ndarray) -> xr.DataArray:
-    r"""Return LCA of a path over :func:`surface`, by first order and by rk4 (Simpson's rule).
-
-    .. math:: A_1[t] = \nabla L(θ_t) ⊙ (θ_{t+1} - θ_t), \qquad
-              A_{rk4}[t] = \tfrac16 \left(\nabla L(θ_t) + 4 \nabla L(\tfrac{θ_t + θ_{t+1}}2) + \nabla L(θ_{t+1})\right)
-              ⊙ (θ_{t+1} - θ_t)
-
-    Parameters
-    ----------
-    theta
-        Snapshots (T + 1, 2).
-
-    Returns
-    -------
-    DataArray
-        (rule, iteration, parameter) with the rules ``first order`` and ``rk4``, and the parameters ``x`` and ``y``.
-
-    Examples
-    --------
-    >>> theta = descend((-1.1, 1.6), 0.09, 3)
-    >>> exact = float(surface(*theta[-1]) - surface(*theta[0]))
-    >>> bool(np.isclose(allocations(theta).sel(rule="rk4").sum(), exact))  # exact: the slope of a quartic is cubic
-    True
-    """
+def _allocations(theta: np.ndarray) -> xr.DataArray:
+    """Return LCA (rule, iteration, parameter) of the snapshots ``theta`` (T + 1, 2), by first order and by rk4."""
     moves, middle = np.diff(theta, axis=0), (theta[1:] + theta[:-1]) / 2
-    first = slope(theta[:-1]) * moves
-    rk4 = (slope(theta[:-1]) + 4 * slope(middle) + slope(theta[1:])) / 6 * moves
+    first = _slope(theta[:-1]) * moves
+    rk4 = (_slope(theta[:-1]) + 4 * _slope(middle) + _slope(theta[1:])) / 6 * moves
     names = {"rule": ["first order", "rk4"], "iteration": np.arange(len(moves)), "parameter": ["x", "y"]}
     return xr.DataArray(np.stack([first, rk4]), names, dims=list(names))
 
@@ -102,7 +87,7 @@ def path_allocation(
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
     with np.errstate(over="ignore", invalid="ignore"):
-        theta = descend(start, rate, iterations)
+        theta = _descend(start, rate, iterations)
     if not np.isfinite(theta).all() or np.abs(theta).max() > 1e3:
         raise ValueError(f"gradient descent diverges from {start} with the rate {rate}: choose a smaller rate")
     return beside(backend, [_path(backend, theta), _shares(backend, theta)])
@@ -111,7 +96,7 @@ def path_allocation(
 def _path(backend: str, theta: np.ndarray) -> Any:
     (left, right), (low, high) = ((min(c.min(), -1.6), max(c.max(), 1.6)) for c in theta.T)
     x, y = np.linspace(left - 0.1, right + 0.1, 151), np.linspace(min(low, -0.5) - 0.1, high + 0.3, 151)
-    loss = np.log10(surface(*np.meshgrid(x, y)) + 1e-2)
+    loss = np.log10(_surface(*np.meshgrid(x, y)) + 1e-2)
     attrs = {"long_name": "log10 of the loss + 0.01", "units": "1"}
     array = xr.DataArray(loss, {"y": y, "x": x}, dims=["y", "x"], attrs=attrs)
     array["x"].attrs, array["y"].attrs = {"long_name": "parameter x"}, {"long_name": "parameter y"}
@@ -121,7 +106,7 @@ def _path(backend: str, theta: np.ndarray) -> Any:
         line(backend, theta[:, 0], theta[:, 1], axes, "", "#ffffff", width=3),
         line(backend, theta[:, 0], theta[:, 1], axes, "", PALETTE[1], width=1.5),
         dots(backend, theta[:, 0], theta[:, 1], axes, "", PALETTE[1], size=5),
-        dots(backend, [MINIMUM[0]], [MINIMUM[1]], axes, "", "#ffffff", "*", 14),
+        dots(backend, [_MINIMUM[0]], [_MINIMUM[1]], axes, "", "#ffffff", "*", 14),
     ]
     picture_ = ground
     for mark in marks:
@@ -130,10 +115,10 @@ def _path(backend: str, theta: np.ndarray) -> Any:
 
 
 def _shares(backend: str, theta: np.ndarray) -> Any:
-    lca = allocations(theta)
+    lca = _allocations(theta)
     total = lca.cumsum("iteration")
     steps = np.arange(1, len(theta))
-    loss = surface(*theta.T)
+    loss = _surface(*theta.T)
     axes = "iteration", "change of the loss so far"
     marks = [level(backend, 0)]
     for name, color in zip(("x", "y"), PALETTE, strict=False):
@@ -146,6 +131,3 @@ def _shares(backend: str, theta: np.ndarray) -> Any:
         )
     marks.append(dots(backend, steps, loss[1:] - loss[0], axes, "true change", PALETTE[3], size=5))
     return picture(backend, marks, axes, "Its loss change, shared out")
-
-
-__all__ = ["allocations", "path_allocation"]

@@ -28,6 +28,12 @@ from lcakit.plot._style import (
     picture,
 )
 
+__all__ = ["delays", "layer_map", "layers", "layers_over_time"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def layers(
     ds: Runs,
@@ -168,14 +174,16 @@ def _over_time(ds: xr.Dataset, by: str, cumulative: bool, window: int, lca: str)
         array = windowed(array, window)
         array = array.assign_coords(window=array["window_end"].values).drop_vars("window_end")
         array = array.rename(window="iteration")
-    array = compute(array, quiet=True).assign_attrs(array.attrs | {"long_name": "LCA"})
+    found: xr.DataArray = compute(array, quiet=True).assign_attrs(array.attrs | {"long_name": "LCA"})
     if not cumulative:
-        return array
-    attrs = array.attrs | {"long_name": "cumulative LCA"}
-    return array.cumsum("iteration").assign_coords(iteration=array["iteration"]).assign_attrs(attrs)
+        return found
+    attrs = found.attrs | {"long_name": "cumulative LCA"}
+    return found.cumsum("iteration").assign_coords(iteration=found["iteration"]).assign_attrs(attrs)
 
 
-def _stack(backend: str, series: xr.DataArray, names: list[str], axes: tuple[str, str], colours: list[str]) -> list:
+def _stack(
+    backend: str, series: xr.DataArray, names: list[str], axes: tuple[str, str], colours: list[str]
+) -> list[Any]:
     """Return areas: each layer's helping part goes on below the parts before it, its hurting part above."""
     values = series.transpose("layer", "iteration").values
     marks, steps = [], series["iteration"].values
@@ -300,6 +308,3 @@ def delays(
         marks.append(dots(backend, x, y, axes, "", color))
         marks.append(line(backend, ends, trend.intercept + trend.slope * ends, axes, text, color))
     return picture(backend, marks, axes, title)
-
-
-__all__ = ["delays", "layer_map", "layers", "layers_over_time"]

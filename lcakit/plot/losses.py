@@ -26,6 +26,12 @@ from lcakit.plot._style import (
 from lcakit.trajectory.require import require
 from lcakit.trajectory.schema import split_name, with_suffix
 
+__all__ = ["loss", "residual"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def loss(
     ds: xr.Dataset, classes: bool = False, log: bool = False, backend: str = "bokeh", title: str = "Loss over training"
@@ -169,6 +175,3 @@ def _errors(backend: str, values: dict[str, xr.DataArray], tolerance: float) -> 
             hurting = sign_colours()["hurting"]
             marks.append(dots(backend, over["iteration"], over, axes, "over tolerance", hurting, "x", 10))
     return picture(backend, marks, axes, "Residual of each iteration", log, legend="right")
-
-
-__all__ = ["loss", "residual"]

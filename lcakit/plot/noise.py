@@ -15,7 +15,14 @@ from lcakit.plot._bars import named_ticks
 from lcakit.plot._runs import Runs, mean_line, named
 from lcakit.plot._style import PALETTE, band, boxes, dots, key, label, level, load, picture, sign_colours
 
-ZERO_EDGE = "#9a9a9a"
+__all__ = ["fraction_helping", "fractions", "help_hurt_zero", "helping_by_window", "signs_per_class"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_ZERO_EDGE = "#9a9a9a"
 
 
 def help_hurt_zero(
@@ -60,7 +67,7 @@ def help_hurt_zero(
     """
     load(backend)
     shares = noise.help_hurt_zero(ds, lca)
-    shares = windowed(shares, window) / window_sizes(shares, window) if window != 1 else shares
+    shares = windowed(shares, window) / _window_sizes(shares, window) if window != 1 else shares
     shares = compute(shares, quiet=True)
     shares = shares.mean("run") if "run" in shares.dims else shares
     time = "iteration" if window == 1 else "window"
@@ -77,7 +84,7 @@ def help_hurt_zero(
     return picture(backend, marks, axes, title, ylim=(0, 1), show_grid=False)
 
 
-def window_sizes(array: xr.DataArray, window: int) -> xr.DataArray:
+def _window_sizes(array: xr.DataArray, window: int) -> xr.DataArray:
     """Return the iterations of each window; the last one may be shorter."""
     n = array.sizes["iteration"]
     starts = np.arange(0, n, window)
@@ -156,7 +163,7 @@ def _fraction_bars(backend: str, names: list[str], table: np.ndarray, title: str
         ("hurting", 1 - hurting, nothing + 1),
     )
     marks = [
-        boxes(backend, (left, low, left + 0.8, high), ("bar", axes[1]), name, colours[name], ZERO_EDGE)
+        boxes(backend, (left, low, left + 0.8, high), ("bar", axes[1]), name, colours[name], _ZERO_EDGE)
         for name, low, high in parts
     ]
     look = named_ticks(backend, names) | {"ylim": (0, 1)}
@@ -319,12 +326,3 @@ def signs_per_class(
     marks = mean_line(backend, shares["classes_helped"], shares, axes, "", PALETTE[0])
     marks.append(dots(backend, shares["classes_helped"], mean, axes, "", PALETTE[0]))
     return picture(backend, marks, axes, title, legend=None)
-
-
-__all__ = [
-    "fraction_helping",
-    "fractions",
-    "help_hurt_zero",
-    "helping_by_window",
-    "signs_per_class",
-]

@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from lcakit.analysis.batch_sizes import critical_batch_size, speed_up
+from lcakit.plot._nqm_helping import helping, helping_over_training
 from lcakit.plot._style import (
-    GUIDE,
     band,
     dots,
     label,
@@ -19,24 +19,54 @@ from lcakit.plot._style import (
     load,
     picture,
     rows,
-    sign_colours,
 )
+
+__all__ = [
+    "expected_loss",
+    "helping",
+    "helping_over_training",
+    "scheduled_steps",
+    "schedules",
+    "speed_ups",
+    "steps_to_target",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def steps_to_target(curves: xr.Dataset, backend: str = "bokeh", title: str = "") -> Any:
     """Draw the steps to a target loss against the batch size, in logarithms (figures 1 and 2 of the paper).
 
-    A dotted guide goes on as the smallest batch begins, half the steps for twice the batch: perfect scaling. A diamond
-    marks the critical batch size, where twice as many examples are needed as at best.
+    Horizontal: batch size. Vertical: optimizer steps. A dotted guide goes on as the smallest batch begins, half the
+    steps for twice the batch: perfect scaling. A diamond marks the critical batch size, where twice as many examples
+    are needed as at best.
 
     Parameters
     ----------
     curves
         ``steps`` ([optimizer,] batch_size) of ``tuned_steps`` or ``compare_optimizers``.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Overlay
+        A line for each optimizer; gaps where the target is out of reach.
+
+    Raises
+    ------
+    ValueError
+        For further dimensions, more than twelve lines, or an unknown backend.
+
+    Examples
+    --------
+    >>> steps = np.array([[640.0, 330.0, 180.0], [320.0, 165.0, 90.0]])
+    >>> curves = xr.Dataset({"steps": (("optimizer", "batch_size"), steps)},
+    ...                     {"optimizer": ["sgd", "momentum"], "batch_size": [1.0, 2.0, 4.0]})
+    >>> [mark.label for mark in steps_to_target(curves) if mark.label]
+    ['sgd', 'momentum']
     """
     load(backend)
     steps = curves["steps"].where(np.isfinite(curves["steps"])).sortby("batch_size")
@@ -62,12 +92,34 @@ def steps_to_target(curves: xr.Dataset, backend: str = "bokeh", title: str = "")
 def speed_ups(curves: xr.Dataset, baseline: str = "sgd", backend: str = "bokeh", title: str = "") -> Any:
     """Draw how many times fewer steps each optimizer needs than another one.
 
+    Horizontal: batch size. Vertical: ratio of the steps. Both are logarithmic.
+
     Parameters
     ----------
     curves
         ``steps`` (optimizer, batch_size) of ``compare_optimizers``.
     baseline
         Name of the other one; its own line is the dashed 1.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A line for each optimizer but the baseline, in its colour of :func:`steps_to_target`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown baseline or backend.
+
+    Examples
+    --------
+    >>> steps = np.array([[640.0, 330.0, 180.0], [320.0, 165.0, 90.0]])
+    >>> curves = xr.Dataset({"steps": (("optimizer", "batch_size"), steps)},
+    ...                     {"optimizer": ["sgd", "momentum"], "batch_size": [1.0, 2.0, 4.0]})
+    >>> [mark.label for mark in speed_ups(curves) if mark.label]
+    ['momentum']
     """
     load(backend)
     ratios = speed_up(curves, baseline).sortby("batch_size")
@@ -87,6 +139,8 @@ def expected_loss(
 ) -> Any:
     """Draw the expected loss over training, and simulated runs against it.
 
+    Horizontal: optimizer steps from 1 on. Vertical: loss. Both are logarithmic.
+
     Parameters
     ----------
     expected
@@ -94,6 +148,25 @@ def expected_loss(
     simulated
         ``loss`` of ``simulate`` with the same settings and snapshots: dots are means over runs, the shade is their
         range of ± 2 standard errors.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A line for each setting.
+
+    Raises
+    ------
+    ValueError
+        For further dimensions, more than twelve lines, or an unknown backend.
+
+    Examples
+    --------
+    >>> loss = xr.DataArray([[4.0, 2.0, 1.0], [4.0, 1.0, 0.5]], dims=["batch_size", "snapshot"],
+    ...                     coords={"batch_size": [1, 10], "snapshot": [1, 10, 100]}, name="loss")
+    >>> [mark.label for mark in expected_loss(loss)]
+    ['batch size 1', 'batch size 10']
     """
     load(backend)
     axes = "steps", label(expected)
@@ -117,10 +190,31 @@ def expected_loss(
 def scheduled_steps(scheduled: xr.Dataset, backend: str = "bokeh", title: str = "") -> Any:
     """Draw the steps to a target with the best schedule beside those with the best constant learning rate.
 
+    Horizontal: batch size. Vertical: optimizer steps. Both are logarithmic; see :func:`steps_to_target` for the marks.
+
     Parameters
     ----------
     scheduled
-        Result of ``scheduled_steps``.
+        ``constant_steps`` and ``steps`` (batch_size) of ``scheduled_steps``.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        Two lines: ``constant`` and ``best schedule``.
+
+    Raises
+    ------
+    ValueError
+        For further dimensions, or an unknown backend.
+
+    Examples
+    --------
+    >>> steps = {"constant_steps": ("batch_size", [640.0, 180.0]), "steps": ("batch_size", [400.0, 120.0])}
+    >>> picture = scheduled_steps(xr.Dataset(steps, {"batch_size": [1.0, 4.0]}))
+    >>> [mark.label for mark in picture if mark.label]
+    ['constant', 'best schedule']
     """
     both = [scheduled["constant_steps"], scheduled["steps"]]
     names = xr.DataArray(["constant", "best schedule"], dims="optimizer", name="optimizer")
@@ -132,10 +226,30 @@ def scheduled_steps(scheduled: xr.Dataset, backend: str = "bokeh", title: str = 
 def schedules(scheduled: xr.Dataset, backend: str = "bokeh", title: str = "") -> Any:
     """Draw the best learning rates over the course of training, one line for each batch size.
 
+    Horizontal: share of the steps, from 0 to 1. Vertical: learning rate, logarithmic.
+
     Parameters
     ----------
     scheduled
         ``learning_rate`` (batch_size, piece) of ``scheduled_steps``.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A step function for each batch size that reaches the target.
+
+    Raises
+    ------
+    ValueError
+        For more than twelve batch sizes, or an unknown backend.
+
+    Examples
+    --------
+    >>> rates = xr.DataArray([[0.5, 0.1], [1.0, 0.2]], dims=["batch_size", "piece"], coords={"batch_size": [1, 4]})
+    >>> [mark.label for mark in schedules(xr.Dataset({"learning_rate": rates}))]
+    ['batch size 1', 'batch size 4']
     """
     load(backend)
     rates = scheduled["learning_rate"].dropna("batch_size", how="all")
@@ -147,73 +261,3 @@ def schedules(scheduled: xr.Dataset, backend: str = "bokeh", title: str = "") ->
         for (name, row), color in zip(lines, line_colours(len(lines), ordered=True), strict=True)
     ]
     return picture(backend, marks, axes, title or "Best schedules: high while far, low at the end", "y")
-
-
-def helping(expected: xr.Dataset, recorded: xr.DataArray | None = None, backend: str = "bokeh", title: str = "") -> Any:
-    """Draw the probability that a direction helps against its curvature.
-
-    Above one half, tinted as helping, a direction still learns; at one half it only jitters.
-
-    Parameters
-    ----------
-    expected
-        ``helping`` ([one more,] direction) of ``expected_helping``.
-    recorded
-        Fraction of iterations helped, ([the same,] direction or parameter) in the order of the directions: dots.
-    """
-    load(backend)
-    share = expected["helping"]
-    axes = label(share["curvature"]), label(share)
-    lines = rows(share, "direction")
-    colours = line_colours(len(lines), ordered=share.ndim > 1 and share[share.dims[0]].dtype.kind not in "UOS")
-    marks = [*_half(backend, share["curvature"], share, axes)]
-    if recorded is not None:
-        at = recorded.rename(parameter="direction") if "parameter" in recorded.dims else recorded
-        for (_, row), color in zip(rows(at, "direction"), colours, strict=True):
-            marks.append(dots(backend, share["curvature"], row, axes, "", color, size=4))
-    for (name, row), color in zip(lines, colours, strict=True):
-        marks.append(line(backend, row["curvature"], row, axes, name if share.ndim > 1 else "expected", color))
-    return picture(backend, marks, axes, title or "Who helps: probability by curvature", "x")
-
-
-def helping_over_training(
-    expected: xr.DataArray, recorded: xr.DataArray | None = None, backend: str = "bokeh", title: str = ""
-) -> Any:
-    """Draw the expected fraction of directions that help over the iterations, and that of a recording as dots.
-
-    Parameters
-    ----------
-    expected
-        ``helping`` of ``expected_helping`` averaged over directions: ([one more,] iteration).
-    recorded
-        The same of a recording, for instance ``lk.noise.fraction_helping`` averaged over windows.
-    """
-    load(backend)
-    axes = "iteration", "fraction helping"
-    lines = rows(expected, "iteration")
-    colours = line_colours(len(lines), ordered=len(lines) > 1)
-    marks = [*_half(backend, expected["iteration"], expected, axes)]
-    if recorded is not None:
-        for (_, row), color in zip(rows(recorded, "iteration"), colours, strict=True):
-            marks.append(dots(backend, row["iteration"], row, axes, "recorded", color, size=5))
-    for (name, row), color in zip(lines, colours, strict=True):
-        marks.append(line(backend, row["iteration"], row, axes, name if len(lines) > 1 else "expected", color))
-    return picture(backend, marks, axes, title or "Who helps, over training")
-
-
-def _half(backend: str, x: xr.DataArray, shares: xr.DataArray, axes: tuple[str, str]) -> list[Any]:
-    """Return the guide at one half, with the helping side tinted."""
-    top = min(1.0, max(0.55, float(shares.max()) + 0.02))
-    ends = [float(x.min()), float(x.max())]
-    return [band(backend, ends, [0.5, 0.5], [top, top], axes, sign_colours()["helping"]), level(backend, 0.5, GUIDE)]
-
-
-__all__ = [
-    "expected_loss",
-    "helping",
-    "helping_over_training",
-    "scheduled_steps",
-    "schedules",
-    "speed_ups",
-    "steps_to_target",
-]

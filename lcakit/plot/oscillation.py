@@ -26,6 +26,12 @@ from lcakit.plot._style import (
     upright,
 )
 
+__all__ = ["detail", "phase_lag", "turns"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def turns(
     ds: xr.Dataset,
@@ -210,6 +216,3 @@ def phase_lag(
             top = mean.isel(lag=int(mean.argmax("lag")))
             marks.append(dots(backend, [float(top["lag"])], [float(top)], axes, "", color, size=9))
     return picture(backend, marks, axes, title)
-
-
-__all__ = ["detail", "phase_lag", "turns"]

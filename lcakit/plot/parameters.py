@@ -18,6 +18,13 @@ from lcakit.plot._tiles import Tiles, tensor_row, tiles_of
 from lcakit.trajectory.require import require, source
 from lcakit.trajectory.select import select, select_iterations
 
+__all__ = ["QUANTITIES", "of_units", "parameter_map", "parameter_values", "unit_map"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 QUANTITIES = {
     "lca": "LCA",
     "cumulative": "Cumulative LCA",
@@ -93,7 +100,7 @@ def parameter_map(
     tiles, name = tiles_of(ds, row), str(ds["tensor"].values[row])
     array = parameter_values(select(ds, tensor=name), quantity, iteration, lca)
     values = compute(array, quiet=True)
-    title = title or f"{QUANTITIES[quantity]} of {name}, {when(ds, iteration, quantity)}"
+    title = title or f"{QUANTITIES[quantity]} of {name}, {_when(ds, iteration, quantity)}"
     helps = quantity in ("lca", "cumulative")
     return _tile_image(backend, tiles, values, title, helps, limits)
 
@@ -118,7 +125,7 @@ def parameter_values(ds: xr.Dataset, quantity: str, iteration: int | slice | Non
     return out.drop_vars("snapshot", errors="ignore").assign_attrs(array.attrs | attrs)
 
 
-def when(ds: xr.Dataset, iteration: int | slice | None, quantity: str = "lca") -> str:
+def _when(ds: xr.Dataset, iteration: int | slice | None, quantity: str = "lca") -> str:
     """Return the words for a choice of iterations, as a title says them."""
     after = quantity in ("cumulative", "theta")
     if iteration is None:
@@ -207,6 +214,3 @@ def of_units(ds: xr.Dataset, lca: str) -> xr.DataArray:
     if by_class in ds and "unit" in ds[by_class].dims:
         return ds[by_class].sum("class", dtype=np.float64, keep_attrs=True).transpose("iteration", "unit")
     return sum_by(ds, "unit", source(ds, lca))
-
-
-__all__ = ["parameter_map", "unit_map"]

@@ -29,7 +29,14 @@ from lcakit.trajectory.labels import parameter_index, parameter_name
 from lcakit.trajectory.require import require
 from lcakit.trajectory.select import select
 
-MOST_POINTS = 400_000
+__all__ = ["cumulative"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_MOST_POINTS = 400_000
 """Of all curves of a picture; longer ones are drawn at every so many iterations."""
 
 
@@ -99,7 +106,7 @@ def cumulative(
         names = _parameter_names(part) if series.sizes[dim] <= MOST_LINES else []
     _refuse_too_many(series.sizes[dim], dim)
     total = series.astype(np.float64).cumsum("iteration").assign_coords(iteration=series["iteration"])
-    stride = -(-series.size // MOST_POINTS)
+    stride = -(-series.size // _MOST_POINTS)
     total = total.isel(iteration=slice(stride - 1, None, stride)).transpose(dim, "iteration")
     values = compute(total, quiet=True).assign_attrs(series.attrs | {"long_name": "cumulative LCA"})
     axes = "iteration" + (f" (one in {stride} drawn)" if stride > 1 else ""), label(values)
@@ -151,6 +158,3 @@ def _thin(backend: str, values: xr.DataArray, axes: tuple[str, str]) -> list[Any
             marks.append(curves(backend, values["iteration"], values.values[where], axes, color, 0.5))
             marks.append(key(backend, axes, f"{name} in sum", color))
     return marks
-
-
-__all__ = ["cumulative"]

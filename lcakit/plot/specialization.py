@@ -18,7 +18,14 @@ from lcakit.plot._runs import mean_line, one_run
 from lcakit.plot._style import MOST_LINES, label, level, line_colours, load, picture, size
 from lcakit.plot._tiles import grid, near_square
 
-MOST_UNITS = 64
+__all__ = ["class_curves", "saliency", "specialized_fraction"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_MOST_UNITS = 64
 
 
 def specialized_fraction(
@@ -183,9 +190,9 @@ def saliency(
     load(backend)
     ds = one_run(ds, "saliency")
     units = [unit] if isinstance(unit, int | np.integer) else list(unit)
-    if not 1 <= len(units) <= MOST_UNITS:
+    if not 1 <= len(units) <= _MOST_UNITS:
         raise ValueError(
-            f"saliency shows 1 to {MOST_UNITS} units, got {len(units)}: choose some, or draw lk.plot.parameter_map(ds)"
+            f"saliency shows 1 to {_MOST_UNITS} units, got {len(units)}: choose some, or draw lk.plot.parameter_map(ds)"
         )
     found = compute([analysed_saliency(ds, one, layer, shape, lca, iterations) for one in units], quiet=True)
     tiles = np.stack([_as_channels(part.values) for part in found])
@@ -219,6 +226,3 @@ def _placed(tiles: np.ndarray, units: list[str], across: str) -> tuple[np.ndarra
 def _which(units: list[Any]) -> str:
     shown = ", ".join(str(one) for one in units[:8]) + (" …" if len(units) > 8 else "")
     return f"unit {shown}" if len(units) == 1 else f"units {shown}"
-
-
-__all__ = ["class_curves", "saliency", "specialized_fraction"]

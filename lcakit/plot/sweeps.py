@@ -12,11 +12,18 @@ from lcakit.analysis.computing import compute
 from lcakit.analysis.noise import fraction_helping
 from lcakit.plot._style import dots, label, level, line, line_colours, load, picture
 
-Sweep = Mapping[float, xr.Dataset | xr.DataArray]
+__all__ = ["sweep"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_Sweep = Mapping[float, xr.Dataset | xr.DataArray]
 
 
 def sweep(
-    runs: Sweep | Mapping[str, Sweep],
+    runs: _Sweep | Mapping[str, _Sweep],
     setting: str = "learning rate",
     log: bool | None = None,
     lca: str = "lca",
@@ -89,6 +96,3 @@ def _number(part: xr.Dataset | xr.DataArray, lca: str) -> xr.DataArray:
     if set(part.dims) - {"run"}:
         raise ValueError(f"a sweep draws one number for each run, got dimensions {part.dims}; average first (.mean)")
     return part
-
-
-__all__ = ["sweep"]

@@ -13,8 +13,15 @@ from lcakit.analysis.synchronization import synchronized
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import HEIGHT, PALETTE, dots, level, load, picture, plain, size
 
-LONE, SHARED = "#b5b5b5", PALETTE[1]
-NAMED_LAYERS = 4
+__all__ = ["peaks"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_LONE, _SHARED = "#b5b5b5", PALETTE[1]
+_NAMED_LAYERS = 4
 
 
 def peaks(
@@ -90,15 +97,12 @@ def _rows(backend: str, at: np.ndarray, shared: np.ndarray, blocks: list[str], l
     tall = int(np.clip(90 + 11 * y.max(), HEIGHT, 1000))
     small = 7 if y.max() < 60 else 4
     marks = [level(backend, row * high - 1, "#e3e3e3", "solid") for row in range(1, len(blocks))]
-    for name, where, color in (("lone", known & ~shared, LONE), ("synchronized", known & shared, SHARED)):
+    for name, where, color in (("lone", known & ~shared, _LONE), ("synchronized", known & shared, _SHARED)):
         marks.append(dots(backend, at[where], y[where], axes, name, color, size=small))
     ticks = [(row * high + (len(layers) - 1) / 2, plain(backend, name)) for row, name in enumerate(blocks)]
     if len(blocks) == 1:
         ticks = [(float(row), plain(backend, name)) for row, name in enumerate(layers)]
-    elif len(layers) <= NAMED_LAYERS:
+    elif len(layers) <= _NAMED_LAYERS:
         axes = axes[0], f"class (rows: {', '.join(layers)})"
     look: dict[str, Any] = {"yticks": ticks, "invert_yaxis": True, "show_grid": False} | size(backend, tall)
     return picture(backend, marks, axes, text, ylim=(-1, float(y.max()) + 1), **look)
-
-
-__all__ = ["peaks"]

@@ -16,10 +16,17 @@ from lcakit.errors import unknown
 from lcakit.plot._runs import mean_line
 from lcakit.plot._style import PALETTE, dots, label, line, load, picture, sign_colours
 
-BULK = 0.95
+__all__ = ["kurtosis", "tail_fits"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_BULK = 0.95
 """The picture begins where this share of the values lies beyond."""
-OUTCOMES = ("helping", "hurting", "both")
-MODELS = {"weibull": "Weibull", "exponential": "Laplace", "half_normal": "Gaussian"}
+_OUTCOMES = ("helping", "hurting", "both")
+_MODELS = {"weibull": "Weibull", "exponential": "Laplace", "half_normal": "Gaussian"}
 
 
 def tail_fits(
@@ -66,8 +73,8 @@ def tail_fits(
     ['recorded', 'Weibull', 'Laplace', 'Gaussian']
     """
     load(backend)
-    if outcome not in OUTCOMES:
-        raise unknown("outcome", outcome, OUTCOMES)
+    if outcome not in _OUTCOMES:
+        raise unknown("outcome", outcome, _OUTCOMES)
     counts = trim(ds if "count" in ds and "left" in ds.coords else histogram(ds, lca=lca))
     counts = counts.sum("run", keep_attrs=True) if "run" in counts.dims else counts
     if counts["count"].ndim != 2:
@@ -79,12 +86,12 @@ def tail_fits(
         raise ValueError(f"no LCA is {'different from zero' if outcome == 'both' else outcome}, so it has no tail")
     beyond = count.values[::-1].cumsum()[::-1] / n
     x = counts["left"].values
-    some = (x > 0) & (beyond > 0) & (beyond < BULK)
+    some = (x > 0) & (beyond > 0) & (beyond < _BULK)
     axes = label(counts["left"].assign_attrs(long_name="magnitude of LCA")), "share of values beyond it"
     color = "#555555" if outcome == "both" else sign_colours()[outcome]
     marks = [dots(backend, x[some], beyond[some], axes, "recorded", color, size=5)]
     fine = np.geomspace(x[some].min(initial=counts["right"].values[-1] / 2), counts["right"].values[-1], 400)
-    for (model, name), shade in zip(MODELS.items(), PALETTE, strict=False):
+    for (model, name), shade in zip(_MODELS.items(), PALETTE, strict=False):
         fit = fits.sel(model=model)
         share = _beyond(model, fine, float(fit["scale"]), float(fit["shape"]))
         text = f"{name}, k = {float(fit['shape']):.3g}" if model == "weibull" else name
@@ -146,6 +153,3 @@ def kurtosis(
     log = values.size > 1 and bool((values > 0).all())
     marks = mean_line(backend, values[time], values, axes, "", PALETTE[0], width=1.5)
     return picture(backend, marks, axes, title, "y" if log else "", legend=None)
-
-
-__all__ = ["kurtosis", "tail_fits"]

@@ -6,7 +6,7 @@ surface, side by side, since losses of different surfaces share no scale.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,6 @@ import xarray as xr
 
 from lcakit.plot._style import (
     GUIDE,
-    PALETTE,
-    beside,
     dots,
     heat,
     label,
@@ -26,28 +24,43 @@ from lcakit.plot._style import (
     rows,
     upright,
 )
+from lcakit.plot._surfaces import FLOOR, each_surface
+from lcakit.plot._wedges_points import averages, radius, short_directions, spectrum
 
-FLOOR = 1e-10
-"""Loss below which a surface counts as free of loss in a picture; logarithmic axes end there."""
+__all__ = ["averages", "cut", "paths", "radius", "reachable", "short_directions", "spectrum"]
 
 
-def _each_surface(backend: str, result: Any, draw: Callable[..., Any], title: str) -> Any:
-    """Draw a result, or each surface of it, side by side."""
-    load(backend)
-    if "surface" not in result.dims:
-        return draw(result, title)
-    names = [str(name) for name in result["surface"].values]
-    parts = [draw(result.isel(surface=n, drop=True), f"{title}: {name}") for n, name in enumerate(names)]
-    return beside(backend, parts)
+def __dir__() -> list[str]:
+    return __all__
 
 
 def paths(connected: xr.Dataset, backend: str = "bokeh", title: str = "Between two optima") -> Any:
     """Draw the loss on the straight line between two optima, and on the optimized connector.
 
+    Horizontal: position between the optima, from 0 to 1. Vertical: loss.
+
     Parameters
     ----------
     connected
         ``loss`` and ``straight`` ([surface, bends,] position) of ``connect``.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay or holoviews.Layout
+        For several surfaces one Overlay each, side by side: a line for each number of bends, and the straight one.
+
+    Raises
+    ------
+    ValueError
+        For further dimensions, more than twelve lines, or an unknown backend.
+
+    Examples
+    --------
+    >>> losses = {"loss": ("position", [0.0, 0.1, 0.0]), "straight": ("position", [0.0, 1.0, 0.0])}
+    >>> [mark.label for mark in paths(xr.Dataset(losses, {"position": [0.0, 0.5, 1.0]}))]
+    ['straight line', 'connector']
     """
 
     def draw(result: xr.Dataset, title: str) -> Any:
@@ -62,7 +75,7 @@ def paths(connected: xr.Dataset, backend: str = "bokeh", title: str = "Between t
             marks.append(line(backend, row["position"], row, axes, name, color, width=3))
         return picture(backend, marks, axes, title)
 
-    return _each_surface(backend, connected, draw, title)
+    return each_surface(backend, connected, draw, title)
 
 
 def reachable(
@@ -73,6 +86,8 @@ def reachable(
 ) -> Any:
     """Draw the loss that optimization reaches in random planes against their dimension.
 
+    Horizontal: dimension of the plane. Vertical: loss, logarithmic.
+
     Parameters
     ----------
     reached
@@ -80,6 +95,25 @@ def reachable(
         repeats, dots single repeats; losses below 1e-10 are drawn there.
     thresholds
         D − n by the same names: dashed guides, where wedges are met in theory.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A line and its dots for each name.
+
+    Raises
+    ------
+    ValueError
+        For more than twelve names, or an unknown backend.
+
+    Examples
+    --------
+    >>> loss = xr.DataArray([1.0, 0.1, 1e-12], dims="plane_dimension", coords={"plane_dimension": [4, 8, 12]})
+    >>> picture = reachable({"toy": loss}, {"toy": 10})
+    >>> picture.traverse(lambda mark: mark, ["Curve"])[0].dimension_values(1).tolist()
+    [1.0, 0.1, 1e-10]
     """
     load(backend)
     given = {"": reached} if isinstance(reached, xr.DataArray) else dict(reached)
@@ -101,12 +135,33 @@ def reachable(
 def cut(loss: xr.Dataset, backend: str = "bokeh", title: str = "Cut through the origin and two optima") -> Any:
     """Draw a two-dimensional cut as an image, with the points that span it.
 
-    Colours end at the median loss, so that the low-loss tunnels show; everything above has the last one.
+    Both axes: distance in the plane. Colours end at the median loss, so that the low-loss tunnels show; everything
+    above has the last one.
 
     Parameters
     ----------
     loss
         ``loss`` ([surface,] y, x), ``point_x`` and ``point_y`` (point) of ``plane_cut``.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay or holoviews.Layout
+        For several surfaces one Overlay each, side by side: an image with dots.
+
+    Raises
+    ------
+    ValueError
+        For an unknown backend.
+
+    Examples
+    --------
+    >>> grid = {"y": [0.0, 1.0], "x": [0.0, 1.0, 2.0]}
+    >>> loss = xr.Dataset({"loss": (("y", "x"), np.arange(6.0).reshape(2, 3)), "point_x": ("point", [1.0]),
+    ...                    "point_y": ("point", [1.0])}, grid)
+    >>> [type(mark).__name__ for mark in cut(loss)]
+    ['Image', 'Scatter']
     """
 
     def draw(result: xr.Dataset, title: str) -> Any:
@@ -117,120 +172,4 @@ def cut(loss: xr.Dataset, backend: str = "bokeh", title: str = "Cut through the 
         points = dots(backend, result["point_x"], result["point_y"], axes, "", "#ffffff", "o", 8)
         return (image * points).opts(backend=backend, show_legend=False)
 
-    return _each_surface(backend, loss, draw, title)
-
-
-def spectrum(
-    eigenvalues: xr.DataArray,
-    sharp: Mapping[str, float] | float | None = None,
-    backend: str = "bokeh",
-    title: str = "Spectrum of the Hessian",
-) -> Any:
-    """Draw the eigenvalues of the Hessian by rank, as shares of the largest.
-
-    Parameters
-    ----------
-    eigenvalues
-        ([surface or others,] rank) of ``spectrum``.
-    sharp
-        Number of sharp directions in theory (D − n), by surface where there are several: a dashed guide.
-    """
-
-    def draw(result: xr.DataArray, title: str, guide: float | None = None) -> Any:
-        shares = (result / result.max("rank")).assign_attrs(long_name="eigenvalue / largest", units="1")
-        axes = label(result["rank"]), label(shares)
-        lines = rows(shares.dropna("rank", how="all"), "rank")
-        marks = [upright(backend, guide + 0.5)] if guide is not None else []
-        for (name, row), color in zip(lines, line_colours(len(lines)), strict=True):
-            marks.append(dots(backend, row["rank"], row, axes, name if len(lines) > 1 else "", color, size=5))
-        return picture(backend, marks, axes, title, legend="right" if len(lines) > 1 else None)
-
-    load(backend)
-    if "surface" not in eigenvalues.dims:
-        return draw(eigenvalues, title, sharp if isinstance(sharp, int | float) else None)
-    guides = sharp if isinstance(sharp, Mapping) else {}
-    parts = [
-        draw(eigenvalues.isel(surface=n, drop=True), f"{title}: {name}", guides.get(str(name)))
-        for n, name in enumerate(eigenvalues["surface"].values)
-    ]
-    return beside(backend, parts)
-
-
-def radius(effect: xr.Dataset, backend: str = "bokeh", title: str = "Effect of the distance from the origin") -> Any:
-    """Draw what random starts and planes reach at several distances from the origin.
-
-    Parameters
-    ----------
-    effect
-        ``loss`` and ``reached`` ([surface,] radius, repeat) of ``radius_effect``.
-    """
-
-    def draw(result: xr.Dataset, title: str) -> Any:
-        result = result.mean("repeat", keep_attrs=True).dropna("radius", how="all")
-        axes = label(result["radius"]), label(result["loss"].assign_attrs(long_name="loss"))
-        marks = []
-        for name, color in zip(("loss", "reached"), PALETTE, strict=False):
-            row = np.maximum(result[name], FLOOR)
-            text = str(result[name].attrs.get("long_name", name))
-            marks += [
-                line(backend, row["radius"], row, axes, text, color),
-                dots(backend, row["radius"], row, axes, "", color),
-            ]
-        return picture(backend, marks, axes, title, "y")
-
-    return _each_surface(backend, effect, draw, title)
-
-
-def short_directions(
-    counts: xr.DataArray,
-    expected: xr.DataArray | None = None,
-    backend: str = "bokeh",
-    title: str = "Short directions in the middle of a connector",
-) -> Any:
-    """Draw the number of short directions in the middle of connectors against the number of optima they join.
-
-    Parameters
-    ----------
-    counts
-        ([surface,] subset) of ``short_directions``, with ``size``; dots are single connectors.
-    expected
-        (size): what theory expects, a dashed line.
-    """
-
-    def draw(result: xr.DataArray, title: str) -> Any:
-        axes = label(result["size"]), label(result)
-        mean = result.groupby("size").mean()
-        marks = [
-            line(backend, mean["size"], mean, axes, "mean", PALETTE[0]),
-            dots(backend, result["size"], result, axes, "connectors", PALETTE[0]),
-        ]
-        if expected is not None:
-            marks.append(line(backend, expected["size"], expected, axes, "expected", GUIDE, "dashed"))
-        return picture(backend, marks, axes, title, xticks=[int(n) for n in mean["size"]])
-
-    return _each_surface(backend, counts, draw, title)
-
-
-def averages(averaged: xr.Dataset, backend: str = "bokeh", title: str = "Averages of weights") -> Any:
-    """Draw the loss of the average of m points, close together and far apart, beside the average of their losses.
-
-    Parameters
-    ----------
-    averaged
-        ``loss_of_average`` and ``average_loss`` ([surface,] kind, count) of ``averaging``.
-    """
-
-    def draw(result: xr.Dataset, title: str) -> Any:
-        axes = label(result["count"]), label(result["average_loss"].assign_attrs(long_name="loss"))
-        marks = []
-        for kind, color in zip(result["kind"].values, line_colours(result.sizes["kind"]), strict=True):
-            part = result.sel(kind=kind)
-            for name, dash in (("loss_of_average", "solid"), ("average_loss", "dotted")):
-                text = f"{kind}: {part[name].attrs.get('long_name', name)}"
-                marks.append(line(backend, part["count"], np.maximum(part[name], FLOOR), axes, text, color, dash))
-        return picture(backend, marks, axes, title, "y")
-
-    return _each_surface(backend, averaged, draw, title)
-
-
-__all__ = ["averages", "cut", "paths", "radius", "reachable", "short_directions", "spectrum"]
+    return each_surface(backend, loss, draw, title)

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from lcakit.landscapes import nqm, wedges
+from lcakit.plot._surfaces import FLOOR
 from tests.support.pictures import BACKENDS, curves, hv, marks, plot
 
 PROBLEM = nqm.paper_problem(50)
@@ -109,4 +110,4 @@ def test_reachable_marks_the_threshold_and_the_floor(results):
     picture = plot.wedges.reachable(*results["wedges.reachable"][0])
     assert [element.data for element in marks(picture, hv.VLine)] == [10.0]
     (line,) = marks(picture, hv.Curve)
-    assert line.dimension_values(1)[-1] == plot.wedges.FLOOR
+    assert line.dimension_values(1)[-1] == FLOOR

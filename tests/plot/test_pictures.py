@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_every_picture_renders(name, backend):
 
 
 def test_every_function_is_tested():
-    assert set(CALLS) == set(plot._PUBLIC)
+    assert set(CALLS) == set(plot._PICTURES)
 
 
 NO_CLASSES = DS.drop_vars([name for name in DS.variables if "class" in DS[name].dims])
@@ -113,3 +114,16 @@ def test_examples(name):
     result = doctest.testmod(importlib.import_module(f"lcakit.plot.{name}"))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+FUNCTIONS = [getattr(plot, name) for name in CALLS] + [
+    getattr(module, name) for module in (plot.nqm, plot.wedges) for name in module.__all__
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_every_function_says_what_it_takes_returns_and_raises(function):
+    sections = re.findall(r"^ {4}(\w+)\n {4}-+$", function.__doc__, re.MULTILINE)
+    assert {"Parameters", "Returns", "Raises", "Examples"} <= set(sections)
+    named = re.findall(r"^ {4}(\w+(?:, \w+)*)$", function.__doc__.partition("----\n")[2], re.MULTILINE)
+    assert set(inspect.signature(function).parameters) <= {name for names in named for name in names.split(", ")}

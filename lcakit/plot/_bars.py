@@ -12,7 +12,7 @@ from lcakit.plot._style import boxes, intervals, level, line_colours, picture, p
 
 TOTAL_WIDTH = 0.8
 MOST_LETTERS = 60
-"""Of all names below an axis together; longer ones are turned."""
+"""Most letters of all names below an axis together; if there are more, the names are turned."""
 
 
 def over_runs(values: xr.DataArray, confidence: float = 0.95) -> xr.Dataset:

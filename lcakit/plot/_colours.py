@@ -13,16 +13,16 @@ from lcakit.errors import unknown
 SIGNS = {"green-red": ("#1b7837", "#c51b29"), "blue-orange": ("#2166ac", "#e08214")}
 """Colours of helping and hurting; the second pair is for readers who do not tell green from red."""
 NEUTRAL = ("#5e3c99", "#8c510a")
-"""Of negative and positive numbers that neither help nor hurt: weights, gradients, movements."""
+"""Colours of negative and positive numbers that neither help nor hurt: weights, gradients, movements."""
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of lines with names: Okabe and Ito's, safe for colour-blind readers."""
+"""Colours of lines with names: Okabe and Ito's, safe for colour-blind readers."""
 FURTHER = ("#7B3294", "#8C510A", "#66A61E", "#999999", "#882255")
-"""What the palette goes on with where there are more lines, such as ten classes."""
+"""More colours after those of the palette, for many lines such as ten classes."""
 SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#d8c520")
-"""Of lines in an order and of losses: viridis, darkened at its bright end."""
+"""Colours of lines in an order and of losses: viridis, darkened at its bright end."""
 GUIDE = "#8a8a8a"
 NOTHING = "#d9d9d9"
-"""Of places where there is no number."""
+"""Colour of gaps."""
 MOST_LINES = 12
 
 _SETTING = {"signs": "green-red"}
@@ -83,7 +83,7 @@ def sign_colours(scheme: str | None = None) -> dict[str, str]:
 
 
 def sign_words() -> tuple[str, str]:
-    """Return what the colours of helping and of hurting in use are called."""
+    """Return the names of the colours of helping and of hurting in use."""
     helping, hurting = _SETTING["signs"].split("-")
     return helping, hurting
 
@@ -129,9 +129,9 @@ def _diverging(low: str, high: str, n: int) -> list[str]:
 
 
 def symmetric_limits(values: Any, percentile: float = 99.0) -> tuple[float, float]:
-    """Return the ends of a colour scale around zero: a percentile of the magnitudes of what is finite.
+    """Return the ends of a colour scale around zero: a percentile of the finite magnitudes.
 
-    Where that percentile is 0 the largest magnitude counts, and where all is 0 the ends are -1 and 1.
+    If that percentile is 0, the largest magnitude; if all are 0, -1 and 1.
     """
     magnitudes = np.abs(np.asarray(values, np.float64))
     magnitudes = magnitudes[np.isfinite(magnitudes)]

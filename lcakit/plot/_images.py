@@ -60,12 +60,12 @@ def image(
     reverse: bool = False,
     **options: Any,
 ) -> Any:
-    """Return an image (row, column) with its first row on top; what is no number is grey.
+    """Return an image (row, column) with its first row on top; NaN is grey.
 
     Parameters
     ----------
     layers, names
-        The values, and further ones of the same shape that are shown when one points at a pixel.
+        The values, and further ones of the same shape that are shown when pointing at a pixel.
     ends
         Left, top, right and bottom.
     helps, reverse

@@ -1,4 +1,4 @@
-"""The marks that pictures are made of, drawn with the same words on both backends."""
+"""The marks that pictures are made of, with the same options on both backends."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lcakit.plot._colours import GUIDE
 
 MODULES = {"bokeh": "holoviews.plotting.bokeh", "matplotlib": "holoviews.plotting.mpl"}
 MOST_CURVES = 5_000
-"""Of curves without names that one picture takes."""
+"""Most curves without names in one picture."""
 
 _WORDS = {
     "bokeh": {"width": "line_width", "dash": "line_dash", "size": "size"},
     "matplotlib": {"width": "linewidth", "dash": "linestyle", "size": "s"},
 }
-_HIDDEN = "\u200b"  # a space without width: it takes its meaning from a pair of signs
+_HIDDEN = "\u200b"  # a space without width: between two characters it takes away their special meaning
 
 
 def load(backend: str) -> None:
-    """Make a backend of HoloViews known: nothing is displayed or fetched."""
+    """Load a backend of HoloViews; nothing is displayed or downloaded."""
     if backend not in MODULES:
         raise unknown("backend", backend, MODULES)
     importlib.import_module(MODULES[backend])
@@ -34,7 +34,7 @@ def load(backend: str) -> None:
 
 
 def plain(backend: str, text: Any) -> str:
-    """Return a name from a file such that it is drawn as it is: no formula, no line break, no format field, no tag.
+    """Return a name from a file so that it is drawn literally: no formula, no line break, no format field, no tag.
 
     Bokeh draws tags as text, but in a notebook Panel writes names into a script of the page, which ``</script>`` in a
     name would end: there ``<`` becomes its look-alike ‹.
@@ -53,13 +53,13 @@ def _drawn(element: Any, backend: str, **words: Any) -> Any:
 
 
 def _finite(values: Any) -> np.ndarray:
-    """Return float64 values with gaps (NaN) where they are infinite, which no axis can show."""
+    """Return float64 values with gaps (NaN) in place of infinity, which no axis can show."""
     out = np.asarray(values, np.float64)
     return np.where(np.isfinite(out), out, np.nan)
 
 
 def _name(backend: str, name: str, axes: tuple[str, str]) -> str:
-    """Return the text of a legend; one that reads like an axis would be taken for data."""
+    """Return the text of a legend entry, made different from the axes: HoloViews would take the same name for data."""
     text = plain(backend, name)
     return text + _HIDDEN if text in axes else text
 
@@ -122,7 +122,7 @@ def boxes(
 
 
 def key(backend: str, axes: tuple[str, str], name: str, color: str) -> Any:
-    """Return an entry of the legend, for marks that have none on a backend; it draws nothing."""
+    """Return an entry of the legend that draws nothing, for marks that have none on a backend."""
     return boxes(backend, [[np.nan]] * 4, axes, name, color, GUIDE)
 
 

@@ -1,4 +1,4 @@
-"""Large pictures told honestly: a pixel that stands for many values shows the one of largest magnitude.
+"""Large arrays as pictures: a pixel that stands for many values shows the one of largest magnitude.
 
 A mean would cancel helping against hurting, and a sample would miss the outliers that carry the learning.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 MOST_PIXELS = 1_000
-"""Along one side of an image: more than a screen shows in a picture of our size."""
+"""Most pixels along one side of an image: more than a screen shows at this size."""
 
 
 def strongest(values: np.ndarray, blocks: tuple[np.ndarray, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How every picture looks: sizes, labels, and how marks become a picture; colours and marks come with it."""
+"""How every picture looks: sizes, labels, and how marks become a picture; offers colours and marks, too."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ __all__ = [
 
 SUFFIXES = {".html": "bokeh", ".png": "matplotlib", ".svg": "matplotlib", ".pdf": "matplotlib"}
 WIDTH, HEIGHT, INCH = 600, 380, 100
-"""Of one picture, in pixels; Matplotlib has this many to the inch."""
+"""Width and height of a picture in pixels, and pixels to the inch for Matplotlib."""
 
 
 # ---- labels ----------------------------------------------------------------------------------------------------
 
 
 def label(array: xr.DataArray) -> str:
-    """Return the text of an axis: the long name of an array, and its units unless they say nothing more."""
+    """Return the text of an axis: the long name of an array, and its units unless they add nothing."""
     text = str(array.attrs.get("long_name") or str(array.name or "value").replace("_", " "))
     units = str(array.attrs.get("units", "1"))
     named = text if units == "1" or units in text else f"{text} ({units})"
@@ -145,7 +145,7 @@ def picture(
 
 
 def titles(backend: str, title: str, axes: tuple[str, str]) -> dict[str, str]:
-    """Return title and axes as plot options that are drawn as they are, whatever the names in them."""
+    """Return title and axes as plot options that are drawn literally, whatever names they contain."""
     text = plain(backend, title).replace("{", "{{").replace("}", "}}")  # HoloViews fills in fields of titles
     return {"title": text, "xlabel": plain(backend, axes[0]), "ylabel": plain(backend, axes[1])}
 
@@ -160,7 +160,7 @@ def heat(backend: str, array: xr.DataArray, x: str, y: str, title: str = "", **o
 
 
 def beside(backend: str, pictures: Sequence[Any], columns: int | None = None) -> Any:
-    """Put pictures side by side, or in so many columns, each with its own axes; a single one stays as it is."""
+    """Put pictures side by side, or into columns, each with its own axes; return a single one unchanged."""
     if len(pictures) == 1:
         return pictures[0]
     columns = columns or len(pictures)

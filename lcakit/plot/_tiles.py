@@ -14,7 +14,7 @@ from lcakit.trajectory.labels import parameter_coord, tensor_shapes
 from lcakit.trajectory.require import require_tables
 
 SMALLEST_IMAGE = 16
-"""Inputs; fewer than a 4 × 4 square are no image."""
+"""Fewest inputs that are drawn as an image: a 4 × 4 square."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Tiles:
     units, inputs
         (row, column): output and input of that parameter, -1 between tiles.
     axes
-        What the columns and the rows are.
+        The names of columns and rows.
     ticks
         Places and names along the columns and along the rows.
     square

@@ -37,7 +37,7 @@ def __dir__() -> list[str]:
 
 
 _MOST_POINTS = 400_000
-"""Of all curves of a picture; longer ones are drawn at every so many iterations."""
+"""Most points of all curves of a picture together; above it, only every n-th iteration is drawn."""
 
 
 def cumulative(

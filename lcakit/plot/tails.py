@@ -24,7 +24,7 @@ def __dir__() -> list[str]:
 
 
 _BULK = 0.95
-"""The picture begins where this share of the values lies beyond."""
+"""The picture begins at the magnitude that this share of the values exceeds."""
 _OUTCOMES = ("helping", "hurting", "both")
 _MODELS = {"weibull": "Weibull", "exponential": "Laplace", "half_normal": "Gaussian"}
 

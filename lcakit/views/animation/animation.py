@@ -14,11 +14,21 @@ from lcakit.storage.paths import writable_now, writable_path
 from lcakit.views.animation import film, player
 from lcakit.views.animation.frames import Frames, frames_of
 
-SUFFIXES = (".gif", ".mp4", ".html")
+__all__ = ["Animation", "animate"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_SUFFIXES = (".gif", ".mp4", ".html")
 
 
 class Animation:
-    """A film that a notebook shows: end a cell with it. Space plays and pauses, the arrow keys step."""
+    """A film of a layer, made by :func:`animate`: end a notebook cell with it.
+
+    Space plays and pauses, the arrow keys step. ``frames`` holds the film as numbers.
+    """
 
     def __init__(self, frames: Frames) -> None:
         self.frames = frames
@@ -27,7 +37,7 @@ class Animation:
         return f"<Animation: {self.frames.title}, {len(self.frames.codes)} frames>"
 
     def _repr_html_(self) -> str:
-        """Return a frame of the page that holds the player: no script of it touches the notebook."""
+        """Return an inline frame with the player, whose scripts cannot reach the notebook."""
         page = html.escape(player.page(self.frames), quote=True)
         high = player.height(self.frames)
         title = html.escape(self.frames.title, quote=True)
@@ -35,7 +45,25 @@ class Animation:
         return f'<iframe title="{title}" style="{style}" srcdoc="{page}"></iframe>'
 
     def save(self, path: str | os.PathLike[str], fps: float = 10.0, quiet: bool = False) -> Path:
-        """Write the film to a file: see ``out`` of :func:`animate`."""
+        """Write the film to a file.
+
+        Parameters
+        ----------
+        path, fps, quiet
+            See ``out``, ``fps`` and ``quiet`` of :func:`animate`.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        ValueError
+            For another suffix, or ``fps`` not above 0.
+        LcakitError
+            If the file cannot be written, or the package that it needs is missing.
+        """
         path = writable_path(path)
         suffix = _suffix(path, fps)
         with written(path) as temporary:
@@ -49,12 +77,12 @@ class Animation:
 
 
 def _suffix(path: Path, fps: float) -> str:
-    """Return which kind of film a file will be, if there is such a kind."""
+    """Return the suffix of a film, which says its kind; raise ValueError for others and for a wrong ``fps``."""
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise unknown("suffix of a film", path.suffix, SUFFIXES)
+    if suffix not in _SUFFIXES:
+        raise unknown("suffix of a film", path.suffix, _SUFFIXES)
     if not fps > 0:
-        raise ValueError(f"fps is the number of frames in a second, above 0; got {fps!r}")
+        raise ValueError(f"fps is the number of frames per second, above 0; got {fps!r}")
     return suffix
 
 
@@ -70,7 +98,7 @@ def animate(
     fps: float = 10.0,
     quiet: bool = False,
 ) -> Animation | Path:
-    """Show a layer over the course of training: one frame for each iteration, or for each ``step`` of them.
+    """Show a layer over the course of training: one frame for each iteration, or for every ``step`` of them.
 
     Units of a first linear layer on square images are images, convolution kernels a grid of tiles, other layers a
     matrix. Colours are signed logarithms, the same scale in all frames: green helps, red hurts, only exact zero is
@@ -83,10 +111,10 @@ def animate(
     layer
         Name of a layer: its kernel is shown. None: the first kernel.
     iterations
-        Slice of labels, both ends included; None for the whole run.
+        Slice of labels of iterations, both ends included; None for the whole run.
     step
-        Iterations of one frame; nothing is left out between frames. LCA is summed over them, gradients are averaged,
-        movement is from the start of the first to the end of the last, the others are at the end.
+        Iterations in one frame; none is skipped. LCA is summed over them, gradients are averaged, movement goes from
+        the start of the first to the end of the last, cumulative LCA and parameters are those at the end.
     quantity
         ``"lca"``, ``"cumulative"``, ``"gradient"``, ``"movement"`` or ``"theta"``: see
         :func:`lcakit.plot.parameter_map`.
@@ -96,20 +124,25 @@ def animate(
         Name of the variable; ``"lca_val"`` for another objective.
     out
         File to write: ``.gif``; ``.mp4`` (needs the package imageio-ffmpeg); ``.html``, a page with the player. None:
-        a player for a notebook. All frames are in the page, one byte a number, so it plays without the kernel.
+        a player for a notebook. The page holds all frames, one byte per number, so it plays without the kernel.
     fps
-        Frames in a second, of a ``.gif`` or ``.mp4``; the page of an ``.html`` has a choice of its own.
+        Frames per second of a ``.gif`` or ``.mp4``; the player has a control for it.
     quiet
         No progress bars.
 
     Returns
     -------
-    Animation, or the Path of the file
+    Animation or Path
+        A player for a notebook; with ``out``, the file.
 
     Raises
     ------
+    TrajectoryError
+        If the file does not hold the quantity, only a part of the tensor, or several runs.
     ValueError
-        For more than 64 MB of frames, or 2 GB of the numbers they are made of: the message says which ``step`` fits.
+        For an unknown layer, tensor, quantity or suffix, iterations that the run does not have, ``step`` below 1 or
+        ``fps`` not above 0; for more than 64 MB of frames, or 2 GB of numbers behind them (the message says which
+        ``step`` fits).
     LcakitError
         If the file cannot be written, or the package that it needs is missing.
 

@@ -1,4 +1,4 @@
-"""Films as files: frames painted with title and colour bar, as GIF (its palette is ours) or MP4."""
+"""Films as files: frames painted with title and colour bar, as GIF (with the palette of the codes) or MP4."""
 
 from __future__ import annotations
 
@@ -18,14 +18,21 @@ from lcakit.progress import progress
 from lcakit.views.animation.frames import Frames
 from lcakit.views.animation.scale import INK, LEVELS, LIGHT, MIDDLE, PAPER, palette
 
-WIDE, HIGH = 520, 440
-"""Pixels that the cells are enlarged to, about; a cell is a whole number of pixels."""
-MARGIN, HEAD, FOOT, BAR = 16, 58, 66, 14
-TEXT, SMALL = 16, 13
+__all__ = ["require_encoder", "write_gif", "write_mp4"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_WIDE, _HIGH = 520, 440
+"""Pixels that the cells are enlarged to, roughly: a cell has a whole number of them."""
+_MARGIN, _HEAD, _FOOT, _BAR = 16, 58, 66, 14
+_TEXT, _SMALL = 16, 13
 
 
 def write_gif(frames: Frames, path: Path, fps: float, quiet: bool) -> None:
-    """Write a GIF that plays for ever."""
+    """Write a GIF that repeats for ever."""
     images = _images(frames, quiet)
     first = next(images)
     rest = {"save_all": True, "append_images": images, "duration": round(1000 / fps), "loop": 0}
@@ -49,7 +56,7 @@ def require_encoder() -> Any:
 
 
 def write_mp4(frames: Frames, path: Path, fps: float, quiet: bool) -> None:
-    """Write an MP4 (H.264) that every player shows."""
+    """Write an MP4 (H.264), which every player can show."""
     images = _images(frames, quiet)
     first = next(images)
     look = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "output_params": ["-f", "mp4"]}
@@ -74,8 +81,8 @@ def _images(frames: Frames, quiet: bool) -> Iterator[Any]:
     with progress(len(frames.codes), "painting", unit="frame", quiet=quiet) as bar:
         for codes, text in zip(frames.codes, frames.texts, strict=True):
             page = sheet.copy()
-            page[HEAD : HEAD + rows, left : left + columns] = codes.repeat(zoom, 0).repeat(zoom, 1)
-            _write(page, (MARGIN, 34), text, SMALL)
+            page[_HEAD : _HEAD + rows, left : left + columns] = codes.repeat(zoom, 0).repeat(zoom, 1)
+            _write(page, (_MARGIN, 34), text, _SMALL)
             image = Image.fromarray(page, "P")
             image.putpalette(colours)
             yield image
@@ -85,26 +92,26 @@ def _images(frames: Frames, quiet: bool) -> Iterator[Any]:
 def _sheet(frames: Frames) -> tuple[np.ndarray, int]:
     """Return what all frames share, as codes (row, column), and the pixels of a cell."""
     rows, columns = frames.codes.shape[1:]
-    zoom = int(max(1, min(WIDE // columns, HIGH // rows)))
-    wide = max(zoom * columns, WIDE) + 2 * MARGIN
-    page = np.full((HEAD + zoom * rows + FOOT, wide), PAPER, np.uint8)
+    zoom = int(max(1, min(_WIDE // columns, _HIGH // rows)))
+    wide = max(zoom * columns, _WIDE) + 2 * _MARGIN
+    page = np.full((_HEAD + zoom * rows + _FOOT, wide), PAPER, np.uint8)
     page = np.pad(page, [(0, size % 2) for size in page.shape], constant_values=PAPER)
-    _write(page, (MARGIN, 10), frames.title, TEXT)
-    _colour_bar(page, HEAD + zoom * rows + 12, frames)
+    _write(page, (_MARGIN, 10), frames.title, _TEXT)
+    _colour_bar(page, _HEAD + zoom * rows + 12, frames)
     return page, zoom
 
 
 def _colour_bar(page: np.ndarray, top: int, frames: Frames) -> None:
     """Paint the colour bar below the cells, with its numbers in the units of the data."""
-    right = page.shape[1] - MARGIN
-    codes = np.linspace(0, 2 * LEVELS, right - MARGIN).round().astype(np.uint8)
-    page[top - 1 : top + BAR + 1, MARGIN - 1 : right + 1] = MIDDLE
-    page[top : top + BAR, MARGIN:right] = codes
+    right = page.shape[1] - _MARGIN
+    codes = np.linspace(0, 2 * LEVELS, right - _MARGIN).round().astype(np.uint8)
+    page[top - 1 : top + _BAR + 1, _MARGIN - 1 : right + 1] = MIDDLE
+    page[top : top + _BAR, _MARGIN:right] = codes
     for place, text in frames.scale.ticks():
-        x = round(MARGIN + (place + 1) / 2 * (right - MARGIN - 1))
-        page[top + BAR : top + BAR + 4, x] = INK
-        _write(page, (x, top + BAR + 5), text, SMALL, centre=True)
-    _write(page, (page.shape[1] // 2, top + BAR + 21), frames.label, SMALL, centre=True)
+        x = round(_MARGIN + (place + 1) / 2 * (right - _MARGIN - 1))
+        page[top + _BAR : top + _BAR + 4, x] = INK
+        _write(page, (x, top + _BAR + 5), text, _SMALL, centre=True)
+    _write(page, (page.shape[1] // 2, top + _BAR + 21), frames.label, _SMALL, centre=True)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The frames of a film: a quantity of one tensor, iterations by iterations, as codes of colours."""
+"""The frames of a film: a quantity of one tensor, window by window, as codes of colours."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ from lcakit.trajectory.schema import loss_unit
 from lcakit.trajectory.select import select, select_iterations
 from lcakit.views.animation.scale import SignedLog, scale_of
 
+__all__ = ["MOST_BYTES", "MOST_NUMBERS", "Frames", "frames_of"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 MOST_BYTES = 64_000_000
-"""Of all frames, one byte a cell: a browser takes it, and a reader waits for it."""
+"""Most bytes of all frames, one per cell: what a browser can hold and a reader will wait for."""
 MOST_NUMBERS = 2_000_000_000
-"""Bytes of all numbers that frames are made of, four each: they are in memory at once."""
-HELPING = ("lca", "cumulative")
+"""Most bytes of the numbers that frames are made of, four each: they are in memory at once."""
+_HELPING = ("lca", "cumulative")
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,13 @@ class Frames:
     spans
         Labels of the first and the last iteration of each frame.
     texts
-        What stands above each frame: iterations and the loss after them.
+        The text above each frame: its iterations, and the loss after them.
     title, label
-        What is shown, and the name of the colour bar with units.
+        The quantity and tensor shown, and the name of the colour bar with units.
     axes
-        What columns and rows are.
+        The names of columns and rows.
     helps
-        The sign means helping or hurting.
+        Whether the sign means helping or hurting.
     """
 
     codes: np.ndarray
@@ -78,7 +85,7 @@ def frames_of(
     tiles, name = tiles_of(ds, row), str(ds["tensor"].values[row])
     part = ds if iterations is None else select_iterations(ds, iterations)
     _check_size(part.sizes["iteration"], step, tiles)
-    array = windows(select(ds, tensor=name), part["iteration"].values, step, quantity, lca)
+    array = _windows(select(ds, tensor=name), part["iteration"].values, step, quantity, lca)
     values = compute(array.astype(np.float32), quiet=quiet)
     scale = scale_of(values.values)
     spans = _spans(part["iteration"].values, step)
@@ -90,7 +97,7 @@ def frames_of(
         f"{_capital(QUANTITIES[quantity])} of {printable(name, 60)}",
         label(values),
         tiles.axes,
-        quantity in HELPING,
+        quantity in _HELPING,
     )
 
 
@@ -101,8 +108,8 @@ def _capital(text: str) -> str:
 # ---- values ----------------------------------------------------------------------------------------------------
 
 
-def windows(ds: xr.Dataset, labels: np.ndarray, step: int, quantity: str, lca: str = "lca") -> xr.DataArray:
-    """Return a quantity over each ``step`` neighbouring iterations, (window, parameter). Lazy.
+def _windows(ds: xr.Dataset, labels: np.ndarray, step: int, quantity: str, lca: str = "lca") -> xr.DataArray:
+    """Return a quantity over windows of ``step`` iterations, (window, parameter). Lazy.
 
     As :func:`lcakit.plot.parameter_map` shows it for a slice of iterations: sums of LCA, mean gradients at the starts
     of the iterations, movements from the start to the end; and at the end cumulative LCA and parameters.
@@ -111,7 +118,7 @@ def windows(ds: xr.Dataset, labels: np.ndarray, step: int, quantity: str, lca: s
     attrs = {"long_name": QUANTITIES[quantity]}
     n = part.sizes["iteration"]
     ends = np.minimum(np.arange(0, n, step) + step, n)
-    if quantity in HELPING:
+    if quantity in _HELPING:
         out = windowed(require(part, lca).astype(np.float64), step)
         if quantity == "cumulative":
             before = require(ds, lca).isel(iteration=slice(0, int(np.searchsorted(ds["iteration"].values, labels[0]))))
@@ -131,16 +138,16 @@ def windows(ds: xr.Dataset, labels: np.ndarray, step: int, quantity: str, lca: s
 
 def _check_size(n: int, step: int, tiles: Tiles) -> None:
     if step < 1 or step != int(step):
-        raise ValueError(f"step is the number of iterations of a frame, at least 1; got {step!r}")
+        raise ValueError(f"step is the number of iterations in a frame, at least 1; got {step!r}")
     rows, columns = (min(size, MOST_PIXELS) for size in tiles.places.shape)
     frames, cells, numbers = -(-n // step), rows * columns, 4 * np.count_nonzero(tiles.places >= 0)
     fits = max(1, min(MOST_BYTES // cells, MOST_NUMBERS // numbers))
     if frames > fits:
         raise ValueError(
-            f"{frames:,} frames of {rows} × {columns} are {frames * cells / 1e6:,.0f} MB, made of "
-            f"{frames * numbers / 1e6:,.0f} MB of numbers; at most {MOST_BYTES / 1e6:.0f} MB, made of "
-            f"{MOST_NUMBERS / 1e6:,.0f} MB, are made. Take several iterations to a frame, step={math.ceil(n / fits)}, "
-            "or fewer iterations=slice(first, last)."
+            f"{frames:,} frames of {rows} × {columns} are {frames * cells / 1e6:,.0f} MB, made from "
+            f"{frames * numbers / 1e6:,.0f} MB of numbers; the limits are {MOST_BYTES / 1e6:.0f} MB and "
+            f"{MOST_NUMBERS / 1e6:,.0f} MB. Put several iterations into a frame, step={math.ceil(n / fits)}, "
+            "or show fewer, iterations=slice(first, last)."
         )
 
 
@@ -165,7 +172,7 @@ def _spans(labels: np.ndarray, step: int) -> list[tuple[int, int]]:
 
 
 def _texts(part: xr.Dataset, spans: list[tuple[int, int]], step: int, lca: str) -> list[str]:
-    """Return the words above each frame; the loss is that after its last iteration."""
+    """Return the text above each frame; the loss is that after its last iteration."""
     words = [f"iteration {first}" if first == last else f"iterations {first} to {last}" for first, last in spans]
     name = "loss" + lca.removeprefix("lca")
     if name not in part:

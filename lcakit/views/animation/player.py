@@ -1,4 +1,4 @@
-"""The player: a page that holds all frames as bytes, and a few lines of JavaScript that colour the one shown."""
+"""The player: a page that holds all frames as bytes, and a few lines of JavaScript that colour the current one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ import json
 from lcakit.views.animation.frames import Frames
 from lcakit.views.animation.scale import LEVELS, palette
 
-WIDTH = 720
-"""Of the player in a notebook, in pixels, at most."""
-AROUND = 190
-"""Height of title, controls and colour bar."""
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+__all__ = ["WIDTH", "height", "page"]
 
-CSS = """
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+WIDTH = 720
+"""Largest width of the player in a notebook, in pixels."""
+_AROUND = 190
+"""Height of title, controls and colour bar together, in pixels."""
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+_CSS = """
 :root { --ink: #1d2329; --soft: #57616b; --page: #ffffff; --line: #cfd4d9; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e7ea; --soft: #a3acb5; --page: #14181c; --line: #38414a; } }
 * { box-sizing: border-box; }
@@ -38,7 +45,7 @@ button { min-width: 72px; }
 .label { text-align: center; font-size: 12px; }
 """
 
-SCRIPT = """
+_SCRIPT = """
 "use strict";
 const film = JSON.parse(document.getElementById("film").textContent);
 const codes = Uint8Array.from(atob(document.getElementById("codes").textContent), (letter) => letter.charCodeAt(0));
@@ -96,19 +103,19 @@ show(0);
 
 
 def height(frames: Frames) -> int:
-    """Return the pixels that the player is high at its full width."""
-    rows, columns = frames.codes.shape[1:]
-    return round((WIDTH - 18) * _stretch(frames) * rows / columns) + AROUND
+    """Return the height of the player at its full width, in pixels."""
+    rows, columns = map(int, frames.codes.shape[1:])
+    return round((WIDTH - 18) * _stretch(frames) * rows / columns) + _AROUND
 
 
 def _stretch(frames: Frames) -> float:
-    """Return how high a cell is, in widths: one, unless the picture were very flat or very high."""
-    rows, columns = frames.codes.shape[1:]
+    """Return the height of a cell over its width: 1, unless the picture would be very flat or very tall."""
+    rows, columns = map(int, frames.codes.shape[1:])
     return min(max(1.0, 0.15 * columns / rows), 1.0 * columns / rows if rows > columns else 1e9)
 
 
 def page(frames: Frames) -> str:
-    """Return a page with the player and all frames; nothing in it comes from elsewhere."""
+    """Return a page with the player and all frames, which loads nothing from elsewhere."""
     rows, columns = frames.codes.shape[1:]
     film = {
         "rows": rows,
@@ -120,16 +127,16 @@ def page(frames: Frames) -> str:
         "texts": frames.texts,
         "palette": palette(frames.helps),
     }
-    data = json.dumps(film).replace("<", "\\u003c")  # no text of a file can end the script
+    data = json.dumps(film).replace("<", "\\u003c")  # so that no text of a file can end the script
     codes = base64.b64encode(frames.codes.tobytes()).decode("ascii")
     title, label = html.escape(frames.title), html.escape(frames.label)
     shape = f"aspect-ratio: {columns} / {rows * _stretch(frames):.4f}"
     about = f"{title}. Columns: {html.escape(frames.axes[0])}; rows: {html.escape(frames.axes[1])}."
     speeds = "".join(f"<option{' selected' * (n == 10)}>{n}</option>" for n in (2, 5, 10, 20, 30))
     return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
-<title>{title}</title><style>{CSS}</style></head>
+<title>{title}</title><style>{_CSS}</style></head>
 <body><h1>{title}</h1><p id="text"></p>
 <canvas id="cells" style="{shape}" tabindex="0" role="img" aria-label="{about}"></canvas>
 <div class="controls"><button id="play" type="button">Play</button>
@@ -138,7 +145,7 @@ def page(frames: Frames) -> str:
 <canvas id="bar" role="img" aria-label="colour bar"></canvas><div class="ticks">{_ticks(frames)}</div>
 <div class="label">{label}</div>
 <script type="application/json" id="film">{data}</script><script type="text/plain" id="codes">{codes}</script>
-<script>{SCRIPT}</script></body></html>
+<script>{_SCRIPT}</script></body></html>
 """
 
 

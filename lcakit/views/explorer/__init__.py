@@ -1,6 +1,5 @@
 """The explorer of a trajectory: ``lk.explore(ds)`` in a notebook, ``lcakit view FILE`` in a browser.
 
-The room is called ``explorer`` because a package called like its function would hide it.
 :mod:`~lcakit.views.explorer.model`, :mod:`~lcakit.views.explorer.tensors` and :mod:`~lcakit.views.explorer.reading`
 know what is read for which selection, without Panel; :mod:`~lcakit.views.explorer.over_time`,
 :mod:`~lcakit.views.explorer.network` and :mod:`~lcakit.views.explorer.details` draw it;
@@ -11,3 +10,7 @@ here.
 from lcakit.views.explorer.app import explore
 
 __all__ = ["explore"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -20,20 +20,29 @@ from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.network import MapView, UnitsView
 from lcakit.views.explorer.over_time import LayerMapView, LayersView, LossView
 from lcakit.views.explorer.selection import Selection
-from lcakit.views.explorer.views import View, Words
+from lcakit.views.explorer.views import HtmlText, View
 
-VIEW_WIDTH = 420
-"""Of a view, in pixels, at least: narrower pages show one below the other."""
-MOST_MODELS = 3
-"""That are kept: each holds up to some hundred megabytes of what it read."""
+__all__ = ["Explorer", "Models", "explore"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_VIEW_WIDTH = 420
+"""Smallest width of a view, in pixels: narrower pages show one below the other."""
+_MOST_MODELS = 3
+"""Most models that are kept: each holds up to a few hundred megabytes of what it read."""
 
 
 def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Any:
     """Return an explorer of a trajectory: linked views of its loss, layers, units and parameters.
 
-    In a notebook, end a cell with it; ``lcakit view FILE`` shows the same in a browser. Nothing is fetched from the
-    network. A drag over the loss selects a span of iterations, a tap on a layer opens it, a tap on a unit or a
-    parameter shows it.
+    In a notebook, end a cell with it; ``lcakit view FILE`` shows the same in a browser. Nothing is loaded from the
+    network. Dragging over the loss selects a span of iterations; tapping a layer opens it, tapping a unit or parameter
+    shows it. All views follow: loss and residual, LCA of layers (stacked, and as a heat map), units over time,
+    parameters of the open layer, and one unit and one parameter in detail. A view that the file has nothing for gives
+    the reason. Only what is on screen is read.
 
     Parameters
     ----------
@@ -43,11 +52,13 @@ def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.
     Returns
     -------
     panel.Row
+        Controls on the left, views on the right.
 
     Raises
     ------
     TrajectoryError
-        If there is no such file, or it holds no iteration yet.
+        If there is no such file, it holds no iteration yet, or a selection has parameters of a layer without its units
+        (select whole kernel layers: ``ds.lk.sel(kernel_layer=…)``).
 
     Examples
     --------
@@ -64,7 +75,7 @@ def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.
 
 
 def _offline() -> None:
-    """Put scripts and styles into the notebook: by default a page fetches them, and is blank without a network."""
+    """Put scripts and styles into the notebook; by default they come from the network, without which it stays blank."""
     os.environ.setdefault("PANEL_INLINE", "true")
     os.environ.setdefault("BOKEH_RESOURCES", "inline")
     pn.extension(inline=True)
@@ -75,7 +86,7 @@ def _title(source: str | os.PathLike[str] | list[str | os.PathLike[str]]) -> str
 
 
 class Models:
-    """The models of each run and objective of a dataset: made when looked at, shared by all its pages."""
+    """The models of each run and objective of a dataset: made when first shown, shared by all pages."""
 
     def __init__(self, ds: xr.Dataset) -> None:
         self.ds = ds
@@ -90,8 +101,8 @@ class Models:
         if model is None:
             ds = self.ds.isel(run=self.runs.index(run), drop=True) if self.runs else self.ds
             model = Model(ds, objective)
-        self._made[key] = model  # last: the first is the one that was not asked for longest
-        if len(self._made) > MOST_MODELS:
+        self._made[key] = model  # last: the least recently used one comes first
+        if len(self._made) > _MOST_MODELS:
             del self._made[next(iter(self._made))]
         return model
 
@@ -102,7 +113,7 @@ class Explorer:
     def __init__(self, models: Models, title: str = "") -> None:
         self.models = models
         self.controls = Controls(models.runs, models.objectives, self.refresh)
-        self.summary = Words(13, (0, 8, 8, 8))
+        self.summary = HtmlText(13, (0, 8, 8, 8))
         self.loss = LossView(self.controls.choose_window)
         self.focus = x_range = figures.axis_range()
         self.layers = LayersView(x_range, self.controls.choose_window)
@@ -138,7 +149,7 @@ class Explorer:
         self.refresh()
 
     def refresh(self) -> None:
-        """Bring everything that depends on a change since the last call up to date."""
+        """Update everything that depends on what has changed since the last call."""
         selection = self.controls.selection()
         changed = selection.changed(self._last)
         if not changed:
@@ -166,10 +177,10 @@ class Explorer:
         facts = text.facts(self.model, len(self.models.runs))
         head = f"<b>{safe(title)}</b> {facts}" if title else facts
         warning = text.UNFINISHED if ds.attrs.get("partial") else ""
-        header = Words(13, (4, 8, 4, 8))
+        header = HtmlText(13, (4, 8, 4, 8))
         header.html = f"{head}{warning}"
         for view in self.views:
-            view.panel.styles = {"flex": f"1 1 {VIEW_WIDTH}px", "min-width": f"{VIEW_WIDTH}px"}
+            view.panel.styles = {"flex": f"1 1 {_VIEW_WIDTH}px", "min-width": f"{_VIEW_WIDTH}px"}
         self.parameter.panel.styles = {"flex": "1 1 100%"}
         grid = pn.FlexBox(*(view.panel for view in self.views), sizing_mode="stretch_width", gap="12px")
         main = pn.Column(header.panel, self.summary.panel, grid, sizing_mode="stretch_width")

@@ -1,4 +1,4 @@
-"""The controls of the explorer: widgets that hold the selection, and say why where they cannot be used."""
+"""The controls of the explorer: widgets that hold the selection; a disabled one gives the reason."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ from lcakit.views.explorer import figures, tensors
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.names import options, safe, shown
 from lcakit.views.explorer.selection import ALL, LCA, QUANTITIES, Selection
-from lcakit.views.explorer.views import Words
+from lcakit.views.explorer.views import HtmlText
 
-PLAYER_MILLISECONDS = 150
-MOST_LISTED = 6
-WIDTH = 280
-LABEL = (4, 8, 0, 8)
-WIDE: dict[str, Any] = {"width": WIDTH, "margin": (4, 8)}
-NO_PARAMETERS = "this file has no single parameters"
-NO_CLASSES = "this file has none"
+__all__ = ["Controls"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_PLAYER_MILLISECONDS = 150
+_MOST_LISTED = 6
+_WIDTH = 280
+_LABEL = (4, 8, 0, 8)
+_WIDE: dict[str, Any] = {"width": _WIDTH, "margin": (4, 8)}
+_NO_PARAMETERS = "this file has no single parameters"
+_NO_CLASSES = "this file has none"
 
 
 class Controls:
@@ -32,9 +39,9 @@ class Controls:
     Parameters
     ----------
     runs, objectives
-        What the file has; a choice is offered where there are several.
+        Those of the file; the user can choose if there are several.
     changed
-        Called after a change, once for several that are made together (:meth:`together`).
+        Called after each change; once for all changes made inside :meth:`together`.
     """
 
     def __init__(self, runs: list[str], objectives: list[str], changed: Callable[[], None]) -> None:
@@ -49,30 +56,30 @@ class Controls:
         self.panel = self._column()
 
     def _make_sources(self, runs: list[str], objectives: list[str]) -> None:
-        self.run = pn.widgets.Select(name="Run", options=options(runs), visible=len(runs) > 1, **WIDE)
+        self.run = pn.widgets.Select(name="Run", options=options(runs), visible=len(runs) > 1, **_WIDE)
         texts = options(name or "training" for name in objectives)
-        self.objective = pn.widgets.Select(name="Objective", options=texts, visible=len(texts) > 1, **WIDE)
+        self.objective = pn.widgets.Select(name="Objective", options=texts, visible=len(texts) > 1, **_WIDE)
 
     def _make_times(self) -> None:
         buttons = ["first", "previous", "reverse", "pause", "play", "next", "last"]
-        look = {"interval": PLAYER_MILLISECONDS, "show_loop_controls": False, "visible_buttons": buttons, **WIDE}
+        look = {"interval": _PLAYER_MILLISECONDS, "show_loop_controls": False, "visible_buttons": buttons, **_WIDE}
         self.player = pn.widgets.Player(name="Iteration", start=0, end=1, **look)
-        self.span = Words(12, LABEL)
-        look = {"show_value": False, "width": WIDTH - 16, "margin": (0, 16)}
+        self.span = HtmlText(12, _LABEL)
+        look = {"show_value": False, "width": _WIDTH - 16, "margin": (0, 16)}
         self.window = pn.widgets.IntRangeSlider(name="", start=0, end=1, value=(0, 1), **look)
-        self.everything = pn.widgets.Button(name="Whole run", **WIDE)
-        self.whole = pn.widgets.RadioButtonGroup(options={"at the iteration": False, "over the span": True}, **WIDE)
+        self.everything = pn.widgets.Button(name="Whole run", **_WIDE)
+        self.whole = pn.widgets.RadioButtonGroup(options={"at the iteration": False, "over the span": True}, **_WIDE)
 
     def _make_choices(self) -> None:
-        self.quantity = pn.widgets.Select(name="Quantity", **WIDE)
-        self.layers = pn.widgets.MultiSelect(name="Layers shown", **WIDE)
-        self.classes = pn.widgets.MultiSelect(name="Classes", **WIDE)
-        self.role = pn.widgets.Select(name="Role of tensors", **WIDE)
-        self.layer = pn.widgets.Select(name="Layer opened", **WIDE)
-        self.unit = pn.widgets.Select(name="Unit", **WIDE)
-        self.parameter = pn.widgets.TextInput(name="Parameter", **WIDE)
-        self.note = Words()
-        self.colours = pn.widgets.RadioButtonGroup(options=list(SIGNS), **WIDE)
+        self.quantity = pn.widgets.Select(name="Quantity", **_WIDE)
+        self.layers = pn.widgets.MultiSelect(name="Layers shown", **_WIDE)
+        self.classes = pn.widgets.MultiSelect(name="Classes", **_WIDE)
+        self.role = pn.widgets.Select(name="Role of tensors", **_WIDE)
+        self.layer = pn.widgets.Select(name="Layer opened", **_WIDE)
+        self.unit = pn.widgets.Select(name="Unit", **_WIDE)
+        self.parameter = pn.widgets.TextInput(name="Parameter", **_WIDE)
+        self.note = HtmlText()
+        self.colours = pn.widgets.RadioButtonGroup(options=list(SIGNS), **_WIDE)
 
     def _watch(self) -> None:
         self.everything.on_click(lambda _: self._all_iterations())
@@ -84,13 +91,13 @@ class Controls:
 
     def _column(self) -> Any:
         times = [self.player, self.span.panel, self.window, self.everything]
-        maps = [pn.pane.HTML("Maps show", margin=LABEL), self.whole, self.quantity]
+        maps = [pn.pane.HTML("Maps show", margin=_LABEL), self.whole, self.quantity]
         sums = [self.layers, self.classes, self.role]
         details = [self.layer, self.unit, self.parameter, self.note.panel]
-        colours = [pn.pane.HTML("Helping and hurting", margin=LABEL), self.colours]
+        colours = [pn.pane.HTML("Helping and hurting", margin=_LABEL), self.colours]
         stays = {"position": "sticky", "top": "0", "align-self": "flex-start"}
         parts = [self.run, self.objective, *times, *maps, *sums, *details, *colours]
-        return pn.Column(*parts, width=WIDTH + 20, styles=stays)
+        return pn.Column(*parts, width=_WIDTH + 20, styles=stays)
 
     # ---- the state ---------------------------------------------------------------------------------------------
 
@@ -125,7 +132,7 @@ class Controls:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Make several changes as one."""
+        """Treat several changes as one."""
         self._quiet += 1
         try:
             yield
@@ -139,7 +146,7 @@ class Controls:
             self._changed()
 
     def _names(self) -> None:
-        """Write the labels of iterations, which need not be their positions, beside the widgets."""
+        """Write the labels of iterations, which may differ from their positions, beside the widgets."""
         labels = self._loaded.iterations
         first, last = self._window
         self.player.name = f"Iteration {labels[self.player.value]}"
@@ -154,7 +161,7 @@ class Controls:
     # ---- a file ------------------------------------------------------------------------------------------------
 
     def load(self, model: Model) -> None:
-        """Offer what a model has; keep choices that it has, too."""
+        """Offer what a model has, and keep the choices that are still possible."""
         last = model.iterations.size - 1
         new = self._model is None or self._model.iterations.size != last + 1
         self._quiet += 1
@@ -175,17 +182,17 @@ class Controls:
         self._names()
 
     def _explain(self, model: Model) -> None:
-        """Disable what the file has nothing for, and say so."""
-        _why(self.classes, "Classes", "" if model.classes else NO_CLASSES)
-        _why(self.role, "Role of tensors", "" if len(model.roles) > 1 else NO_PARAMETERS)
-        _why(self.parameter, "Parameter", "" if model.has_parameters else NO_PARAMETERS)
+        """Disable the widgets that the file has nothing for, and give the reason."""
+        _why(self.classes, "Classes", "" if model.classes else _NO_CLASSES)
+        _why(self.role, "Role of tensors", "" if len(model.roles) > 1 else _NO_PARAMETERS)
+        _why(self.parameter, "Parameter", "" if model.has_parameters else _NO_PARAMETERS)
         self.whole.disabled = not model.has_parameters
         missing = [name for key, name in QUANTITIES.items() if key not in model.quantities]
         self.quantity.name = f"Quantity (not in this file: {', '.join(missing)})" if missing else "Quantity"
         self.quantity.disabled = not model.quantities
 
     def _start(self, model: Model) -> int | None:
-        """Return the parameter to begin with: the one of the first layer that the first iteration moves most."""
+        """Return the parameter shown first: that of the first layer with the largest value in the first iteration."""
         if not model.has_parameters:
             return None
         try:
@@ -193,7 +200,7 @@ class Controls:
             found = tensors.values(model, tensor, self.selection())
         except LcakitError:
             return 0
-        return tensor.columns.start + int(np.argmax(np.abs(np.nan_to_num(found))))
+        return int(tensor.columns.start) + int(np.argmax(np.abs(np.nan_to_num(found))))
 
     # ---- taps and choices --------------------------------------------------------------------------------------
 
@@ -263,7 +270,7 @@ def _offer(widget: Any, choices: dict[str, Any], preferred: Any) -> None:
 
 def _offer_several(widget: Any, choices: dict[str, int]) -> None:
     keep = [name for name in widget.value if name in choices.values()] or list(choices.values())
-    widget.param.update(options=choices, value=keep, size=min(MOST_LISTED, max(2, len(choices))))
+    widget.param.update(options=choices, value=keep, size=min(_MOST_LISTED, max(2, len(choices))))
 
 
 def _why(widget: Any, name: str, reason: str) -> None:

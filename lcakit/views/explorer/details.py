@@ -16,6 +16,12 @@ from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.selection import GRADIENT, LCA, MOVEMENT, Selection
 from lcakit.views.explorer.views import View, limit_of, palette, window_slice
 
+__all__ = ["ParameterView", "SaliencyView", "UnitView"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class UnitView(View):
     """How one unit changed the loss of each class, and what it learned from each of its inputs."""
@@ -42,14 +48,14 @@ class UnitView(View):
         return self._sentence(model, selection, names, change)
 
     def _lines(self, x: np.ndarray, names: tuple[str, ...], columns: np.ndarray, unit: str) -> None:
-        shown, columns, colours = figures.few(names, columns)
+        shown, columns, colours = figures.strongest_lines(names, columns)
         self.source.data = {"xs": [x] * len(shown), "ys": list(columns.T), "name": shown, "color": colours}
         self.curves.yaxis.axis_label = f"cumulative LCA ({unit})"
 
     def _sentence(self, model: Model, selection: Selection, names: tuple[str, ...], change: np.ndarray) -> str:
         best, unit = int(np.argmin(change)), safe(model.unit)
         helped = model.classes and change[best] < 0
-        of = f" ({text.listed(names, model.classes, 'classes')})" if model.classes else ""
+        of = f" ({text.join_names(names, model.classes, 'classes')})" if model.classes else ""
         most = f", {text.number(change[best])} for class {safe(names[best])}, which it helps most" if helped else ""
         return (
             f"unit {selection.unit} of {safe(selection.layer)}: cumulative LCA by class, falling where it helps; in "
@@ -78,7 +84,7 @@ class SaliencyView(View):
         return f"{self._said}{text.all_classes(model, selection)}."
 
     def _show(self, model: Model, selection: Selection) -> str:
-        image, shape = as_picture(model.saliency(selection.layer, selection.unit, selection.window))
+        image, shape = _as_picture(model.saliency(selection.layer, selection.unit, selection.window))
         limit = limit_of(image)
         self.heat.figure.x_range.update(start=0, end=image.shape[1])
         self.heat.show(image, 0, image.shape[1], palette(selection)[::-1], limit)
@@ -89,7 +95,7 @@ class SaliencyView(View):
         )
 
 
-def as_picture(image: xr.DataArray) -> tuple[np.ndarray, str]:
+def _as_picture(image: xr.DataArray) -> tuple[np.ndarray, str]:
     """Return an image as rows and columns, with its channels as tiles, and its shape in words."""
     values: Any = image.values
     if values.shape[0] == 1 and values.ndim == 2:

@@ -1,7 +1,7 @@
 """Figures whose data change in place: a step of the player sends new columns, not a new picture.
 
-They are Bokeh's own, and follow the theme of the page they are on: backgrounds are transparent, letters and grids take
-its colours (Bokeh 3.8 or newer; with an older one they are for light pages).
+They are plain Bokeh figures that follow the theme of their page: backgrounds are transparent, text and grids take its
+colours (from Bokeh 3.8 on; with an older version they suit light pages).
 """
 
 from __future__ import annotations
@@ -28,22 +28,47 @@ from lcakit.plot._raster import even_blocks, label_blocks, strongest
 from lcakit.plot._tiles import tick_step
 from lcakit.views.explorer.names import shown
 
-LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9467bd", "#8c6d31", "#7f9f1f", "#c0392b")
-"""Of lines with names: Okabe and Ito's without black, and four more; all can be read on white and on black."""
-OTHERS = "#8a8a8a"
-MIDDLE = "#7b7b7b"
-"""Of letters that do not follow the theme of a page (legends, colour bars): read on white and on black."""
-MOST_ROWS, MOST_COLUMNS = 640, 960
-MOST_TICKS = 12
-NAME_LETTERS = 22
+__all__ = [
+    "LINES",
+    "MOST_COLUMNS",
+    "MOST_ROWS",
+    "Heat",
+    "axis_range",
+    "block_at",
+    "iteration_at",
+    "legend_beside",
+    "marker",
+    "over_time",
+    "plain",
+    "row_at",
+    "set_ticks",
+    "span_tool",
+    "stacked",
+    "strongest_lines",
+    "theme",
+]
 
-PAGE_COLOURS = {"light": ("#333333", "#d8d8d8"), "dark": ("#e6e6e6", "#4a4f55")}
-"""Of letters and of lines, on pages that do not name theirs."""
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9467bd", "#8c6d31", "#7f9f1f", "#c0392b")
+"""Colours of lines with names: Okabe and Ito's without black, and four more; legible on white and on black."""
+_OTHERS = "#8a8a8a"
+_MIDDLE = "#7b7b7b"
+"""Colour of text that does not follow the theme (legends, colour bars): legible on white and on black."""
+MOST_ROWS, MOST_COLUMNS = 640, 960
+_MOST_TICKS = 12
+_NAME_LETTERS = 22
+
+_PAGE_COLOURS = {"light": ("#333333", "#d8d8d8"), "dark": ("#e6e6e6", "#4a4f55")}
+"""Colours of text and of lines on pages that define none."""
 
 
 def theme() -> str:
     """Return the style of figures: the colours of JupyterLab or an editor where a page has them, or Panel's theme."""
-    letters, lines = PAGE_COLOURS["dark" if pn.config.theme == "dark" else "light"]
+    letters, lines = _PAGE_COLOURS["dark" if pn.config.theme == "dark" else "light"]
     letters = f"var(--jp-ui-font-color1, var(--vscode-editor-foreground, {letters}))"
     lines = f"var(--jp-border-color2, {lines})"
     of_letters = ("axis-label-text", "major-label-text")
@@ -53,12 +78,12 @@ def theme() -> str:
 
 
 def axis_range() -> Range1d:
-    """Return the range of an axis, to be set when there is something to show."""
+    """Return the range of an axis, which is set once there is something to show."""
     return Range1d(start=0, end=1)
 
 
 def plain(height: int, **options: Any) -> Any:
-    """Return an empty figure as wide as there is room, with the theme of the page."""
+    """Return an empty figure that takes the width available and the theme of the page."""
     tools = {"tools": "reset", "toolbar_location": None} | options
     fig = figure(height=height, sizing_mode="stretch_width", min_border_right=8, stylesheets=[theme()], **tools)
     fig.background_fill_alpha = fig.border_fill_alpha = 0
@@ -79,7 +104,7 @@ def over_time(height: int, x_range: Range1d, label: str = "", y_label: str = "",
 
 
 def marker(fig: Any) -> Span:
-    """Add the upright line of the iteration that is looked at."""
+    """Add the vertical line of the current iteration."""
     line = Span(location=0, dimension="height", line_color=GUIDE, line_width=2, line_dash="dashed")
     fig.add_layout(line)
     return line
@@ -117,22 +142,24 @@ def legend_beside(fig: Any) -> None:
         margin=4,
         glyph_width=14,
         glyph_height=14,
-        label_text_color=MIDDLE,
+        label_text_color=_MIDDLE,
     )
 
 
-def few(names: Sequence[str], columns: np.ndarray, most: int = len(LINES)) -> tuple[list[str], np.ndarray, list[str]]:
+def strongest_lines(
+    names: Sequence[str], columns: np.ndarray, most: int = len(LINES)
+) -> tuple[list[str], np.ndarray, list[str]]:
     """Return names, columns (time, line) and colours of at most ``most`` lines: the strongest, and the rest summed up.
 
     The strength of a line is the sum of its magnitudes.
     """
-    texts = [shown(name, NAME_LETTERS) for name in names]
+    texts = [shown(name, _NAME_LETTERS) for name in names]
     if len(texts) <= most:
         return texts, columns, list(LINES[: len(texts)])
     order = np.argsort(-np.abs(columns).sum(0), kind="stable")
     best, rest = np.sort(order[: most - 1]), order[most - 1 :]
     joined = np.column_stack([columns[:, best], columns[:, rest].sum(1)])
-    return [*(texts[n] for n in best), f"{rest.size} others, summed"], joined, [*LINES[: best.size], OTHERS]
+    return [*(texts[n] for n in best), f"{rest.size} others, summed"], joined, [*LINES[: best.size], _OTHERS]
 
 
 def stacked(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -162,13 +189,13 @@ class Heat:
             ticker=BasicTicker(desired_num_ticks=5),
             background_fill_alpha=0,
             padding=4,
-            major_label_text_color=MIDDLE,
+            major_label_text_color=_MIDDLE,
             major_label_text_font_size="8.5pt",
         )
         fig.add_layout(bar, "right")
         fig.add_tools(HoverTool(tooltips=[("value", "@image{0.000e+0}")], renderers=[self.image]))
         fig.grid.visible = False
-        fig.min_border_right = 24  # the labels of the bar grow after it has its place
+        fig.min_border_right = 24  # the labels of the bar grow after it has been placed
         fig.yaxis[0].ticker = FixedTicker(ticks=[])
 
     def show(self, values: np.ndarray, left: float, right: float, palette: list[str], limit: float) -> None:
@@ -192,13 +219,13 @@ class Heat:
 
     def name_rows(self, names: Sequence[str]) -> None:
         """Name the rows: all, or every so many."""
-        step = tick_step(len(names), MOST_TICKS)
+        step = tick_step(len(names), _MOST_TICKS)
         set_ticks(self.figure.yaxis[0], {len(names) - n - 0.5: names[n] for n in range(0, len(names), step)})
 
 
 def set_ticks(axis: Any, names: dict[float, str]) -> None:
     """Name places on an axis that has a fixed ticker."""
-    texts = {place: shown(name, NAME_LETTERS) for place, name in names.items()}
+    texts = {place: shown(name, _NAME_LETTERS) for place, name in names.items()}
     if texts != axis.major_label_overrides or list(texts) != axis.ticker.ticks:
         axis.ticker.ticks = list(texts)
         axis.major_label_overrides = texts

@@ -1,4 +1,4 @@
-"""What the explorer knows about a trajectory, and what is read for which selection. No Panel here.
+"""What the explorer knows about a trajectory, and what it reads for a selection. No Panel here.
 
 Sums over layers, classes and iterations are made once; a picture of single parameters reads only its own tensor.
 """
@@ -26,15 +26,22 @@ from lcakit.views.explorer.names import shown
 from lcakit.views.explorer.reading import Reader
 from lcakit.views.explorer.selection import ALL, CUMULATIVE, GRADIENT, LCA, MOVEMENT, QUANTITIES, WEIGHT, Selection
 
+__all__ = ["SMALL_BYTES", "WINDOW_BYTES", "Model", "Summary", "objectives"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 SMALL_BYTES = 4 * 2**30
-"""Of LCA: a larger file is not read as a whole to count signs."""
+"""Largest LCA, in bytes, that is read as a whole to count signs."""
 WINDOW_BYTES = 2**30
-"""Of LCA: the most that is read to count the signs of a span of such a file."""
+"""Largest span of a larger file, in bytes of LCA, whose signs are counted."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The numbers beside the pictures; None where the file cannot tell, with the reason."""
+    """The numbers beside the pictures; None if the file does not hold them; ``no_helping`` is the reason."""
 
     lca: float | None
     loss_change: float | None
@@ -43,8 +50,8 @@ class Summary:
     no_helping: str = ""
 
 
-def image_side(inputs: int) -> int:
-    """Return the side of the square image, with one channel or three, that so many inputs may be; 0 for none."""
+def _image_side(inputs: int) -> int:
+    """Return the side of a square image with this many inputs, in one channel or three; 0 if there is none."""
     sides = [(math.isqrt(inputs // channels), channels) for channels in (1, 3)]
     return next((side for side, channels in sides if channels * side * side == inputs), 0)
 
@@ -95,7 +102,7 @@ class Model:
         return with_suffix(base, self.objective)
 
     def has(self, base: str) -> bool:
-        """Say whether the file holds a variable of this objective; ``theta`` belongs to all."""
+        """Return whether the file holds a variable of this objective; ``theta`` belongs to all."""
         return (base if base == "theta" else self.name(base)) in self.ds.data_vars
 
     def ends(self, window: tuple[int, int]) -> tuple[float, float]:
@@ -181,9 +188,9 @@ class Model:
         """
         if role == ALL and (self.has("lca_unit_class") or self.has("lca_class")):
             if not self.classes:
-                return self._class_sums.sum(-1)
+                return np.asarray(self._class_sums.sum(-1))
             chosen = [self.classes.index(name) for name in classes]
-            return self._class_sums[..., chosen].sum(-1)
+            return np.asarray(self._class_sums[..., chosen].sum(-1))
         columns = [self._tensor_sums[:, self._chosen((name,), role)].sum(1) for name in self.layers]
         return np.column_stack(columns)
 
@@ -255,7 +262,7 @@ class Model:
 
     def _counts(self, shares: xr.DataArray) -> np.ndarray:
         sizes = np.bincount(parameter_coord(self.ds, "tensor_index"))[self._tensors]
-        return np.rint(np.asarray(shares.values) * sizes)
+        return np.asarray(np.rint(np.asarray(shares.values) * sizes))
 
     # ---- units -------------------------------------------------------------------------------------------------
 
@@ -263,8 +270,9 @@ class Model:
         """Return LCA (iteration, unit) of the units of a layer, summed over classes."""
         found = self._unit_class(layer)
         if not self.classes:
-            return found.sum(-1, dtype=np.float64)
-        return found[..., [self.classes.index(name) for name in classes]].sum(-1, dtype=np.float64)
+            return np.asarray(found.sum(-1, dtype=np.float64))
+        chosen = [self.classes.index(name) for name in classes]
+        return np.asarray(found[..., chosen].sum(-1, dtype=np.float64))
 
     def _unit_class(self, layer: str) -> np.ndarray:
         """Return LCA (iteration, unit, class) of the units of a layer; one class where the file has none by unit."""
@@ -296,4 +304,4 @@ class Model:
         owner = self.ds["layer"].values.astype(str)[self.ds["tensor_layer"].values]
         kernels = np.flatnonzero((owner == layer) & (self.ds["tensor_role"].values.astype(str) == "kernel"))
         shapes = [shape for shape in self.ds["tensor_shape"].values[kernels] if np.count_nonzero(shape) == 2]
-        return next(((1, int(shape[1])) for shape in shapes if not image_side(int(shape[1]))), None)
+        return next(((1, int(shape[1])) for shape in shapes if not _image_side(int(shape[1]))), None)

@@ -1,4 +1,4 @@
-"""Names from a file, which anybody may have written, made harmless for a page."""
+"""Names from a file, which cannot be trusted, made harmless for a page."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from typing import Any
 from lcakit.plot._marks import plain
 from lcakit.text import printable
 
+__all__ = ["options", "safe", "shown"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def shown(name: Any, letters: int = 40) -> str:
     """Return a name for a widget, a legend or an axis.
 
-    They show text as it is, but for tags (:func:`lcakit.plot._marks.plain`).
+    They show text literally, except for tags (:func:`lcakit.plot._marks.plain`).
     """
     return plain("bokeh", printable(name, letters))
 
 
 def options(names: Iterable[Any]) -> dict[str, int]:
-    """Return the options of a widget: how each name is shown, and its position; the page never sees the name itself."""
+    """Return the options of a widget: text of each name, and its position; the page never gets the name itself."""
     out: dict[str, int] = {}
     for place, name in enumerate(names):
         text = shown(name)

@@ -9,6 +9,7 @@ import numpy as np
 from bokeh.models import FixedTicker, Range1d
 from bokeh.models.annotations import BoxAnnotation
 
+from lcakit.plot._colours import GUIDE
 from lcakit.plot._tiles import Tiles, tiles_of
 from lcakit.views.explorer import figures, tensors, text
 from lcakit.views.explorer.model import Model
@@ -16,6 +17,12 @@ from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.over_time import quantity_over_time, running
 from lcakit.views.explorer.selection import MOVEMENT, QUANTITIES, SIGNED, WEIGHT, Selection
 from lcakit.views.explorer.views import View, limit_of, palette, window_slice
+
+__all__ = ["MapView", "UnitsView"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class UnitsView(View):
@@ -29,7 +36,7 @@ class UnitsView(View):
         fig.xaxis.axis_label, fig.yaxis.axis_label = "iteration", "unit"
         self.heat = figures.Heat(fig)
         self.marker = figures.marker(fig)
-        self.frame = BoxAnnotation(fill_alpha=0, line_color=figures.GUIDE, line_width=2)
+        self.frame = BoxAnnotation(fill_alpha=0, line_color=GUIDE, line_width=2)
         fig.add_layout(self.frame)
         self._shown: tuple[np.ndarray, np.ndarray] = (np.zeros(0), np.zeros(1))
         self._tapped = tapped
@@ -42,7 +49,7 @@ class UnitsView(View):
         self.marker.location = int(model.iterations[selection.iteration])
         row = channels.size - 1 - channels.tolist().index(selection.unit)
         self.frame.update(bottom=row, top=row + 1)
-        columns = unit_sums(model, selection)
+        columns = _unit_sums(model, selection)
         rows = window_slice(selection)
         limit = limit_of(columns[rows])
         if changed - {"iteration", "unit"}:
@@ -50,7 +57,7 @@ class UnitsView(View):
             self.heat.show_over_time(columns[rows], model.iterations[rows], end, palette(selection), limit)
             self.heat.name_rows([str(n) for n in channels])
         value = columns[selection.iteration, channels.tolist().index(selection.unit)]
-        classes = text.listed(selection.classes, model.classes, "classes") if model.classes else ""
+        classes = text.join_names(selection.classes, model.classes, "classes") if model.classes else ""
         return (
             f"{QUANTITIES[quantity_over_time(selection)]} of the {channels.size} units of {safe(selection.layer)}"
             f"{', ' + classes if classes else ''}: unit {selection.unit} at {text.at(model, selection)} "
@@ -65,7 +72,7 @@ class UnitsView(View):
             self._tapped(int(channels[row]), figures.iteration_at(labels, x))
 
 
-def unit_sums(model: Model, selection: Selection) -> np.ndarray:
+def _unit_sums(model: Model, selection: Selection) -> np.ndarray:
     """Return LCA (iteration, unit) of the opened layer, or its running sum.
 
     Raises

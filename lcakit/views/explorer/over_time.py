@@ -14,7 +14,14 @@ from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.selection import CUMULATIVE, QUANTITIES, Selection
 from lcakit.views.explorer.views import View, limit_of, palette, window_slice
 
-Chosen = Callable[[float, float], None]
+__all__ = ["LayerMapView", "LayersView", "LossView", "quantity_over_time", "running"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_Chosen = Callable[[float, float], None]
 
 
 def quantity_over_time(selection: Selection) -> str:
@@ -28,12 +35,12 @@ def running(columns: np.ndarray, selection: Selection) -> np.ndarray:
 
 
 class LossView(View):
-    """The loss over the whole run, and below it by how much LCA misses its changes; a drag selects a span."""
+    """The loss over the whole run, and below it the residual of each iteration; dragging selects a span."""
 
     title = "Loss"
     fields = frozenset({"window", "iteration"})
 
-    def __init__(self, chosen: Chosen) -> None:
+    def __init__(self, chosen: _Chosen) -> None:
         self.x_range = figures.axis_range()
         self.loss = figures.over_time(180, self.x_range, y_label="loss")
         self.residual = figures.over_time(120, self.x_range, "iteration", "residual")
@@ -92,7 +99,7 @@ class LayersView(View):
     title = "Layers"
     fields = frozenset({"window", "iteration", "layers", "classes", "role", "quantity"})
 
-    def __init__(self, x_range: Range1d, chosen: Chosen) -> None:
+    def __init__(self, x_range: Range1d, chosen: _Chosen) -> None:
         self.figure = figures.over_time(300, x_range, "iteration")
         self.source = ColumnDataSource({"xs": [], "ys": [], "name": [], "color": []})
         areas = self.figure.patches(
@@ -107,7 +114,7 @@ class LayersView(View):
 
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         self.marker.location = int(model.iterations[selection.iteration])
-        columns = chosen_sums(model, selection)
+        columns = _chosen_sums(model, selection)
         rows = window_slice(selection)
         quantity = QUANTITIES[quantity_over_time(selection)]
         if changed != {"iteration"}:
@@ -120,7 +127,7 @@ class LayersView(View):
         )
 
     def _stack(self, x: np.ndarray, columns: np.ndarray, selection: Selection) -> None:
-        names, columns, colours = figures.few(selection.layers, columns)
+        names, columns, colours = figures.strongest_lines(selection.layers, columns)
         lower, upper = figures.stacked(columns)
         edge = np.concatenate([x, x[::-1]])
         ys = [np.concatenate([lower[:, n], upper[::-1, n]]) for n in range(len(names))]
@@ -146,7 +153,7 @@ class LayerMapView(View):
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         self.marker.location = int(model.iterations[selection.iteration])
         self._shown = (selection.layers, model.iterations)
-        columns = chosen_sums(model, selection)
+        columns = _chosen_sums(model, selection)
         rows = window_slice(selection)
         limit = limit_of(columns[rows], 98)
         if changed - {"iteration", "layer"}:
@@ -173,7 +180,7 @@ class LayerMapView(View):
             self._tapped(layers[row], figures.iteration_at(labels, x))
 
 
-def chosen_sums(model: Model, selection: Selection) -> np.ndarray:
+def _chosen_sums(model: Model, selection: Selection) -> np.ndarray:
     """Return LCA (iteration, layer) of the selected layers, or its running sum.
 
     Raises

@@ -1,4 +1,4 @@
-"""Reads of a trajectory as small as a picture needs, kept in memory up to a limit.
+"""Reads of a trajectory, no larger than a picture needs, kept in memory up to a limit.
 
 A step of the player asks for one row of one tensor. The rows around it are read together and kept, so that the next
 steps read nothing; sums over a span add the kept sums of whole blocks to the rows at both ends.
@@ -14,22 +14,30 @@ import xarray as xr
 
 from lcakit.trajectory.schema import CHUNK_ITERATIONS
 
-KEPT_BYTES = 256 * 2**20
-BLOCK_BYTES = 64 * 2**20
-Key = tuple[object, ...]
+__all__ = ["Reader"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_KEPT_BYTES = 256 * 2**20
+_BLOCK_BYTES = 64 * 2**20
+_Key = tuple[object, ...]
 
 
 class Reader:
     """Rows, sums over rows, and series of the per-parameter variables of one trajectory."""
 
-    def __init__(self, ds: xr.Dataset, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, ds: xr.Dataset, kept_bytes: int = _KEPT_BYTES) -> None:
         self._ds, self._limit, self._held = ds, kept_bytes, 0
-        self._kept: OrderedDict[Key, np.ndarray] = OrderedDict()
+        self._kept: OrderedDict[_Key, np.ndarray] = OrderedDict()
 
     def row(self, name: str, columns: slice, t: int) -> np.ndarray:
         """Return one row (iteration or snapshot) of a range of parameters, in the dtype of the file."""
         rows = self._rows(columns)
-        return self._block(name, columns, t // rows)[t % rows]
+        found: np.ndarray = self._block(name, columns, t // rows)[t % rows]
+        return found
 
     def total(self, name: str, columns: slice, first: int, last: int) -> np.ndarray:
         """Return the sum over the rows ``first`` to ``last``, both included, in float64."""
@@ -49,7 +57,7 @@ class Reader:
 
     def _rows(self, columns: slice) -> int:
         """Return the rows of a block: those of a chunk of the file, fewer where a tensor is very large."""
-        return int(np.clip(BLOCK_BYTES // (4 * max(columns.stop - columns.start, 1)), 1, CHUNK_ITERATIONS))
+        return int(np.clip(_BLOCK_BYTES // (4 * max(columns.stop - columns.start, 1)), 1, CHUNK_ITERATIONS))
 
     def _block(self, name: str, columns: slice, number: int) -> np.ndarray:
         rows = self._rows(columns)
@@ -61,8 +69,8 @@ class Reader:
         key = (name, columns.start, columns.stop, number, "total")
         return self.keep(key, lambda: self._block(name, columns, number).sum(0, dtype=np.float64))
 
-    def keep(self, key: Key, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return what is kept under a key, or make and keep it; what was not asked for longest goes first."""
+    def keep(self, key: _Key, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return what is kept under a key, or make and keep it; the least recently used goes first."""
         if key not in self._kept:
             value = make()
             self._kept[key] = value

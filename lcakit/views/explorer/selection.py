@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+__all__ = ["ALL", "CUMULATIVE", "GRADIENT", "LCA", "MOVEMENT", "QUANTITIES", "SIGNED", "WEIGHT", "Selection"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 ALL = "all"
 LCA, CUMULATIVE, GRADIENT, MOVEMENT, WEIGHT = "lca", "cumulative", "gradient", "movement", "weight"
 QUANTITIES = {

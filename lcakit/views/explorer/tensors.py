@@ -14,6 +14,12 @@ from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.names import shown
 from lcakit.views.explorer.selection import ALL, CUMULATIVE, GRADIENT, LCA, MOVEMENT, QUANTITIES, Selection
 
+__all__ = ["Tensor", "find", "meaning", "name_of", "picture", "require", "series", "tensor_of", "unit_of", "values"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -86,7 +92,8 @@ def values(model: Model, tensor: Tensor, selection: Selection) -> np.ndarray:
         last = last + 1 if selection.whole else last
         return read.total(name("gradient"), columns, first, last) / (last - first + 1)
     if selection.quantity == MOVEMENT:
-        return read.row("theta", columns, last + 1).astype(np.float64) - read.row("theta", columns, first)
+        start, end = (read.row("theta", columns, t).astype(np.float64) for t in (first, last + 1))
+        return end - start
     return read.row("theta", columns, last + 1 if selection.whole else last).astype(np.float64)
 
 

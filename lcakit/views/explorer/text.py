@@ -1,4 +1,4 @@
-"""The words of the explorer: numbers with their units, and names from files made harmless."""
+"""The text of the explorer: numbers with their units, and names from files made harmless."""
 
 from __future__ import annotations
 
@@ -8,11 +8,32 @@ from lcakit.views.explorer.model import Model, Summary
 from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.selection import ALL, Selection
 
-MOST_NAMES = 4
+__all__ = [
+    "UNFINISHED",
+    "all_classes",
+    "at",
+    "facts",
+    "heading",
+    "join_names",
+    "number",
+    "of_what",
+    "plain_number",
+    "require_choice",
+    "span",
+    "summary",
+    "when",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_MOST_NAMES = 4
 
 
 def require_choice(model: Model, selection: Selection, layers: bool = True) -> None:
-    """Raise ValueError, with a message for the user, where there is no LCA or nothing is chosen to sum it over."""
+    """Raise ValueError, with a message for the user, if there is no LCA or nothing to sum it over is chosen."""
     if not model.has_lca:
         raise ValueError("This file holds no LCA. Allocate it: lk.allocate(file, objective), or lcakit allocate FILE.")
     if layers and not selection.layers:
@@ -22,21 +43,21 @@ def require_choice(model: Model, selection: Selection, layers: bool = True) -> N
 
 
 def number(value: float) -> str:
-    """Return a number with four digits, its minus sign as long as its plus."""
+    """Return a number with its sign and four digits, a minus sign as wide as a plus."""
     return f"{value:+.4g}".replace("-", "−")
 
 
 def plain_number(value: float) -> str:
-    """Return a number that has no sign, with four digits."""
+    """Return a number with four digits, without a plus sign."""
     return f"{value:.4g}".replace("-", "−")
 
 
-def listed(names: Sequence[str], every: Sequence[str], kind: str) -> str:
-    """Return names as text: all of them in a word, or the first few."""
+def join_names(names: Sequence[str], every: Sequence[str], kind: str) -> str:
+    """Return names as text: ``all 10 layers``, or the first few."""
     if len(every) > 1 and set(names) == set(every):
         return f"all {len(every)} {kind}"
-    shown = ", ".join(safe(name) for name in names[:MOST_NAMES])
-    rest = len(names) - MOST_NAMES
+    shown = ", ".join(safe(name) for name in names[:_MOST_NAMES])
+    rest = len(names) - _MOST_NAMES
     return f"{kind} {shown}{f' and {rest} more' if rest > 0 else ''}"
 
 
@@ -52,27 +73,27 @@ def when(model: Model, selection: Selection) -> str:
 
 
 def at(model: Model, selection: Selection) -> str:
-    """Return the iteration that is looked at."""
+    """Return the current iteration as text."""
     return span(model, (selection.iteration, selection.iteration))
 
 
-def of_classes(model: Model, selection: Selection) -> str:
-    """Return the classes that sums over layers are of; empty where they are not by class."""
+def _of_classes(model: Model, selection: Selection) -> str:
+    """Return the classes that sums over layers cover, as text; empty if the file has none."""
     if not model.classes:
         return ""
     if selection.role != ALL:
         return f"role {safe(selection.role)} in all classes"
-    return listed(selection.classes, model.classes, "classes")
+    return join_names(selection.classes, model.classes, "classes")
 
 
 def all_classes(model: Model, selection: Selection) -> str:
-    """Return the words beside a number of all classes; nothing where all are chosen."""
+    """Return a note for a number that covers all classes although only some are chosen; else nothing."""
     return " (all classes)" if set(selection.classes) != set(model.classes) else ""
 
 
 def of_what(model: Model, selection: Selection) -> str:
-    """Return the layers, classes and role that sums are over."""
-    parts = listed(selection.layers, model.layers, "layers"), of_classes(model, selection)
+    """Return the layers, classes and role that sums cover, as text."""
+    parts = join_names(selection.layers, model.layers, "layers"), _of_classes(model, selection)
     return ", ".join(part for part in parts if part)
 
 

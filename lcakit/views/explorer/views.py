@@ -1,4 +1,4 @@
-"""What all views are: a picture, a sentence above it with its numbers and units, and what they depend on."""
+"""What all views have: a picture, a sentence with its numbers and units, and the fields they depend on."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.selection import LCA, SIGNED, Selection
 from lcakit.views.explorer.text import heading
 
+__all__ = ["HtmlText", "View", "limit_of", "palette", "window_slice"]
 
-class Words:
-    """A text that changes, in HTML.
 
-    It is neither a pane of Panel, which in a notebook fetches styles from the network when it changes (Panel 1.9), nor
-    Bokeh's own, which has the whole page laid out anew.
+def __dir__() -> list[str]:
+    return __all__
+
+
+class HtmlText:
+    """HTML that can be changed.
+
+    Not a pane of Panel, which in a notebook loads styles from the network when it changes (Panel 1.9), nor one of
+    Bokeh's, which lays out the whole page again.
     """
 
     def __init__(self, size: int = 12, margin: tuple[int, int, int, int] = (0, 8, 0, 8)) -> None:
@@ -59,13 +65,13 @@ class View:
     def __init__(self, pictures: Sequence[Any], beside: bool = False) -> None:
         self.figures = list(pictures)
         self._undrawn: set[str] = set()
-        self.caption = Words()
+        self.caption = HtmlText()
         kind = pn.Row if beside else pn.Column
         drawn = kind(*map(pn.pane.Bokeh, self.figures), sizing_mode="stretch_width")
         self.panel = pn.Column(self.caption.panel, drawn, sizing_mode="stretch_width")
 
     def show(self, model: Model, selection: Selection, changed: set[str]) -> None:
-        """Draw what the selection asks for, or say why that cannot be; leave what does not depend on the changes."""
+        """Draw the selection, or give the reason why not; do nothing if the picture does not depend on the changes."""
         if not changed & (self.fields | {"source"}):
             return
         changed = changed | self._undrawn
@@ -74,13 +80,13 @@ class View:
             self._undrawn = set()
         except (LcakitError, ValueError, OSError) as error:
             sentence = safe(error, 600)
-            self._undrawn = changed  # what could not be drawn is still to be drawn
+            self._undrawn = changed  # to be drawn with the next change
         self.caption.html = heading(self.title, sentence)
         for fig in self.figures:
             fig.visible = not self._undrawn
 
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
-        """Draw; return the sentence. Raise an error with a message for the user where there is nothing to draw."""
+        """Draw, and return the sentence; raise an error with a message for the user if there is nothing to draw."""
         raise NotImplementedError
 
 

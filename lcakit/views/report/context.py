@@ -1,4 +1,4 @@
-"""What a report is about: the trajectory, the part of it that single pictures take, and what they can be chosen by."""
+"""The context of a figure: the trajectory, which run, layers and classes are shown, and how numbers are written."""
 
 from __future__ import annotations
 
@@ -17,13 +17,40 @@ from lcakit.plot._raster import MOST_PIXELS
 from lcakit.text import printable
 from lcakit.trajectory.labels import parameter_coord
 
+__all__ = [
+    "BACKEND",
+    "BY",
+    "MOST_CHOICES",
+    "MOST_PAIRS",
+    "Figure",
+    "Group",
+    "Section",
+    "Subject",
+    "chosen",
+    "finite_max",
+    "get",
+    "join_names",
+    "kernel_layers",
+    "mean_over_runs",
+    "name",
+    "number",
+    "percent",
+    "single",
+    "window",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 BACKEND = "matplotlib"
 BY = "kernel_layer"
 get = partial(compute, quiet=True)
 MOST_CHOICES = 12
-"""Layers, and classes, that have figures of their own; those that matter most in a larger network are taken."""
+"""Most layers, and most classes, with figures of their own; a larger network shows those with the largest LCA."""
 MOST_PAIRS = 60
-"""Of a layer and a class, in one group of figures."""
+"""Most pairs of a layer and a class in one group of figures."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +65,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Group:
-    """Figures of one kind, of which the reader sees one at a time."""
+    """Figures of one kind; the reader sees one at a time."""
 
     title: str
     figures: tuple[Figure, ...]
@@ -47,7 +74,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
-    """A study: what it asks, and its figures."""
+    """A study: the question it asks, and its figures."""
 
     title: str
     question: str
@@ -56,7 +83,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Subject:
-    """A trajectory as the figures need it."""
+    """The trajectory of a report, and what it shows of it."""
 
     ds: xr.Dataset
     account: Account
@@ -82,11 +109,11 @@ class Subject:
 
     @property
     def which_run(self) -> str:
-        """Words that name the run of a picture of one run; nothing where there is only one."""
+        """The name of the run that pictures of a single run show, in brackets; empty if there is only one run."""
         return f" (run {printable(self.ds['run'].values[0], 40)})" if self.several else ""
 
     def of_class(self, cls: str, ds: xr.Dataset | None = None) -> xr.Dataset:
-        """Return what is of one class (for ``""`` everything): without what is per parameter, and so of all classes."""
+        """Return the variables of one class, without those per parameter, which cover all; ``""``: everything."""
         ds = self.ds if ds is None else ds
         if not cls:
             return ds
@@ -100,7 +127,7 @@ class Subject:
 
     @property
     def by_class(self) -> list[str]:
-        """``""`` for all classes together, then those with figures of their own."""
+        """``""`` for all classes together, then the classes with figures of their own."""
         return ["", *self.classes] if "lca_unit_class" in self.ds else [""]
 
 
@@ -110,7 +137,7 @@ def single(title: str, draw: Callable[[], Any], caption: Callable[[], str], wide
 
 
 def window(subject: Subject) -> int:
-    """Return how many iterations one column of a picture stands for: one, where so many columns fit."""
+    """Return how many iterations one column of a picture stands for: 1 if a column each fits."""
     return max(1, -(-subject.ds.sizes["iteration"] // MOST_PIXELS))
 
 
@@ -130,7 +157,7 @@ def chosen(kind: str, wanted: Sequence[str] | None, names: list[str], sizes: dic
     Raises
     ------
     ValueError
-        For a name that the file does not have.
+        For a name that is not in the file.
     """
     if wanted is not None:
         for name in wanted:
@@ -144,7 +171,7 @@ def chosen(kind: str, wanted: Sequence[str] | None, names: list[str], sizes: dic
 
 
 def number(value: Any, unit: str = "", sign: bool = False) -> str:
-    """Return a number with four digits, its minus sign as long as its plus, and its unit; None is not known."""
+    """Return a number with four digits, a minus sign as wide as a plus, and its unit; None becomes ``not known``."""
     if value is None:
         return "not known"
     text = f"{float(value):+.4g}" if sign else f"{float(value):.4g}"
@@ -152,7 +179,7 @@ def number(value: Any, unit: str = "", sign: bool = False) -> str:
 
 
 def percent(value: Any) -> str:
-    """Return a share as per cent."""
+    """Return a share in per cent."""
     return f"{100 * float(value):.3g} %"
 
 
@@ -161,7 +188,7 @@ def name(value: Any) -> str:
     return printable(value, 40)
 
 
-def listed(names: Sequence[Any], most: int = 6) -> str:
+def join_names(names: Sequence[Any], most: int = 6) -> str:
     """Return names as text, the first few of many."""
     shown = [name(one) for one in names[:most]]
     return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -13,13 +13,20 @@ from lcakit.plot._marks import load
 from lcakit.progress import progress
 from lcakit.views.report.context import BACKEND, Figure
 
-DPI = 140
-"""Pictures have 100 pixels to the inch on the page: this is enough for sharp screens and for print."""
+__all__ = ["Drawn", "draw", "picture"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_DPI = 140
+"""Dots to the inch of a picture, which the page shows at 100: enough for sharp screens and for print."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure as it stands in the page; without a picture, ``text`` says why."""
+    """A figure on the page; without a picture, ``text`` gives the reason."""
 
     png: bytes
     size: tuple[int, int]
@@ -29,14 +36,14 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Missing:
-    """What a file does not allow, and why."""
+class _Missing:
+    """The reason why a file allows no picture or no sentence."""
 
     why: str
 
 
 def draw(figures: Sequence[Figure], quiet: bool = False) -> list[Drawn]:
-    """Draw figures; what a file does not allow becomes a sentence."""
+    """Draw figures; one that the file does not allow has a sentence in its place that gives the reason."""
     load(BACKEND)
     drawn: set[int] = set()
     with progress(len(figures), "drawing", unit="figure", quiet=quiet) as bar:
@@ -56,11 +63,11 @@ def _attempt(make: Callable[[], Any]) -> Any:
     try:
         return make()
     except (LcakitError, ValueError) as error:
-        return Missing(str(error))
+        return _Missing(str(error))
 
 
 def _counted(figure: Figure, count: Callable[[], None]) -> Any:
-    """Return a picture, or why there is none; both are a step towards the end."""
+    """Return a picture, or why there is none; both count on the progress bar."""
     done = _attempt(lambda: picture(figure.draw()))
     count()
     return done
@@ -70,13 +77,13 @@ def picture(element: Any) -> tuple[bytes, tuple[int, int]]:
     """Return a picture as PNG, and its size in pixels of the page."""
     import holoviews as hv
 
-    data = hv.renderer(BACKEND).instance(dpi=DPI)(element, fmt="png")[0]
-    wide, high = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))  # where PNG has its size
-    return data, (round(wide * 100 / DPI), round(high * 100 / DPI))
+    data = hv.renderer(BACKEND).instance(dpi=_DPI)(element, fmt="png")[0]
+    wide, high = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))  # where a PNG has its size
+    return data, (round(wide * 100 / _DPI), round(high * 100 / _DPI))
 
 
 def _drawn(figure: Figure, image: Any, text: Any) -> Drawn:
-    missing = next((part for part in (image, text) if isinstance(part, Missing)), None)
+    missing = next((part for part in (image, text) if isinstance(part, _Missing)), None)
     if missing:
         return Drawn(b"", (0, 0), missing.why, figure.layer, figure.cls)
     png, size = image

@@ -1,4 +1,4 @@
-"""Figures of learning noise: who helps, how much, how weights turn around, and what layers do together."""
+"""Sections on learning noise: who helps, how much, how weights turn around, and what layers do together."""
 
 from __future__ import annotations
 
@@ -26,19 +26,26 @@ from lcakit.views.report.context import (
     window,
 )
 
-TRIALS = 199
+__all__ = ["sections"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_TRIALS = 199
 """Random shifts of the baseline: enough to tell a probability of 0.005."""
 
 
 def sections(subject: Subject) -> list[Section]:
     """Return the sections on noise."""
-    return [helping(subject), sizes(subject), turning(subject), in_sync(subject)]
+    return [_helping(subject), _sizes(subject), _turning(subject), _in_sync(subject)]
 
 
 # ---- noise -----------------------------------------------------------------------------------------------------
 
 
-def helping(s: Subject) -> Section:
+def _helping(s: Subject) -> Section:
     """Return the figures of how many parameters help."""
     return Section(
         "Helping and hurting",
@@ -95,7 +102,7 @@ def _windows(s: Subject) -> str:
 # ---- sizes -----------------------------------------------------------------------------------------------------
 
 
-def sizes(s: Subject) -> Section:
+def _sizes(s: Subject) -> Section:
     """Return the figures of the distribution of LCA and of its tails."""
     whole = partial(_histogram, s, "")
     return Section(
@@ -120,7 +127,7 @@ def _pooled(s: Subject) -> int | None:
 
 def _histogram(s: Subject, layer: str) -> xr.Dataset:
     """Return the counts of a layer or of all, in memory; several runs are counted together."""
-    counts = get(histogram(s.ds, BY if layer else None))
+    counts: xr.Dataset = get(histogram(s.ds, BY if layer else None))
     counts = counts.sum("run", keep_attrs=True) if "run" in counts.dims else counts
     return counts.sel({BY: layer}, drop=True) if layer else counts
 
@@ -165,7 +172,7 @@ def _kurtosis(s: Subject) -> str:
 # ---- oscillation -----------------------------------------------------------------------------------------------
 
 
-def turning(s: Subject) -> Section:
+def _turning(s: Subject) -> Section:
     """Return the figures of oscillation."""
     return Section(
         "Oscillation",
@@ -216,7 +223,7 @@ def _lag(s: Subject) -> str:
 # ---- synchronization -------------------------------------------------------------------------------------------
 
 
-def in_sync(s: Subject) -> Section:
+def _in_sync(s: Subject) -> Section:
     """Return the figure of synchronized peaks."""
     return Section(
         "Synchronization",
@@ -238,7 +245,7 @@ def _k(s: Subject) -> int:
 
 def _peaks(s: Subject) -> str:
     classes = "lca_unit_class" in s.ds
-    test = get(synchronization.synchronization_test(s.one, trials=TRIALS, k=_k(s), classes=classes))
+    test = get(synchronization.synchronization_test(s.one, trials=_TRIALS, k=_k(s), classes=classes))
     mean = " (mean over classes)" if classes else ""
     shifted = f"{number(test['baseline_mean'])} (p = {number(test['p'])})"
     return (

@@ -1,4 +1,4 @@
-"""Figures of the course of training: the loss, what layers do to it, and the loss of examples that were not seen."""
+"""Sections on the course of training: the loss, the LCA of layers, and the loss of examples that were not seen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lcakit.views.report.context import (
     Subject,
     finite_max,
     get,
-    listed,
+    join_names,
     mean_over_runs,
     name,
     number,
@@ -31,11 +31,18 @@ from lcakit.views.report.context import (
     window,
 )
 
+__all__ = ["layers", "loss", "unseen"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # ---- loss ------------------------------------------------------------------------------------------------------
 
 
 def loss(s: Subject) -> Section:
-    """Return the figures of the loss and of what is missing to it."""
+    """Return the figures of the loss, and of how closely the allocations add up to it."""
     parts = partial(plot.loss, s.ds, classes=True, backend=BACKEND, title="Loss of each class")
     return Section(
         "Loss",
@@ -126,7 +133,8 @@ def _mapped(cls: str) -> str:
 
 def _per_layer(s: Subject, cls: str = "") -> xr.DataArray:
     """Return LCA (iteration, layer), in memory; the mean over runs."""
-    return get(mean_over_runs(layer_lca(s.of_class(cls), BY)))
+    found: xr.DataArray = get(mean_over_runs(layer_lca(s.of_class(cls), BY)))
+    return found
 
 
 def _layers(s: Subject) -> str:
@@ -135,7 +143,7 @@ def _layers(s: Subject) -> str:
     hurting = [str(one) for one in totals["layer"].values[totals.values > 0]]
     top = totals.isel(layer=int(np.argmin(totals.values)))
     mean = " (means over runs with their 95 % intervals)" if s.several else ""
-    verdict = f"{listed(hurting)} raised the loss" if hurting else "no layer raised the loss"
+    verdict = f"{join_names(hurting)} raised the loss" if hurting else "no layer raised the loss"
     if not top < 0:
         return f"No layer lowered the loss: all together changed it by {whole}; {verdict}{mean}."
     return (

@@ -10,8 +10,15 @@ from lcakit.views.report.drawing import Drawn
 from lcakit.views.report.style import CSS, SCRIPT
 from lcakit.views.report.tables import text
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'"
-"""What a browser may load for the page: only what is inside it."""
+__all__ = ["controls", "page", "section"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'"
+"""A browser loads nothing but what is inside the page."""
 
 
 def page(title: str, lead: str, controls: str, parts: Sequence[tuple[str, str, str]]) -> str:
@@ -22,7 +29,7 @@ def page(title: str, lead: str, controls: str, parts: Sequence[tuple[str, str, s
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{text(title)}</title>
@@ -40,7 +47,7 @@ def page(title: str, lead: str, controls: str, parts: Sequence[tuple[str, str, s
 
 
 def controls(layers: Sequence[str], classes: Sequence[str]) -> str:
-    """Return the choice of layer and class, which holds for the whole page; nothing where there is none."""
+    """Return the controls that choose a layer and a class for the whole page; empty if there is nothing to choose."""
     parts = []
     if layers:
         parts.append(_choice("layer", "Layer", [("", "all, or the first"), *((name, name) for name in layers)]))
@@ -63,12 +70,12 @@ def section(one: Section, drawn: dict[int, list[Drawn]]) -> str:
     if len(reasons) == 1 and all(not figure.png for _, figures in parts for figure in figures):
         shown = f'<p class="missing">Not in this report: {text(*reasons)}</p>'
     else:
-        shown = f'<div class="groups">{"".join(group(*part) for part in parts)}</div>'
+        shown = f'<div class="groups">{"".join(_group(*part) for part in parts)}</div>'
     return f'<p class="question">{text(one.question)}</p>{shown}'
 
 
-def group(one: Group, figures: Sequence[Drawn]) -> str:
-    """Return figures of which one is seen at a time; a sentence where the file allows none."""
+def _group(one: Group, figures: Sequence[Drawn]) -> str:
+    """Return figures that are seen one at a time, or a sentence if the file allows none of them."""
     if all(not figure.png for figure in figures):
         why = text(figures[0].text)
         return f'<div class="group missing"><h3>{text(one.title)}</h3><p>Not in this report: {why}</p></div>'

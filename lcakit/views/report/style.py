@@ -1,5 +1,12 @@
 """How the page of a report looks, and the few lines of JavaScript that switch its figures."""
 
+__all__ = ["CSS", "SCRIPT"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 CSS = """
 :root { --ink: #1d2329; --soft: #57616b; --page: #fbfbfa; --card: #ffffff; --line: #d9dde1; --accent: #1f5f99;
   --good: #1b7837; --bad: #b3182a; --warn: #8a5a00; --paper: #ffffff; }

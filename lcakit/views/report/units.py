@@ -1,4 +1,4 @@
-"""Figures of the parts of a network: its units and what classes they serve, its parameters."""
+"""Sections on units, the classes they serve, and single parameters."""
 
 from __future__ import annotations
 
@@ -24,29 +24,35 @@ from lcakit.views.report.context import (
     Subject,
     finite_max,
     get,
+    join_names,
     kernel_layers,
-    listed,
     mean_over_runs,
     name,
     number,
     percent,
 )
 
+__all__ = ["sections"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def sections(subject: Subject) -> list[Section]:
     """Return the sections on units and parameters."""
-    return [units(subject), special(subject), parameters(subject)]
+    return [_units(subject), _specialization(subject), _parameters(subject)]
 
 
 def _to_draw(s: Subject) -> list[str]:
-    """Return the layers to draw; where the file has none, ``""``, whose figure says so."""
+    """Return the layers to draw; ``""`` where the file has none, whose figure then explains that."""
     return s.layers if kernel_layers(s.ds) else [""]
 
 
 # ---- units -----------------------------------------------------------------------------------------------------
 
 
-def units(s: Subject) -> Section:
+def _units(s: Subject) -> Section:
     """Return the figures of units over time, by layer and class, and of the classes of the strongest unit."""
     layers = _to_draw(s)
     classes = s.by_class if len(layers) * len(s.by_class) <= MOST_PAIRS else [""]
@@ -84,7 +90,8 @@ def _by_unit(s: Subject, layer: str, cls: str = "") -> xr.DataArray:
     else:
         part = select(s.one, layer=_known(layer))
         totals = part.lk.by("unit").sum("iteration")
-    return get(totals.assign_coords(unit=part["unit_channel"].values))
+    found: xr.DataArray = get(totals.assign_coords(unit=part["unit_channel"].values))
+    return found
 
 
 def _unit_text(s: Subject, layer: str, cls: str) -> str:
@@ -128,8 +135,8 @@ def _curves_text(s: Subject, layer: str) -> str:
 # ---- specialization --------------------------------------------------------------------------------------------
 
 
-def special(s: Subject) -> Section:
-    """Return the figures of how special units are."""
+def _specialization(s: Subject) -> Section:
+    """Return the figures of how specialized units are."""
     top = [k for k in (1, 2, 3) if k <= len(s.class_names)] or [1]
     return Section(
         "Specialization",
@@ -151,7 +158,7 @@ def _special(s: Subject) -> str:
     shares = get(mean_over_runs(specialization.specialized_fraction(s.ds, [1], by=BY).sel(top=1)))
     pairs = zip(shares["layer"].values, shares.values, strict=True)
     each = [f"{name(layer)} {percent(share)}" for layer, share in pairs]
-    return f"Units that give 80 % of their help to a single class: {listed(each)}."
+    return f"Units that give 80 % of their help to a single class: {join_names(each)}."
 
 
 def _at_once(s: Subject) -> str:
@@ -167,7 +174,7 @@ def _at_once(s: Subject) -> str:
 # ---- parameters ------------------------------------------------------------------------------------------------
 
 
-def parameters(s: Subject) -> Section:
+def _parameters(s: Subject) -> Section:
     """Return the heat maps of layers over the whole run, and the parameter that helped most."""
     maps = tuple(_parameter_map(s, layer) for layer in _to_draw(s))
     one = Figure(lambda: plot.detail(s.one, _top(s), backend=BACKEND), lambda: _detail(s))

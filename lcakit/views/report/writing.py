@@ -1,4 +1,4 @@
-"""``lk.report``: what is known of a trajectory, as one page that opens anywhere."""
+"""``lk.report``: everything known about a trajectory, on one page that opens anywhere."""
 
 from __future__ import annotations
 
@@ -24,21 +24,29 @@ from lcakit.views.report import noise, over_time, page, tables, units
 from lcakit.views.report.context import MOST_CHOICES, Section, Subject, chosen, get, kernel_layers
 from lcakit.views.report.drawing import draw
 
-Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | xr.Dataset
+__all__ = ["MOST_RUNS", "report"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | xr.Dataset
 MOST_RUNS = 12
-"""Runs with an account of their own."""
+"""Most runs with an account of their own."""
 
 
 def report(
-    trajectory: Source,
+    trajectory: _Source,
     out: str | os.PathLike[str],
     layers: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     quiet: bool = False,
 ) -> Path:
-    """Write everything that is known of a trajectory into one page: account, checks, origin, and all studies.
+    """Write everything known about a trajectory onto one page: account, checks, origin, and the figures of all studies.
 
-    The page opens from disk, needs no network, and asks for none. What the file does not allow is said in a sentence.
+    The page opens from disk and loads nothing from the network. A figure that the file does not allow is
+    replaced by the reason. The file is read a few times, not once for each figure.
 
     Parameters
     ----------
@@ -46,10 +54,10 @@ def report(
         A dataset, or whatever :func:`lcakit.open_trajectory` opens. Of several runs, pictures that can show means with
         intervals over runs; the others show the first run, and say so.
     out
-        File to write, ``.html``; one that is there is replaced.
+        File to write, ending in ``.html`` or ``.htm``; an existing file is replaced once the new page is complete.
     layers, classes
-        Names of those that have figures of their own (the reader chooses among them); ``[]`` for none. By default all
-        of up to twelve, in a larger network the twelve with the largest LCA.
+        Names of the layers and classes with figures of their own, which the reader chooses among; ``[]`` for none. By
+        default all of up to twelve; in a larger network the twelve with the largest LCA.
     quiet
         No progress bars.
 
@@ -61,9 +69,9 @@ def report(
     Raises
     ------
     TrajectoryError
-        If a path cannot be opened as a trajectory, or has no iteration yet.
+        If a path cannot be opened as a trajectory, or the recording has no iteration yet.
     ValueError
-        For another suffix, or a layer or class that the file does not have.
+        For another suffix, or a layer or class that is not in the file.
     LcakitError
         If the page cannot be written.
 
@@ -92,7 +100,7 @@ def _name(source: Any) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    """Write a file at once: whoever has the old page open does not see half of the new one."""
+    """Replace a file as a whole: nobody sees half of the new page."""
     with written(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
@@ -144,7 +152,7 @@ def _accounts(ds: xr.Dataset, quiet: bool = True) -> dict[str, Account]:
 
 
 def _unique(names: Iterable[Any]) -> list[str]:
-    """Return names from a file as heads of columns; one that is there already gets a number."""
+    """Return names from a file as headings of columns; a repeated name gets a number."""
     out: list[str] = []
     for n, name in enumerate(names):
         text = printable(name, 40)
@@ -192,7 +200,7 @@ def _subject(ds: xr.Dataset, numbers: Account, layers: Sequence[str] | None, cla
 
 
 def _class_sizes(ds: xr.Dataset, names: list[str]) -> dict[str, float]:
-    """Return the sum of the magnitudes of LCA of each class; nothing where all have figures anyway."""
+    """Return the sum of the magnitudes of LCA of each class; empty if all have figures anyway."""
     if len(names) <= MOST_CHOICES or "lca_unit_class" not in ds:
         return {}
     magnitudes = abs(ds["lca_unit_class"])

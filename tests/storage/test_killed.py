@@ -12,6 +12,7 @@ from lcakit.storage.paths import partial_path
 from tests.support.killed import STEPS, record
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_twenty_random_moments_equals_uninterrupted(tmp_path):
     killed, whole = tmp_path / "killed.nc", tmp_path / "whole.nc"

@@ -29,6 +29,7 @@ def test_round_trip(ds, tmp_path, compression, chunks):
     assert [p.name for p in path.parent.iterdir()] == ["run.nc"]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(
     st.integers(1, 5),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -14,15 +15,18 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 import lcakit as lk
-from lcakit.storage import blocks, segments
+from lcakit.storage import blocks
 from lcakit.testing import LAYERS, tiny_trajectory
 from lcakit.trajectory import schema
 from lcakit.trajectory.labels import TensorSpec
-from tests.record.test_cluster import SPEC, run  # noqa: F401  (a fixture)
+from tests.support.recordings import record
 from tests.support.server import serving
 
 zarr = pytest.importorskip("zarr")
-pytestmark = pytest.mark.timeout(300)
+pytest.importorskip("torch")
+from tests.support.allocations import SPEC, record_path  # noqa: E402  (needs torch)
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +36,17 @@ def client():
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@pytest.fixture(scope="module")
+def recorded_path(tmp_path_factory) -> Path:
+    return record_path(tmp_path_factory.mktemp("path") / "path.nc", steps=20)
+
+
+@pytest.fixture
+def run(recorded_path, tmp_path) -> Path:
+    """A copy, for allocations that write beside it."""
+    return Path(shutil.copy(recorded_path, tmp_path / "path.nc"))
 
 
 @pytest.fixture
@@ -69,10 +84,6 @@ def without_times(attrs: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in attrs.items() if name not in ("created_at", "allocated_by")}
 
 
-def row(ds: xr.Dataset, dim: str, index: int) -> dict[str, object]:
-    return {str(name): ds[name].values[index] for name in ds.variables if ds[name].dims[:1] == (dim,)}
-
-
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -97,12 +108,7 @@ def test_the_same_store_as_from_one_process(client, source, tmp_path, monkeypatc
 
 def test_an_unfinished_recording_becomes_a_store(client, source, tmp_path, monkeypatch):
     ds = tiny_trajectory(23, layers=(*LAYERS, TensorSpec("w", (40,), "bias", "w")))
-    labels = ds.drop_vars([*ds.data_vars, "snapshot", "iteration"])
-    writer = segments.SegmentWriter(tmp_path / "new.zarr.partial", labels, block_rows=7)
-    for t in range(24):
-        snapshot, iteration = row(ds, "snapshot", t), row(ds, "iteration", t - 1)
-        writer.append(snapshot, iteration if t else {})
-    writer.close()
+    record(ds, tmp_path / "new.zarr", block_rows=7).close()
     monkeypatch.chdir(tmp_path)
     assert lk.finish("new.zarr", cluster=client) == Path("new.zarr")
     with lk.open_trajectory("new.zarr") as got:
@@ -137,7 +143,7 @@ def test_a_worker_that_is_killed(client, source, tmp_path):
 # ---- allocate --------------------------------------------------------------------------------------------------
 
 
-def test_allocation_into_a_store_and_in_place(client, run, tmp_path, small_pieces):  # noqa: F811
+def test_allocation_into_a_store_and_in_place(client, run, tmp_path, small_pieces):
     for name, options in (("alone", {}), ("shared", {"cluster": client, "block": 7})):
         lk.allocate(run, SPEC, out=tmp_path / f"{name}.zarr", quiet=True, **options)
         with lk.open_trajectory(run) as ds:
@@ -149,10 +155,11 @@ def test_allocation_into_a_store_and_in_place(client, run, tmp_path, small_piece
         with lk.open_trajectory(alone) as one, lk.open_trajectory(shared) as two:
             assert without_times(one.attrs) == without_times(two.attrs)
             assert lk.validate(two).ok
-    assert len(names(tmp_path)) == 6
+    stores = {f"{name}{kind}" for name in ("alone", "shared") for kind in (".zarr", "-place.zarr")}
+    assert names(tmp_path) == stores | {run.name}
 
 
-def test_urls_are_read_by_workers_and_not_written(client, run, tmp_path):  # noqa: F811
+def test_urls_are_read_by_workers_and_not_written(client, run, tmp_path):
     with serving(run.parent) as server:
         url = server.url(run.name)
         shared = lk.allocate(url, SPEC, out=tmp_path / "shared.zarr", quiet=True, cluster=client)

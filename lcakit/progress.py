@@ -1,4 +1,4 @@
-"""One progress bar for everything long: rate and time left, silent where nobody looks."""
+"""The progress bar of everything that takes long: rate and time left, and few lines in logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def __dir__() -> list[str]:
 def progress(total: int | None, what: str, *, unit: str = "it", initial: int = 0, quiet: bool = False) -> Any:
     """Return a tqdm bar (a context manager with ``update``), drawn on stderr.
 
-    Where stderr is no terminal the bar is drawn at most every 30 seconds, so that logs stay short.
+    Where stderr is not a terminal the bar is drawn at most every 30 seconds, so that logs stay short.
     """
     from tqdm.auto import tqdm
 

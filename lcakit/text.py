@@ -56,7 +56,7 @@ def parse_bytes(text: str | int) -> int:
     Raises
     ------
     ValueError
-        For text that is no size.
+        For text that is not a size.
     """
     if not isinstance(text, str):
         return int(text)

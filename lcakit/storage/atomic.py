@@ -34,7 +34,7 @@ _LOCK = "lock"
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; at the end flush it to the disk and rename it to ``path``.
 
-    On an error the temporary file is removed and ``path`` is as it was.
+    On an error the temporary file is removed and ``path`` is left unchanged.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
@@ -108,7 +108,8 @@ def writable_parent(path: Path) -> None:
 def cannot_write(path: Path, why: str) -> RecordingError:
     """Build the error for a file that cannot be written."""
     return RecordingError(
-        f"cannot write {path}: {why}. Choose another place, or see that there is room and that you may write there."
+        f"cannot write {path}: {why}. Choose another place, or check that the disk has space and that you may write "
+        "there."
     )
 
 
@@ -119,7 +120,7 @@ def written(path: Path) -> Iterator[Path]:
     Raises
     ------
     RecordingError
-        If the file cannot be written; one that was there before is as it was.
+        If the file cannot be written; an older file is then left unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -109,16 +109,17 @@ def window_shape(dims: tuple[str, ...], shape: tuple[int, ...], itemsize: int, m
     """Return the shape of windows of whole file chunks: long rows first, then many, at most ``most`` bytes."""
     window = list(schema.chunk_sizes(dims, dict(zip(dims, shape, strict=True))))
     for axis in reversed(range(len(window))):
-        room = (most or WINDOW_BYTES) // (itemsize * int(np.prod(window)))
-        if room > 1:
-            window[axis] = min(shape[axis], window[axis] * room)
+        fitting = (most or WINDOW_BYTES) // (itemsize * int(np.prod(window)))
+        if fitting > 1:
+            window[axis] = min(shape[axis], window[axis] * fitting)
     return window
 
 
 def threads_by_default() -> AbstractContextManager[Any]:
-    """Let Dask compute with threads, unless somebody chose otherwise, in a process that has no client.
+    """Let Dask compute with threads where neither a scheduler nor a client was chosen.
 
-    Asked to choose, Dask imports ``dask.distributed`` to look for a client (0.5 s). There is none where nobody did.
+    Left to choose, Dask imports ``dask.distributed`` to look for a client (0.5 s); where that was never imported, there
+    is none.
     """
     chosen = "distributed" in sys.modules or dask.config.get("scheduler", None) is not None
     return nullcontext() if chosen else dask.config.set(scheduler=dask.threaded.get)

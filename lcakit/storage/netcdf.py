@@ -99,7 +99,7 @@ def _create(file: netCDF4.Dataset, ds: xr.Dataset, names: list[str], compression
             coords = " ".join(str(c) for c in array.coords if c not in array.dims)
             variable.setncatts(array.attrs | ({"coordinates": coords} if coords else {}))
             variable.set_auto_maskandscale(False)
-            # room for one chunk: each is written whole and only once, and the library would fill 64 MB
+            # a cache of one chunk: each is written whole and only once, and the library would fill 64 MB
             size = variable.dtype.itemsize * math.prod(chunk)
             variable.set_var_chunk_cache(size=size, nelems=1, preemption=1.0)
 

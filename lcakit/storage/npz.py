@@ -48,7 +48,7 @@ class StoredArray:
         return np.array(self.view(key))
 
     def view(self, key: Any) -> np.ndarray:
-        """Return a part as it lies in the file, which is mapped for as long as somebody holds the part."""
+        """Return a part as a view of the file, which stays mapped as long as the part is in use."""
         if 0 in self.shape:
             return np.asarray(np.zeros(self.shape, self.dtype)[key])
         try:
@@ -136,5 +136,5 @@ def _member(path: Path, member: zipfile.ZipInfo) -> StoredArray:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
         if dtype.hasobject or fortran:
-            raise ValueError(f"member {member.filename} is no plain array")
+            raise ValueError(f"member {member.filename} is not a plain array")
         return StoredArray(path, dtype, shape, file.tell())

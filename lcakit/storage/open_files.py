@@ -1,12 +1,13 @@
 """One open handle for each netCDF file, however often it is opened.
 
 The netCDF library crashes where several handles of one file are open and some are closed (a segmentation fault in
-netCDF-C 4.10 with HDF5 2.2, from plain xarray too). In a notebook that is a cell that is run again. So whoever opens a
-file that is open gets the same handle, and it is closed by the last who has it. A file that was replaced is another.
+netCDF-C 4.10 with HDF5 2.2, from plain xarray too). In a notebook, running a cell again does that. So
+opening a file that is open gives the same handle, which is closed with the last dataset that uses it. A file that was
+replaced is another file.
 
-The library tolerates no second thread either, so files are opened and closed under its lock, too. A handle that nobody
-has any more is collected in any thread, in the midst of anything: if the library is at work then, its file stays open,
-and is there for whoever opens it next.
+The library tolerates no second thread either, so files are also opened and closed under its lock. A handle that is no
+longer used is garbage-collected in any thread at any moment: its file then stays open, because the library may be
+working, and the next one to open it gets that handle.
 """
 
 from __future__ import annotations

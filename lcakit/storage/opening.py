@@ -50,7 +50,7 @@ def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact"
     Raises
     ------
     TrajectoryError
-        If there is no such file, or it is damaged, contradicts itself, is no trajectory, or of a newer major format
+        If there is no such file, or it is damaged, contradicts itself, is not a trajectory, or of a newer major format
         version. Nothing a file declares is believed unchecked (:mod:`lcakit.storage.guard`).
     """
     if not isinstance(path, str | os.PathLike):

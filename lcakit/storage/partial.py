@@ -32,7 +32,7 @@ def open_partial(directory: Path, *, check: bool = True, once: bool = False) -> 
     TrajectoryError
         If no segment is finished yet, or one is missing or damaged.
     """
-    directory = directory.absolute()  # also for workers that stand elsewhere
+    directory = directory.absolute()  # also for workers with another working directory
     header = checked(_read_header(directory), str(directory))
     with guard.reading(directory):
         paths = segments.segment_paths(directory)
@@ -87,8 +87,8 @@ def _statistics(directory: Path, header: xr.Dataset) -> dict[str, Any]:
         return {}
     found = segments.running_statistics(directory)
     if found is None:
-        told = "the recording was interrupted while its running statistics were counted, so it opens without them"
-        warnings.warn(f"{directory}: {told}. resume=True brings them back.", LcakitWarning, stacklevel=4)
+        why = "the recording was interrupted while its running statistics were counted, so it opens without them"
+        warnings.warn(f"{directory}: {why}. resume=True brings them back.", LcakitWarning, stacklevel=4)
         return {}
     arrays = {name: found[name] for name in wanted if name in found}
     small = sum(array.dtype.itemsize * array.shape[0] for array in arrays.values()) <= WINDOW_BYTES

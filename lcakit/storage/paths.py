@@ -1,4 +1,4 @@
-"""Paths as somebody gives them, and the names of what lies beside a file."""
+"""Paths as users give them, and the names of the folders beside a file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PARTIAL = ".partial"
 def given_path(path: Pathlike, error: type[LcakitError] = TrajectoryError) -> Path:
     """Return a path that was given, with the home folder for ``~``; raise ``error`` where the name is empty."""
     if not isinstance(path, str | os.PathLike):
-        raise error(f"the name of a file is a text or a Path, got {type(path).__name__}")
+        raise error(f"the name of a file must be a str or a Path, got {type(path).__name__}")
     text = os.fspath(path)
     if not text:
         raise error("the name of the file is empty. Give one, such as run.nc")
@@ -59,13 +59,13 @@ def allocation_partial(path: Pathlike, name: str | None = None) -> Path:
 
 
 def no_file(path: Path) -> TrajectoryError:
-    """Build the error for a folder that is no trajectory, or for nothing at all."""
+    """Build the error for a path where nothing is, or a folder that is not a trajectory."""
     if path.is_dir():
         return TrajectoryError(
             f"{path} is a folder, and neither an unfinished recording nor a Zarr store. Give a file, such as "
             f"{path / 'run.nc'}; {str(path / '*.nc')!r} opens all of its files as runs of one network."
         )
-    return TrajectoryError(f"{path}: there is no such file, and no unfinished recording to it")
+    return TrajectoryError(f"{path}: there is no such file, and no unfinished recording of that name")
 
 
 def unfinished(path: Pathlike) -> Path:
@@ -78,7 +78,7 @@ def unfinished(path: Pathlike) -> Path:
         raise TrajectoryError(f"{file} is finished already: there is nothing left to write into it.")
     if file.is_dir():
         raise no_file(file)
-    raise TrajectoryError(f"there is no recording to {file}, finished or not. Check the name and the folder.")
+    raise TrajectoryError(f"there is no recording {file}, finished or not. Check the name and the folder.")
 
 
 def run_names(files: Sequence[str]) -> list[str]:

@@ -70,7 +70,7 @@ def save(
         If the file exists (and not ``overwrite``) or cannot be written, also by a worker; an older file is then as it
         was.
     TrajectoryError
-        If the dataset is no trajectory of this format.
+        If the dataset is not a trajectory of this format.
     """
     path = writable_path(path)
     if cluster is not None and path.suffix != ".zarr":
@@ -104,7 +104,7 @@ def _save_zarr(
     from lcakit.storage import zarr_store
 
     if path.exists() and not is_zarr(path):
-        raise RecordingError(f"{path} is there and no Zarr store, so it is not replaced. Choose another name.")
+        raise RecordingError(f"{path} exists and is not a Zarr store, so it is not replaced. Choose another name.")
     writer = zarr_store.write_here
     if cluster is not None:
         from lcakit.storage import zarr_cluster

@@ -48,7 +48,7 @@ def results(
     Raises
     ------
     RecordingError
-        If workers died over a task. Errors of ``function`` come as they are.
+        If workers died over a task. Errors of ``function`` are raised unchanged.
     """
     rest = iter(tasks)
     threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())

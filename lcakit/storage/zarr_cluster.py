@@ -95,7 +95,7 @@ def _check(worker: str, files: Iterable[str]) -> None:
     for file in files:
         if not Path(file).is_file():
             raise RecordingError(
-                f"worker {worker} has written {file}, which is not there for this process: they do not share that "
+                f"worker {worker} wrote {file}, which this process does not see: they do not share that "
                 "folder. Choose one that this process and all workers see under the same path."
             )
 

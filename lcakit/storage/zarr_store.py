@@ -1,8 +1,8 @@
 """Trajectories as Zarr stores (version 3): a folder, or an address, with one small file for each chunk.
 
 The schema, the names and the chunks are those of the netCDF file. Zarr reads a chunk whose file is not there as fill
-values; every chunk is therefore written, the store says so, and one that is gone is an error when it is read. Only
-known codecs of numbers and text are accepted; there are others, and one that unpickles.
+values; every chunk is therefore written, an attribute of the store says so, and reading a missing chunk is an error.
+Only known codecs of numbers and text are accepted; one of the others unpickles.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def open_raw(source: str, timeout: float = TIMEOUT) -> xr.Dataset:
         If there is no store, or it holds what cannot be read safely.
     """
     with _quiet(), url_errors(source) if is_url(source) else contextlib.nullcontext():
-        store: Any = LocalStore(Path(source).absolute(), read_only=True)  # also for workers that stand elsewhere
+        store: Any = LocalStore(
+            Path(source).absolute(), read_only=True
+        )  # also for workers with another working directory
         if is_url(source):
             store = FsspecStore.from_url(source, read_only=True, storage_options=storage_options(source, timeout))
         group = zarr.open_group(store, mode="r")
@@ -111,7 +113,7 @@ def _check_array(source: str, name: str, array: zarr.Array[Any]) -> None:
     for codec in _names([*described.get("codecs", ()), *filters]):
         if codec not in _CODECS:
             raise TrajectoryError(
-                f"{source}: {name!r} is stored with the codec {codec!r}, which is not read from strangers' files. "
+                f"{source}: {name!r} is stored with the codec {codec!r}, which may be unsafe in a file from elsewhere. "
                 f"Allowed: {', '.join(_CODECS)}. Ask for a netCDF file, or for a store written by lk.save."
             )
     label = name in schema.COORDINATES or array.ndim <= 1
@@ -156,7 +158,7 @@ def _quiet() -> Iterator[None]:
 
 
 class Piece(NamedTuple):
-    """A part of an array that is made of whole chunks: where it goes, and what is to be there."""
+    """A part of an array that is made of whole chunks: its place in the store, and its values."""
 
     stored: zarr.Array[Any]
     window: tuple[slice, ...]
@@ -247,7 +249,7 @@ def _create_array(root: zarr.Group, array: xr.DataArray, sizes: dict[str, int], 
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder to write to; at the end flush it to the disk and rename it to ``path``.
 
-    On an error the temporary folder is removed and ``path`` is as it was.
+    On an error the temporary folder is removed and ``path`` is left unchanged.
     """
     temporary, old = (path.with_name(f".{path.name}.{kind}-{os.getpid()}") for kind in ("tmp", "old"))
     try:

@@ -258,7 +258,7 @@ def parameter_index(ds: xr.Dataset, name: str) -> int:
         place = tuple(int(n) for n in inside.split(",")) if inside else ()
         return int(ds["tensor_offset"].values[row]) + int(np.ravel_multi_index(place, shape))
     except ValueError as error:
-        raise ValueError(f"{name!r} is no entry of {tensor!r}, which has the shape {shape}") from error
+        raise ValueError(f"{name!r} is not an entry of {tensor!r}, which has the shape {shape}") from error
 
 
 def _shape(ds: xr.Dataset, row: int) -> tuple[int, ...]:
@@ -268,7 +268,7 @@ def _shape(ds: xr.Dataset, row: int) -> tuple[int, ...]:
 def tensor_shapes(ds: xr.Dataset) -> dict[str, tuple[int, ...]]:
     """Return the natural shape of every parameter tensor of a trajectory, by name and in order."""
     if "tensor" not in ds.coords or "tensor_shape" not in ds.coords:
-        raise TrajectoryError("the dataset has no tensor table, so it is no trajectory of the lcakit format")
+        raise TrajectoryError("the dataset has no tensor table, so it is not a trajectory in the lcakit format")
     shapes = ds["tensor_shape"].values
     names = [str(name) for name in ds["tensor"].values]
     return {name: tuple(int(n) for n in row if n) for name, row in zip(names, shapes, strict=True)}

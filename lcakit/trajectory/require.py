@@ -99,7 +99,7 @@ def require_iterations(data: xr.Dataset | xr.DataArray) -> int:
     n = data.sizes.get("iteration", 0)
     if not n:
         raise TrajectoryError(
-            "there is no iteration to look at: the recording was stopped before its first, or the selection kept none. "
+            "there is no iteration to look at: the recording stopped before the first, or the selection kept none. "
             "Allowed: at least 1."
         )
     return int(n)

@@ -34,8 +34,8 @@ def rewritten(segment: Path, **arrays) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"theta_val_": np.zeros(3)}, "no plain variable"),
-        ({"config": np.zeros(3)}, "no plain variable"),
+        ({"theta_val_": np.zeros(3)}, "not a plain variable"),
+        ({"config": np.zeros(3)}, "not a plain variable"),
         ({"theta": np.zeros((5, 61))}, "type float64"),
         ({"theta": np.zeros((5, 60), "f4")}, r"shape \(5, 60\)"),
         ({"theta": np.asfortranarray(np.zeros((5, 61), "f4"))}, "shape"),

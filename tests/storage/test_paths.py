@@ -53,7 +53,7 @@ def test_what_cannot_be_finished_is_said(run):
     for name in (run, f"{run}.partial"):
         with pytest.raises(lk.TrajectoryError, match=r"run\.nc is finished already"):
             lk.finish(name)
-    with pytest.raises(lk.TrajectoryError, match=r"there is no recording to .*none\.nc"):
+    with pytest.raises(lk.TrajectoryError, match=r"there is no recording .*none\.nc"):
         lk.finish(run.with_name("none.nc"))
 
 

@@ -224,7 +224,7 @@ def test_overwrite_only_on_request_and_only_stores(ds, path, tmp_path):
     notes = tmp_path / "notes.zarr"
     notes.mkdir()
     (notes / "precious.txt").write_text("mine")
-    with pytest.raises(lk.RecordingError, match="no Zarr store"):
+    with pytest.raises(lk.RecordingError, match="is not a Zarr store"):
         lk.save(ds, notes, overwrite=True)
     assert (notes / "precious.txt").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.zarr", "run.zarr"]

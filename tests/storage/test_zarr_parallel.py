@@ -208,7 +208,7 @@ def see_all(dask_worker) -> None:
     ("wrong", "right", "told"),
     [
         (hide_zarr, show_zarr, r"worker {} cannot write a Zarr store: .*pip install 'lcakit\[share\]'"),
-        (write_elsewhere, write_here, r"worker {} has written .*/c/.*, which is not there for this process"),
+        (write_elsewhere, write_here, r"worker {} wrote .*/c/.*, which this process does not see"),
         (see_nothing, see_all, r"worker {} cannot write its part .* does not see .*shared\.zarr"),
     ],
 )

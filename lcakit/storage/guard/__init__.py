@@ -10,8 +10,8 @@ In this order, by :mod:`lcakit.storage.opening`:
 4. :func:`check_tables` refuses labels and tables that contradict each other (:mod:`lcakit.trajectory.consistency`).
 5. :func:`lazily` makes errors of later reads name the file and the variable.
 
-Nothing from a file is unpickled, evaluated or used as a path. Whoever prints text from a file uses
-:func:`lcakit.text.printable`.
+Nothing from a file is unpickled, evaluated or used as a path. Text from a file is printed
+through :func:`lcakit.text.printable`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def __dir__() -> list[str]:
 
 _NAMES = ("tensor", "tensor_role", "layer", "layer_kind", "class")
 _LABEL_BYTES, _LABEL_RATIO = 64 * 2**20, 16
-"""Labels are loaded on opening: at most so many bytes, or so many times the size of the file."""
+"""Labels are loaded on opening: at most this many bytes, or this many times the size of the file."""
 
 _MOST_HEADER = 4096  # of an array in a segment: ours have about 100 bytes
 
@@ -143,7 +143,7 @@ def clean_tables(ds: xr.Dataset, source: str) -> xr.Dataset:
     Raises
     ------
     TrajectoryError
-        For names that are too long, too many, or no text.
+        For names that are too long, too many, or not text.
     """
     with reading(source):
         names = {name: ds[name] for name in _NAMES if name in ds.variables}
@@ -210,7 +210,7 @@ def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, end: int, s
     base, _ = schema.split_name(name)
     spec = schema.VARIABLES.get(base) or schema.COORDINATES.get(name)
     if spec is None:
-        raise CorruptError(f"it holds {printable(name, 80)!r}, which is no plain variable of a recording")
+        raise CorruptError(f"it holds {printable(name, 80)!r}, which is not a plain variable of a recording")
     expected = tuple(sizes.get(dim, n) for dim, n in zip(spec.dims[1:], shape[1:], strict=False))
     if dtype != np.dtype(spec.dtype) or len(shape) != len(spec.dims) or shape[1:] != expected:
         raise CorruptError(f"{name!r} has shape {shape} and type {dtype}, not {spec.dims} and {spec.dtype}")
@@ -222,7 +222,7 @@ def _declared(
     """Return name, shape and type of a member that is plain and whole."""
     name = member.filename.removesuffix(".npy")
     if member.header_offset + member.file_size > end or member.compress_type != zipfile.ZIP_STORED:
-        raise CorruptError(f"it holds {printable(name, 80)!r}, which is no plain variable of a recording")
+        raise CorruptError(f"it holds {printable(name, 80)!r}, which is not a plain variable of a recording")
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -93,7 +93,7 @@ def read_type(cursor: Cursor, depth: int = 0) -> Type:
     elif kind == _COMPOUND:
         _check_compound(cursor, version, size, (head >> 8) & 0xFFFF, depth)
     elif kind not in (_TEXT, POINTER):
-        raise CorruptError(f"a type of class {kind} is none that trajectories use")
+        raise CorruptError(f"a type of class {kind} does not occur in trajectories")
     return Type(kind, size)
 
 

@@ -28,7 +28,7 @@ _FAILURES = (
     CorruptError,
     OSError,
     RuntimeError,  # also the netCDF library's own errors, and nesting that is too deep
-    ValueError,  # also text that is no text
+    ValueError,  # also text that cannot be decoded
     LookupError,
     TypeError,
     AttributeError,
@@ -51,8 +51,8 @@ def reading(where: object, remedy: str = "Get the file again, or record it again
     except TrajectoryError:
         raise
     except _FAILURES as error:
-        told = printable(error, 400) or type(error).__name__
-        raise TrajectoryError(f"{where}: damaged, or not what it says: {told}. {remedy}") from error
+        why = printable(error, 400) or type(error).__name__
+        raise TrajectoryError(f"{where}: damaged, or not what it claims to be: {why}. {remedy}") from error
 
 
 class _FileArray:

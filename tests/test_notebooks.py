@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,15 @@ SECONDS = 240
 PICTURE = "application/vnd.holoviews_exec.v0+json"
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@pytest.fixture
+def quick_kernels(monkeypatch):
+    """Let kernels start with slow imports done, where processes can be forked safely."""
+    if sys.platform == "linux":
+        from tests.support.kernels import launch
+
+        monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", launch)
 
 
 def read(path):
@@ -66,9 +77,19 @@ def test_the_first_cell_makes_pictures_work_offline(path):
     assert lines == SETUP
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels import everything themselves here")
+def test_what_kernels_have_imported_says_nothing():
+    from tests.support.kernels import IMPORTED
+
+    found = subprocess.run([sys.executable, "-c", f"import {', '.join(IMPORTED)}"], capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(2 * SECONDS)
 @each
-def test_runs_to_the_end_and_shows_pictures(path, tmp_path):
+def test_runs_to_the_end_and_shows_pictures(path, tmp_path, quick_kernels):
     if names_a_missing_file(path):
         pytest.skip("needs the recorded files of the repository (data/registry.txt)")
     notebook = read(path)

@@ -8,6 +8,13 @@ from typing import Any
 
 from lcakit.errors import unknown
 
+__all__ = ["BENCHMARKS", "OPTIONS", "run"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 BENCHMARKS = (
     "gradient",
     "convolutions",
@@ -46,10 +53,10 @@ def run(what: str, **options: Any) -> tuple[dict[str, Any], str]:
     """Run a benchmark by name, with options of its ``run``; return its result as plain data and as text."""
     if what not in BENCHMARKS:
         raise unknown("benchmark", what, BENCHMARKS)
-    room = importlib.import_module(f"lcakit.bench.{what}")
-    allowed = inspect.signature(room.run).parameters
+    module = importlib.import_module(f"lcakit.bench.{what}")
+    allowed = inspect.signature(module.run).parameters
     for name in options:
         if name not in allowed:
             raise unknown(f"option of the benchmark {what}", name, allowed)
-    result: dict[str, Any] = room.run(**options)
-    return result, room.to_text(result)
+    result: dict[str, Any] = module.run(**options)
+    return result, module.to_text(result)

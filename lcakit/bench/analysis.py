@@ -1,4 +1,4 @@
-"""How near the studies come to just reading the file: ``lcakit bench analysis``."""
+"""How close the analysis functions come to the speed of reading the file: ``lcakit bench analysis``."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 ``lk.experiments.data.load``, ``lk.experiments.networks.build``, ``lk.experiments.batches.Batches``,
 ``lk.experiments.paper``, ``lk.experiments.interventions``, ``lk.experiments.training`` (``Run``, ``record_run``),
-``lk.experiments.experiments`` and the questions of reviewers (``helpful_only``, ``rescaling``, ``subsampling``) are
+``lk.experiments.declared`` and the questions of reviewers (``helpful_only``, ``rescaling``, ``subsampling``) are
 imported when first used.
 """
 

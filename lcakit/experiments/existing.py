@@ -1,4 +1,4 @@
-"""What is in the place of a run's file: nothing, this run or another one, which is refused before any training."""
+"""What already exists at the path of a run: nothing, this run, or another one, which is refused before training."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def refuse_existing(path: Path) -> None:
     for there in (path, partial_path(path)):
         if there.exists():
             raise RecordingError(
-                f"{there} exists already. Choose another name (--out), or say --resume to continue what is unfinished, "
-                "--overwrite to replace it; nothing was trained."
+                f"{there} exists already. Choose another name (--out), or give --resume to continue an "
+                "unfinished recording, --overwrite to replace it; nothing was trained."
             )
 
 
@@ -51,7 +51,7 @@ def refuse_other_run(path: Path, run: Run, **attrs: Any) -> None:
     try:
         differing = _differing(existing, run, attrs)
     except TrajectoryError as error:
-        raise RecordingError(f"{path} is of no run of the studies: {error} {_REMEDY}") from error
+        raise RecordingError(f"{path} does not hold a run of lcakit.experiments: {error} {_REMEDY}") from error
     if differing:
         raise RecordingError(f"{path} is of another run: {'; '.join(differing)}. {_REMEDY}")
     if path.exists():

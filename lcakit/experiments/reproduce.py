@@ -77,7 +77,7 @@ def figures(path: str | Path) -> dict[str, float]:
 
 
 def findings(path: str | Path) -> dict[str, float]:
-    """Return the figures of the single studies for one recorded run, by the names of ``FINDING_TITLES``.
+    """Return the figures of single studies for one recorded run, by the names of :data:`~.paper.FINDINGS`.
 
     ``lca_NAME`` is the LCA of a layer over the run. Synchronization per class only from a file with classes.
     """

@@ -1,4 +1,4 @@
-"""One training run of the studies as data: what is trained, how, and what is written about it in its file."""
+"""One training run as data: what is trained, how, and what is written about it in its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training runs of the studies: a network on a data set, recorded, repeatable bit by bit from its seed."""
+"""Training runs: a network on a data set, recorded, repeatable bit by bit from its seed."""
 
 from __future__ import annotations
 

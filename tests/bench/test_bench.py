@@ -49,6 +49,7 @@ def test_precisions_are_compared_with_float64():
     assert all(name in text for name in found)
 
 
+@pytest.mark.slow
 def test_clusters_of_one_and_two_workers_are_compared():
     result, text = bench.run("cluster", examples=64, iterations=4, repeats=1)
     assert result["speedup"] == result["seconds"]["1"] / result["seconds"]["2"]

@@ -45,6 +45,7 @@ def test_contenders_are_timed_in_turns_after_one_that_does_not_count():
         medians({}, 0)
 
 
+@pytest.mark.slow
 def test_opening_is_measured_on_files_that_grow_in_one_way(monkeypatch, tmp_path):
     monkeypatch.setattr("lcakit.bench.open.FACTORS", (1, 3, 9))
     result, text = bench.run("open", scale=1e-4, repeats=1, directory=str(tmp_path))
@@ -65,6 +66,7 @@ def test_opening_is_measured_on_files_that_grow_in_one_way(monkeypatch, tmp_path
     assert "Zarr, more iterations" in text
 
 
+@pytest.mark.slow
 def test_growth_has_a_floor_and_an_exponent_for_every_size_and_files_are_what_was_estimated(
     monkeypatch, tmp_path, capsys
 ):

@@ -158,6 +158,7 @@ def test_the_trend_over_delays_against_the_files(tmp_path):
     np.testing.assert_allclose(result["lca"], np.reshape(last, (3, 2)).mean(1), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_helping_by_setting_goes_on_without_the_runs_that_failed(tmp_path):
     """Here each run has a process of its own."""
     experiment = tiny({"base": TINY, "learning-rate-1e30": DIVERGING}, hyperparameters.helping_by_setting, seeds=(3,))
@@ -275,7 +276,7 @@ def test_data_that_is_not_there_is_said_once_before_any_run(tmp_path):
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     lk.save(lk.testing.tiny_trajectory(), tmp_path / "plain-0.nc")
-    with pytest.raises(RecordingError, match=r"plain-0\.nc is of no run of the studies"):
+    with pytest.raises(RecordingError, match=r"plain-0\.nc does not hold a run of lcakit\.experiments"):
         run(tiny({"plain": TINY}), tmp_path)
 
 

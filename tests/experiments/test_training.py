@@ -262,6 +262,7 @@ def test_a_network_with_batch_norm_closes_its_account(tmp_path):
     assert run_of(ds) == run.resolved()
 
 
+@pytest.mark.slow
 def test_training_normalizes_by_the_batch_and_leaves_the_objective_alone(tmp_path):
     """A twin: the plain loop in train mode, dropout and BatchNorm as torch does them."""
     run = Run("digits-allcnn-small", seed=1, iterations=3, train_examples=60).resolved()

@@ -50,6 +50,7 @@ def test_tuned_learning_rates_against_a_dense_grid():
     xr.testing.assert_identical(found, again)
 
 
+@pytest.mark.slow
 def test_tuned_momentum_against_a_grid():
     p, sizes = paper_problem(60), [100, 1e5]
     found = nqm.tuned_steps(p, sizes, momentum=None, quiet=True)

@@ -91,6 +91,7 @@ def trained(digits):
     return optima(digits, 3, target=0.05)
 
 
+@pytest.mark.slow
 def test_experiments_run_on_the_digits(digits, trained):
     assert digits.dimension == 12_060
     assert (trained["loss"] <= 0.05).all()

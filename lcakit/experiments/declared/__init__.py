@@ -23,6 +23,11 @@ from lcakit.version import __version__
 
 __all__ = ["EXPERIMENTS", "Claim", "Experiment", "Outcome", "Results", "Scale", "find", "run_experiment"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (*layerwise.EXPERIMENTS, *hyperparameters.EXPERIMENTS, *reviewers.EXPERIMENTS)

@@ -71,11 +71,11 @@ _RATES, _MOMENTA = (0.01, 0.02, 0.1, 0.2), (0.0, 0.5, 0.95)
 
 EXPERIMENTS = (
     Experiment(
-        "hyperparameters",
-        "Does the share of parameters that help depend on the hyperparameters?",
-        "Fig. S9",
-        "learning rate, momentum and batch size, one at a time",
-        {
+        name="hyperparameters",
+        title="Does the share of parameters that help depend on the hyperparameters?",
+        source="Fig. S9",
+        varied="learning rate, momentum and batch size, one at a time",
+        scales={
             "small": Scale(
                 _arms(Run("digits-fc"), learning_rate=_RATES, momentum=_MOMENTA, batch_size=(10, 25, 100, 250)),
                 (0, 1, 2),
@@ -86,8 +86,8 @@ EXPERIMENTS = (
                 (0, 1, 2),
             ),
         },
-        helping_by_setting,
-        (
+        table=helping_by_setting,
+        claims=(
             Claim("helping at the base setting", _base, f"{_PAPER.helping} ± {_PAPER.helping_sd} % (mnist-fc, sgd)"),
             Claim("helping over all settings", _range, "50.2 to 57.8 % over networks and optimizers"),
         ),

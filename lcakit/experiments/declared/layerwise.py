@@ -160,8 +160,16 @@ def _interventions(
     for arm in arms:
         claims += [_others(arm, position), _final_loss(arm)]
     varied = f"the {layer} layer: {', '.join(small.arms)}"
-    scales = {"small": small, "paper": paper}
-    return Experiment(name, title, figure, varied, scales, compared_layers, tuple(claims), ("lca",), resolution="layer")
+    return Experiment(
+        name=name,
+        title=title,
+        source=figure,
+        varied=varied,
+        scales={"small": small, "paper": paper},
+        table=compared_layers,
+        claims=tuple(claims),
+        resolution="layer",
+    )
 
 
 def _delays(run: Run, delays: tuple[int, ...], same_step: bool) -> dict[str, Run]:
@@ -181,7 +189,16 @@ def _delay_experiment(name: str, title: str, source: str, same_step: bool, paper
     }
     claims = (Claim("LCA of the last layer against its delay", _trend, paper),)
     varied = "the momentum of the last layer, d / (d + 1) for a delay of d iterations"
-    return Experiment(name, title, source, varied, scales, delayed_layer, claims, ("lca",), resolution="layer")
+    return Experiment(
+        name=name,
+        title=title,
+        source=source,
+        varied=varied,
+        scales=scales,
+        table=delayed_layer,
+        claims=claims,
+        resolution="layer",
+    )
 
 
 _RESNET = Run("cifar10-resnet20")

@@ -25,7 +25,7 @@ SHARE = 0.05
 _COUNT = 20
 
 
-class HessianOperator(LinearOperator):
+class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     r"""The Hessian at a point as a linear operator for SciPy, by differentiating the gradient.
 
     .. math:: H v = \frac1m \sum_{k=1}^m ∇_θ \left(∇L(θ + u_k) \cdot v\right), \qquad u_k \sim N(0, s^2 I)

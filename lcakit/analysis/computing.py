@@ -11,6 +11,7 @@ from typing import Any
 import dask
 import dask.array as da
 import xarray as xr
+from dask.base import compute as compute_arrays
 from dask.callbacks import Callback
 
 from lcakit.progress import progress
@@ -153,16 +154,16 @@ def _compute(arrays: tuple[da.Array, ...], quiet: bool) -> tuple[Any, ...]:
     if client is not None:
         return _compute_on(client, arrays, quiet)
     if quiet:
-        return tuple(dask.compute(*arrays))
+        return tuple(compute_arrays(*arrays))
     with _Bar():
-        return tuple(dask.compute(*arrays))
+        return tuple(compute_arrays(*arrays))
 
 
 class _Bar(Callback):
     """Show the tasks of a local Dask scheduler on our progress bar, from the first second on."""
 
     def __init__(self) -> None:
-        super().__init__(start_state=self._begin, posttask=self._step, finish=self._end)
+        super().__init__(start_state=self._begin, posttask=self._step, finish=self._end)  # type: ignore[no-untyped-call]
         self._bar: Any = None
         self._total, self._done, self._since = 0, 0, 0.0
 
@@ -205,4 +206,4 @@ def _compute_on(client: Any, results: tuple[Any, ...], quiet: bool) -> tuple[Any
     with progress(len(futures), "computing", unit="task", quiet=quiet) as bar:
         for _ in as_completed(futures):
             bar.update(1)
-    return tuple(dask.compute(*kept))
+    return tuple(compute_arrays(*kept))

@@ -164,7 +164,8 @@ def _factors(ds: xr.Dataset, layer: str, next_layer: str, factor: float) -> np.n
     tensor = np.ones(rows.size)
     tensor[((owner == layer) | (served == layer)) & np.isin(roles, _SCALED)] = factor
     tensor[(owner == next_layer) & (roles == "kernel")] = 1 / factor
-    return tensor[parameter_coord(ds, "tensor_index")]
+    out: np.ndarray = tensor[parameter_coord(ds, "tensor_index")]
+    return out
 
 
 def _refuse(ds: xr.Dataset, tensors: np.ndarray, why: str) -> None:

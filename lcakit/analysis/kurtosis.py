@@ -183,4 +183,5 @@ def _anscombe_glynn(kurtosis: np.ndarray, n: np.ndarray) -> np.ndarray:
     base = 1 + x * np.sqrt(2 / (freedom - 4))
     with np.errstate(divide="ignore", invalid="ignore"):
         root = np.where(base == 0, np.nan, np.cbrt((1 - 2 / freedom) / base))
-    return (1 - 2 / (9 * freedom) - root) / np.sqrt(2 / (9 * freedom))
+    out: np.ndarray = (1 - 2 / (9 * freedom) - root) / np.sqrt(2 / (9 * freedom))
+    return out

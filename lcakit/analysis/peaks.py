@@ -129,7 +129,8 @@ def _movement(theta: Any) -> Any:
 
 
 def _row_differences(block: np.ndarray) -> np.ndarray:
-    return np.subtract(block[..., 1:, :], block[..., :-1, :], dtype=np.float64)
+    out: np.ndarray = np.subtract(block[..., 1:, :], block[..., :-1, :], dtype=np.float64)
+    return out
 
 
 def strongest_peaks(series: xr.DataArray, k: int, of: str) -> xr.DataArray:
@@ -145,7 +146,8 @@ def strongest_peaks(series: xr.DataArray, k: int, of: str) -> xr.DataArray:
     )
     value.attrs = {"long_name": f"{series.attrs['long_name']} at the peak", "units": series.attrs.get("units", "1")}
     out = found.assign_coords(value=value.variable, rank=np.arange(int(k)))
-    return out.rename("peak_iteration").assign_attrs(long_name="iteration of the peak", units="1")
+    result: xr.DataArray = out.rename("peak_iteration").assign_attrs(long_name="iteration of the peak", units="1")
+    return result
 
 
 def apply_to_series(

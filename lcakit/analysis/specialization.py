@@ -142,7 +142,8 @@ def _top_shares(sums: np.ndarray, top: list[int]) -> np.ndarray:
     upto = np.cumsum(helped, axis=-1)
     total = upto[..., -1:]
     shares = np.full((*sums.shape[:-1], len(top)), np.nan)
-    return np.divide(upto[..., [k - 1 for k in top]], total, out=shares, where=total > 0)
+    out: np.ndarray = np.divide(upto[..., [k - 1 for k in top]], total, out=shares, where=total > 0)
+    return out
 
 
 def specialized_fraction(

@@ -209,4 +209,5 @@ def _count_shifted(peaks: np.ndarray, shifts: np.ndarray, iterations: np.ndarray
         inside = (moved >= 0) & (moved < iterations.size)
         layers_at = np.bincount((cls * iterations.size + moved)[inside])
         counts[trial] = np.count_nonzero(layers_at >= need)
-    return counts / peaks.shape[0]
+    out: np.ndarray = counts / peaks.shape[0]
+    return out

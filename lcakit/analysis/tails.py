@@ -139,7 +139,8 @@ def _weibull(left: np.ndarray, right: np.ndarray, log_scale: float, log_shape: f
     """Return log(e⁻ᵃ − e⁻ᵇ), a and b the powers (x/λ)ᵏ of the edges, where both terms may underflow."""
     with np.errstate(divide="ignore"):
         a, b = (np.exp(np.minimum(np.exp(log_shape) * (np.log(x) - log_scale), 600.0)) for x in (left, right))
-    return -a + np.log(-np.expm1(-np.maximum(b - a, 1e-300)))
+    out: np.ndarray = -a + np.log(-np.expm1(-np.maximum(b - a, 1e-300)))
+    return out
 
 
 def _half_normal(left: np.ndarray, right: np.ndarray, log_scale: float) -> np.ndarray:
@@ -149,7 +150,8 @@ def _half_normal(left: np.ndarray, right: np.ndarray, log_scale: float) -> np.nd
     with np.errstate(divide="ignore"):
         near = np.log(special.erf(b) - special.erf(a))
         far = -a * a + np.log(outside) + np.log1p(-np.exp((a - b) * (a + b)) * special.erfcx(b) / outside)
-    return np.where(a < 1, near, far)
+    out: np.ndarray = np.where(a < 1, near, far)
+    return out
 
 
 # ---- moments --------------------------------------------------------------------------------------------------------

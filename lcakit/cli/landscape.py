@@ -104,7 +104,8 @@ def _paths(dimension: int = 60, wedge: int = 30, bends: int = 1, network: bool =
 
     def experiment(surface: Any) -> xr.Dataset:
         ends = wedges.optima(surface, 2, target=TARGET / 10)
-        return wedges.connect(surface, *ends, bends=bends, steps=100, target=TARGET / 10).drop_dims("vertex")
+        out: xr.Dataset = wedges.connect(surface, *ends, bends=bends, steps=100, target=TARGET / 10).drop_dims("vertex")
+        return out
 
     found: xr.Dataset = _compared(experiment, dimension, wedge, network)
     return found
@@ -116,7 +117,8 @@ def _planes(dimension: int = 60, wedge: int = 30, repeats: int = 3) -> xr.DataAr
 
     surface = wedges.Wedges(dimension, wedge)
     sizes = np.unique(np.linspace(1, dimension, 16).astype(int)).tolist()
-    return wedges.reachable_loss(surface, sizes, repeats).assign_attrs(threshold=dimension - wedge)
+    out: xr.DataArray = wedges.reachable_loss(surface, sizes, repeats).assign_attrs(threshold=dimension - wedge)
+    return out
 
 
 def _cut(dimension: int = 60, wedge: int = 30, network: bool = False) -> xr.Dataset:
@@ -124,7 +126,8 @@ def _cut(dimension: int = 60, wedge: int = 30, network: bool = False) -> xr.Data
     from lcakit.landscapes import wedges
 
     def experiment(surface: Any) -> xr.Dataset:
-        return wedges.plane_cut(surface, *wedges.optima(surface, 2, target=TARGET))
+        out: xr.Dataset = wedges.plane_cut(surface, *wedges.optima(surface, 2, target=TARGET))
+        return out
 
     found: xr.Dataset = _compared(experiment, dimension, wedge, network)
     return found
@@ -135,7 +138,8 @@ def _spectrum(dimension: int = 60, wedge: int = 30, count: int = 40, network: bo
     from lcakit.landscapes import wedges
 
     def experiment(surface: Any) -> xr.DataArray:
-        return wedges.spectrum(surface, wedges.optima(surface, 1, target=TARGET)[0], count)
+        out: xr.DataArray = wedges.spectrum(surface, wedges.optima(surface, 1, target=TARGET)[0], count)
+        return out
 
     found: xr.DataArray = _compared(experiment, dimension, wedge, network)
     return found.assign_attrs(threshold=dimension - wedge)
@@ -145,7 +149,8 @@ def _radius(dimension: int = 60, wedge: int = 30, plane: int = 10, repeats: int 
     """Return the effect of the distance from the origin."""
     from lcakit.landscapes import wedges
 
-    return wedges.radius_effect(wedges.Wedges(dimension, wedge), [1, 2, 4, 8, 16], plane, repeats)
+    out: xr.Dataset = wedges.radius_effect(wedges.Wedges(dimension, wedge), [1, 2, 4, 8, 16], plane, repeats)
+    return out
 
 
 def _short(dimension: int = 60, wedge: int = 30, optima: int = 4) -> xr.Dataset:
@@ -163,7 +168,8 @@ def _averages(dimension: int = 60, wedge: int = 30, count: int = 8) -> xr.Datase
     """Return the loss of averaged weights."""
     from lcakit.landscapes import wedges
 
-    return wedges.averaging(wedges.Wedges(dimension, wedge), count)
+    out: xr.Dataset = wedges.averaging(wedges.Wedges(dimension, wedge), count)
+    return out
 
 
 EXPERIMENTS: dict[str, dict[str, Experiment]] = {

@@ -71,7 +71,8 @@ def check_packable(parts: Mapping[str, Any]) -> None:
 
 def unpack(data: bytes) -> dict[str, Any]:
     """Return what :func:`pack` packed; nothing in it is executed."""
-    return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    out: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    return out
 
 
 def restore(state: Mapping[str, Any], parts: Mapping[str, Any]) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import dask
 import numpy as np
 import xarray as xr
+from dask.local import get_sync
 
 from lcakit.storage.opening import open_trajectory
 from lcakit.text import printable
@@ -108,7 +109,7 @@ def describe(source: Source) -> Description:
     """
     if not isinstance(source, xr.Dataset):
         # short reads need no threads, and asking Dask for its default would import dask.distributed (0.2 s)
-        with open_trajectory(source) as ds, dask.config.set(scheduler=dask.get):
+        with open_trajectory(source) as ds, dask.config.set(scheduler=get_sync):
             return _describe(ds, printable(os.fspath(source)))
     return _describe(source, printable(source.encoding.get("source", "dataset")))
 

@@ -40,7 +40,7 @@ class _Handle(NetCDF4DataStore):
     def __init__(self, path: Path, key: tuple[Any, ...]) -> None:
         # the id makes two managers of one file, in whatever process, look for the same open handle
         manager: Any = CachingFileManager
-        super().__init__(manager(netCDF4.Dataset, str(path), mode="r", lock=HDF5_LOCK, manager_id=key))
+        super().__init__(manager(netCDF4.Dataset, str(path), mode="r", lock=HDF5_LOCK, manager_id=key))  # type: ignore[no-untyped-call]
         self.users: set[object] = set()
 
     def release(self, user: object) -> None:
@@ -49,7 +49,7 @@ class _Handle(NetCDF4DataStore):
             self.users.discard(user)
             if not self.users:
                 _OPEN.pop(self._manager._manager_id, None)
-                self.close()
+                self.close()  # type: ignore[no-untyped-call]
 
 
 _OPEN: WeakValueDictionary[tuple[Any, ...], _Handle] = WeakValueDictionary()

@@ -21,6 +21,7 @@ from typing import Any
 import dask
 import xarray as xr
 from dask.base import tokenize
+from dask.local import get_sync
 from distributed import Client, KilledWorker, LocalCluster, as_completed, get_worker
 
 from lcakit.errors import LcakitError, RecordingError
@@ -192,7 +193,7 @@ def _compute_block(
     """Write one segment, unless a worker that was thought dead has done it; return the number of iterations."""
     if not Path(path).exists():
         # this is a task already: what it reads must not become tasks of the cluster
-        local = dask.config.set(scheduler=dask.get)
+        local = dask.config.set(scheduler=get_sync)
         with _objective(spec) as objective, local, opening.open_trajectory(trajectory) as ds:
             differing = _differences(_identity(objective), identity)
             if differing:

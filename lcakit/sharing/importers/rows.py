@@ -31,7 +31,8 @@ class Rows:
         keys = key if isinstance(key, tuple) else (key,)
         rows, columns = (_span(k, n) for k, n in zip((*keys, slice(None))[:2], self.shape, strict=True))
         block = self.read(*rows[0], *columns[0])
-        return block[rows[1]][..., columns[1]]
+        out: np.ndarray = block[rows[1]][..., columns[1]]
+        return out
 
 
 def _span(key: Any, size: int) -> tuple[tuple[int, int], Any]:
@@ -49,4 +50,5 @@ def lazy(rows: Rows, whole_rows: bool = False) -> da.Array:
     width = max(1, rows.shape[1] if whole_rows else min(WIDEST, rows.shape[1]))
     tall = max(1, BLOCK_BYTES // (4 * width))
     tall = tall if tall < CHUNK_ITERATIONS else tall // CHUNK_ITERATIONS * CHUNK_ITERATIONS
-    return da.from_array(rows, chunks=(tall, width), name=False, meta=np.empty((0, 0), rows.dtype))
+    out: da.Array = da.from_array(rows, chunks=(tall, width), name=False, meta=np.empty((0, 0), rows.dtype))
+    return out

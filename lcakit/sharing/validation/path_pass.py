@@ -75,7 +75,8 @@ def _of_run(ds: xr.Dataset, suffixes: list[str]) -> da.Array:
     stretches = da.map_blocks(_stretch, *blocks, **options)
     join = partial(_join, suffixes=suffixes)
     flat = fold(stretches, lambda block: block.item(), join, _column, width=height * rows)
-    return flat.sum(axis=-1).reshape(height, rows)
+    out: da.Array = flat.sum(axis=-1).reshape(height, rows)
+    return out
 
 
 def _rows_of(array: xr.DataArray, rows: int) -> da.Array:
@@ -84,7 +85,8 @@ def _rows_of(array: xr.DataArray, rows: int) -> da.Array:
     data = data if isinstance(data, da.Array) else da.from_array(data, chunks=-1, name=False)
     if data.shape[0] == rows:
         return data
-    return da.concatenate([data, da.zeros((1, data.shape[1]), chunks=(1, data.chunks[1]), dtype=data.dtype)])
+    out: da.Array = da.concatenate([data, da.zeros((1, data.shape[1]), chunks=(1, data.chunks[1]), dtype=data.dtype)])
+    return out
 
 
 @dataclass
@@ -169,7 +171,8 @@ def _add_own(
 def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return Σ a b of each row of a tile, summed in the tile's own precision: about 1e-6 of |a||b| off."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.matmul(a[:, None, :], b[:, :, None])[:, 0, 0].astype(np.float64)  # twice as fast as einsum
+        out: np.ndarray = np.matmul(a[:, None, :], b[:, :, None])[:, 0, 0].astype(np.float64)  # twice as fast as einsum
+        return out
 
 
 def _column(stretch: Stretch) -> np.ndarray:

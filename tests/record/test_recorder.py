@@ -566,7 +566,7 @@ def test_budget_is_checked_before_anything_is_written(tmp_path):
         ({"allocate": "later", "keep": ("lca",)}, "must include"),
         ({"every": 0}, "at least 1"),
         ({"path": ""}, "name of the file is empty"),
-        ({"path": None}, "a text or a Path, got NoneType"),
+        ({"path": None}, "must be a str or a Path, got NoneType"),
         ({"every": 2.5}, "every must be a whole number"),
         ({"n_iterations": 1.5}, "n_iterations must be a whole number"),
         ({"compression": "lzma"}, "unknown compression 'lzma'.*zlib"),

@@ -100,7 +100,7 @@ def test_taps_open_layers_units_and_parameters():
     app.map._tap(99, 99)
     app.layer_map._tap(0, -5)
     app.controls.parameter.value = "b.weight[9, 9]"
-    assert "no entry of 'b.weight'" in text(app.controls.note)
+    assert "is not an entry of 'b.weight', which has the shape (3, 5)" in text(app.controls.note)
     app.controls.parameter.value = "a.bias[4]"
     assert "a.bias[4]" in text(app.parameter.caption)
     assert text(app.controls.note) == ""

@@ -48,21 +48,24 @@ def modules(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
 
 
-def imported(path: Path) -> list[tuple[str, bool]]:
-    """Return the packages of lcakit that a module imports, and whether inside a function."""
-    found = []
-    tree = ast.parse(path.read_text("utf-8"))
-    top = {id(node) for node in tree.body}
-    for node in ast.walk(tree):
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+SOURCES = modules(LIBRARY)
+KNOWN = {name_of(path) for path in SOURCES}
+
+
+def imported(path: Path) -> set[str]:
+    """Return the parts of lcakit that a module imports, at its top or inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        parts = [name.split(".") for name in names if name.split(".")[0] == "lcakit"]
-        found += [(part[1], id(node) not in top) for part in parts if len(part) > 1]
-    return found
+            names |= {alias.name for alias in node.names}
+    parts = [name.split(".") for name in names]
+    return {part[1] if len(part) > 1 else "__init__" for part in parts if part[0] == "lcakit"}
 
 
 def of_module(path: Path) -> str:
@@ -76,15 +79,11 @@ def test_the_packages_are_those_of_the_layout():
 
 def test_imports_point_downwards():
     rank = {name: row for row, name in enumerate((*GROUND, *ORDER, "testing", "__init__"))}
-    ground = {(name, other) for name in GROUND for other in GROUND}
     wrong = [
         f"{path.relative_to(ROOT)} imports lcakit.{target}"
-        for path in modules(LIBRARY)
-        for target, _ in imported(path)
-        if (own := of_module(path)) != target
-        and rank.get(target, -1) > rank[own]
-        and (own, target) not in LAZY | ground
-        and target != "testing"
+        for path in SOURCES
+        for target in imported(path)
+        if rank.get(target, rank["__init__"]) > rank[own := of_module(path)] and (own, target) not in LAZY
     ]
     assert not wrong
 
@@ -92,7 +91,7 @@ def test_imports_point_downwards():
 def test_arrows_that_point_up_are_lazy():
     eager = [
         f"{path.relative_to(ROOT)} imports {target}"
-        for path in modules(LIBRARY)
+        for path in SOURCES
         for target in top_imports(path)
         if target.count(".") and (of_module(path), target.split(".")[1]) in LAZY
     ]
@@ -101,7 +100,7 @@ def test_arrows_that_point_up_are_lazy():
 
 def test_no_module_imports_itself_in_a_circle():
     """Between modules, by the imports at the top of each; those inside functions may go back."""
-    arrows = {name_of(path): top_imports(path) for path in modules(LIBRARY)}
+    arrows = {name_of(path): top_imports(path) for path in SOURCES}
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
@@ -115,25 +114,18 @@ def test_no_module_imports_itself_in_a_circle():
         visit(name, ())
 
 
-def name_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
 def top_imports(path: Path) -> set[str]:
     """Return the modules of lcakit that are imported when this one is."""
-    known = {name_of(other) for other in modules(LIBRARY)}
     found = set()
     for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                found.add(full if full in known else node.module)
-    return found & known - {name_of(path)}
+                found.add(full if full in KNOWN else node.module)
+    return found & KNOWN - {name_of(path)}
 
 
-@pytest.mark.parametrize(
-    "path", [*modules(LIBRARY), *modules(ROOT / "tests")], ids=lambda path: str(path.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", [*SOURCES, *modules(ROOT / "tests")], ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_are_short(path):
     name = str(path.relative_to(ROOT))
     text = path.read_text("utf-8")

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 import lcakit as lk
 from lcakit.sharing.validation import conservation, content, path_pass
-from lcakit.storage import segments
 from lcakit.storage.paths import partial_path
 from lcakit.testing import tiny_trajectory
 from lcakit.trajectory.labels import TensorSpec
 from tests.support.laziness import any_chunks, nothing_computed, rechunked, two_runs
+from tests.support.recordings import record
 
 # ---- the numbers of moves, against loops -----------------------------------------------------------------------
 
@@ -298,14 +298,8 @@ def wide_run() -> xr.Dataset:
 
 
 def partial_recording(tmp_path):
-    ds = wide_run()
     path = tmp_path / "run.nc"
-    writer = segments.SegmentWriter(partial_path(path), ds.drop_dims(["snapshot", "iteration"]), block_rows=3)
-    names = {dim: [n for n in ds.variables if ds[n].dims[:1] == (dim,)] for dim in ("snapshot", "iteration")}
-    for t in range(10):
-        iteration = {n: ds[n].values[t - 1] for n in names["iteration"]} if t else {}
-        writer.append({n: ds[n].values[t] for n in names["snapshot"]}, iteration)
-    writer.close()
+    record(wide_run(), path, block_rows=3).close()
     return path
 
 

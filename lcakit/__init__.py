@@ -13,7 +13,7 @@ from typing import Any
 from lcakit.packages import faces, find_moved
 from lcakit.version import __version__ as __version__
 
-# public name -> room it lives in; a name equal to the last part of its room is the room itself
+# public name -> module it lives in; where that has nothing of the name, the module itself is meant
 _PUBLIC = {
     "Objective": "lcakit.record.objective.objective",
     "Recorder": "lcakit.record.recorder",

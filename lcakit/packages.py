@@ -55,18 +55,19 @@ def faces(module: str, public: Mapping[str, str], shown: str | None = None) -> t
     module
         Name of the package, its ``__name__``.
     public
-        Public name -> module it lives in. Where that module has no attribute of the name, the module is meant.
+        Public name -> module it lives in. Where that module defines nothing of the name, the module itself is meant.
     shown
         The package as users write it, such as ``lk.experiments``; for the error where an optional package is missing.
     """
 
     def get(name: str) -> Any:
         if name not in public:
-            if module == "lcakit" and name in MOVED:
-                return importlib.import_module(f"lcakit.{name}")
+            if _kept_name(f"{module}.{name}".partition(".")[2]) is not None:
+                return importlib.import_module(f"{module}.{name}")
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         owner = package(public[name], f"{shown or module}.{name}")
-        value = getattr(owner, name, owner)
+        member = vars(owner).get(name, owner)
+        value = owner if isinstance(member, ModuleType) else member  # a module of the name inside it is not meant
         setattr(sys.modules[module], name, value)
         return value
 
@@ -78,7 +79,12 @@ def faces(module: str, public: Mapping[str, str], shown: str | None = None) -> t
 MOVED = {"budget": "record.budget", "fetching": "sharing.fetching", "studies": "experiments"}
 """Old module -> new module, for those that notebooks, the README or recorded files name: they keep working."""
 
-_RENAMED = {"studies.experiments": "experiments.declared", "studies.stored": "experiments.existing"}
+_RENAMED = {
+    "experiments.experiments": "experiments.declared",
+    "experiments.experiments.declared": "experiments.declared.experiment",
+    "experiments.stored": "experiments.existing",
+}
+"""Module inside a package that has moved, under the package's new name -> its own new name."""
 
 GONE = {
     "accessor": "analysis.accessor",
@@ -148,7 +154,7 @@ class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         top, _, old = fullname.partition(".")
         if top != "lcakit" or not old:
             return None
-        if _new_name(old, MOVED | _RENAMED) is not None:
+        if _kept_name(old) is not None:
             return ModuleSpec(fullname, self, is_package=True)
         new = _new_name(old, GONE)
         if new is not None:
@@ -158,7 +164,7 @@ class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module under its new name; Python then sets ``__spec__`` to ``spec``."""
         old = spec.name.partition(".")[2]
-        new = f"lcakit.{_new_name(old, MOVED | _RENAMED)}"
+        new = f"lcakit.{_kept_name(old)}"
         if old in MOVED:  # once for all that is inside; Python shows FutureWarnings to users, not only to developers
             warnings.warn(f"the module {spec.name} has moved: import {new}", FutureWarning, stacklevel=2)
         module = importlib.import_module(new)
@@ -169,6 +175,13 @@ class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Execute nothing, the module has been under its new name; give it back its own ``__spec__``."""
         if module.__spec__ is not None:
             module.__spec__ = self._specs.pop(module.__spec__.name)
+
+
+def _kept_name(old: str) -> str | None:
+    """Return the new name of a module whose old name keeps working; None for every other name."""
+    moved = _new_name(old, MOVED) or old
+    new = _new_name(moved, _RENAMED) or moved
+    return new if new != old else None
 
 
 def _new_name(old: str, table: Mapping[str, str]) -> str | None:

@@ -18,6 +18,7 @@ KEPT = (
     ("lcakit.studies.batches", "lcakit.experiments.batches"),
     ("lcakit.studies.data", "lcakit.experiments.data"),
     ("lcakit.studies.experiments", "lcakit.experiments.declared"),
+    ("lcakit.studies.experiments.declared", "lcakit.experiments.declared.experiment"),
     ("lcakit.studies.experiments.layerwise", "lcakit.experiments.declared.layerwise"),
     ("lcakit.studies.networks", "lcakit.experiments.networks"),
     ("lcakit.studies.rescaling", "lcakit.experiments.rescaling"),
@@ -43,7 +44,19 @@ def test_what_older_notebooks_import_is_there():
         "from lcakit.studies.training import Run, make_model, make_objective, record_run, run_of\n"
         "from lcakit.studies.subsampling import subset_accuracy\n"
         "import lcakit as lk\n"
-        "lk.studies.data.load, lk.studies.networks.build\n"
+        "lk.studies.data.load, lk.studies.networks.build, lk.studies.experiments.EXPERIMENTS\n"
+        "from lcakit.studies import experiments, stored, training\n"
+        "assert experiments is lk.experiments.declared\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_old_name_inside_a_package_does_not_take_its_place():
+    code = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "import lcakit.studies.experiments, lcakit as lk\n"
+        "assert lk.experiments.__name__ == lk.studies.__name__ == 'lcakit.experiments'\n"
+        "assert lk.studies.experiments.__name__ == 'lcakit.experiments.declared'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

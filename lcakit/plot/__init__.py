@@ -61,7 +61,11 @@ __all__ = [
     "use_colours",
 ]
 
-__getattr__, __dir__ = faces(__name__, dict.fromkeys(__all__, __name__) | _MODULES | _PICTURES, "lk.plot")
+__getattr__, _ = faces(__name__, _MODULES | _PICTURES, "lk.plot")
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class OfDataset:

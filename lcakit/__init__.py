@@ -7,6 +7,7 @@ record (``Objective``, ``Recorder``, ``allocate``, …) need torch.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -65,6 +66,10 @@ _PUBLIC = {
 }
 __all__ = [*_PUBLIC, "__version__"]
 
+
+# Read when torch is loaded: threads that wait for each other then sleep. By default they spin, and on a machine whose
+# cores others use, too, each waits for its partner while it takes the partner's core: see ``lcakit bench load``.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _get, __dir__ = faces("lcakit", _PUBLIC, "lk")
 find_moved()

@@ -6,11 +6,15 @@ import importlib
 import inspect
 import itertools
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from lcakit import bench
+from lcakit.bench import load
 from lcakit.cli.main import main
 from lcakit.errors import DataError
 
@@ -124,3 +128,32 @@ def test_options_that_the_command_line_offers_are_those_a_benchmark_takes(what):
 def test_no_examples_are_refused(what):
     with pytest.raises(DataError, match="positive"):
         bench.run(what, examples=0)
+
+
+def test_a_recording_beside_others_is_compared_with_its_fair_share(monkeypatch):
+    running = []
+    record = load._record
+
+    def recorded(first, path, iterations, examples):
+        running.append(first)
+        return record(first, path, iterations, examples)
+
+    monkeypatch.setattr(load, "_BUSY_PER_CORE", 0)
+    monkeypatch.setattr(load, "_WAYS", {"lcakit": "lcakit, torch"})
+    monkeypatch.setattr(load, "_record", recorded)
+    result, text = bench.run("load", examples=20, iterations=1, repeats=1)
+    (row,) = result["rows"]
+    assert running == ["lcakit"]
+    assert result["busy"] == 0
+    assert row["times_fair"] == row["loaded"] / row["fair"]
+    assert row["fair"] >= row["alone"] > 0
+    assert "0 other processes" in text
+
+
+def test_importing_lcakit_lets_waiting_threads_sleep_unless_told_otherwise():
+    for given, expected in ((None, "passive"), ("active", "active")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        environment |= {"OMP_WAIT_POLICY": given} if given else {}
+        code = "import os, lcakit; print(os.environ['OMP_WAIT_POLICY'])"
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected

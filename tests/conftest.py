@@ -6,6 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+_PROCESSES = 4  # each loads torch and more: about 1 GiB
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads beside processes would wait for each other; set before torch is loaded
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the whole suite between processes; run what was named on the command line in one."""
+    everything = config.args_source != pytest.Config.ArgsSource.ARGS and not config.option.collectonly
+    return min(_PROCESSES, os.cpu_count() or 1) if everything else 0
+
 
 @pytest.fixture
 def mnist_root() -> Path:

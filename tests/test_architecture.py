@@ -32,10 +32,6 @@ LONG_YET = {
     "tests/record/test_allocate.py": 417,
     "tests/record/test_recorder.py": 812,
     "tests/record/test_statistics.py": 435,
-    "tests/sharing/test_checkpoints.py": 441,
-    "tests/sharing/test_fetch.py": 430,
-    "tests/sharing/test_interop_hdf5.py": 438,
-    "tests/sharing/test_share.py": 474,
 }
 """Files that are still to be taken apart, with their lines: the list may only get shorter."""
 

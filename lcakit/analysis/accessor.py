@@ -75,7 +75,7 @@ class TrajectoryAccessor:
         Raises
         ------
         ValueError
-            For a name that does not exist (with the closest that do) or is no text, a unit that is no number, or if
+            For a name that does not exist (with the closest that do) or is not text, a unit that is not a number, or if
             nothing is left.
 
         Examples

@@ -16,6 +16,7 @@ from lcakit.trajectory.require import in_place_of, require, require_iterations, 
 from lcakit.trajectory.schema import loss_unit, split_name, variable_attrs, with_suffix
 
 __all__ = [
+    "UNIT_GROUPINGS",
     "cumulative_lca",
     "grouped",
     "rms_lca",
@@ -32,7 +33,8 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_UNIT_GROUPINGS = ("unit", "layer", "kernel_layer")
+UNIT_GROUPINGS = ("unit", "layer", "kernel_layer")
+"""Groupings that are made of whole units, so that LCA by class can be summed to them."""
 
 
 def sum_by(ds: xr.Dataset, by: str, variable: str = "lca") -> xr.DataArray:
@@ -96,8 +98,8 @@ def total(array: xr.DataArray) -> xr.DataArray:
 
 def unit_group_ids(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:
     """Return the group of each unit, and the labels of the groups."""
-    if by not in _UNIT_GROUPINGS:
-        raise unknown("grouping of units", by, _UNIT_GROUPINGS)
+    if by not in UNIT_GROUPINGS:
+        raise unknown("grouping of units", by, UNIT_GROUPINGS)
     if by == "unit":
         return np.arange(ds.sizes["unit"]), ds["unit"]
     rows = labels.parameter_coord(ds, "unit_layer")
@@ -214,7 +216,7 @@ def window_lca(ds: xr.Dataset, size: int, by: str | None = "parameter", lca: str
     TrajectoryError
         If there is no iteration, or the file does not hold this LCA.
     ValueError
-        For a size that is no number of iterations of the run, or an unknown grouping or variable.
+        For a size that is longer than the run or not a whole number, or an unknown grouping or variable.
 
     Examples
     --------

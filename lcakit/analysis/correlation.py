@@ -25,15 +25,18 @@ from lcakit.trajectory.labels import parameter_coord
 from lcakit.trajectory.require import require, require_iterations, require_tables
 from lcakit.trajectory.select import select
 
-__all__ = ["correlation_test", "mean_correlation"]
+__all__ = ["GROUPS", "SHARED", "correlation_test", "mean_correlation"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-_SHARED = ("output", "input")
-_GROUPS = (*_SHARED, "random")
+SHARED = ("output", "input")
+"""What the weights that are correlated have in common: a unit of the layer, or one of its inputs."""
+
+GROUPS = (*SHARED, "random")
+"""Groups of :func:`correlation_test`: weights that share something, and random ones to compare with."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,10 @@ def mean_correlation(
     >>> mean_correlation(tiny_trajectory(), "fc").sizes
     Frozen({'group': 4})
     """
-    if by not in _GROUPS:
-        raise unknown("grouping of weights", by, _GROUPS)
-    if like not in _SHARED:
-        raise unknown("grouping of weights to be like", like, _SHARED)
+    if by not in GROUPS:
+        raise unknown("grouping of weights", by, GROUPS)
+    if like not in SHARED:
+        raise unknown("grouping of weights to be like", like, SHARED)
     part, array = _kernel(ds, layer, lca)
     ids, names = _group_ids(part, like if by == "random" else by)
     if by == "random":
@@ -144,10 +147,10 @@ def correlation_test(ds: xr.Dataset, layer: str, seed: int = 0, lca: str = "lca"
     """
     part, array = _kernel(ds, layer, lca)
     rng = np.random.default_rng(seed)
-    shared = [_group_ids(part, by)[0] for by in _SHARED]
+    shared = [_group_ids(part, by)[0] for by in SHARED]
     found = _correlations(array, [*shared, *(rng.permutation(ids) for ids in shared)])
     tests = [_compared(ours, random) for ours, random in zip(found[:2], found[2:], strict=True)]
-    out = xr.concat(tests, dim=xr.DataArray(list(_SHARED), dims="grouping", name="grouping"))
+    out = xr.concat(tests, dim=xr.DataArray(list(SHARED), dims="grouping", name="grouping"))
     names = {
         "correlation": "mean correlation of LCA inside groups",
         "random": "mean correlation of LCA inside random groups",

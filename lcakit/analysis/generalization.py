@@ -94,7 +94,7 @@ def overfitting_map(
     TrajectoryError
         If there is no iteration, or the file does not hold both.
     ValueError
-        For a window that is no number of iterations of the run, an empty suffix, or an unknown grouping.
+        For a window that is longer than the run or not a whole number, an empty suffix, or an unknown grouping.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from lcakit.analysis.kernels.groups import reduce_groups
 from lcakit.trajectory.labels import runs_of
 from lcakit.trajectory.require import require
 
-__all__ = ["SLAB", "checked", "histogram", "trim"]
+__all__ = ["OUTCOMES", "SLAB", "checked", "histogram", "trim"]
 
 
 def __dir__() -> list[str]:
@@ -22,7 +22,8 @@ def __dir__() -> list[str]:
 
 _FINEST = 128  # bins per octave: float32 has 7 mantissa bits in its upper half
 SLAB = 1 << 17  # values counted at a time: temporaries stay in the cache, calls stay rare
-_OUTCOMES = ["helping", "hurting"]
+OUTCOMES = ["helping", "hurting"]
+"""The two sides of a histogram of LCA, as they are labelled."""
 
 
 def histogram(ds: xr.Dataset, by: str | None = None, lca: str = "lca", bins_per_octave: int = 4) -> xr.Dataset:
@@ -83,7 +84,7 @@ def histogram(ds: xr.Dataset, by: str | None = None, lca: str = "lca", bins_per_
     finite = codes // 2 - codes // 512  # the highest exponent is that of infinity and NaN
     count = xr.concat(
         [part.isel(bin=slice(finite)) for part in (helping, hurting)],
-        dim=xr.DataArray(_OUTCOMES, dims="outcome", name="outcome"),
+        dim=xr.DataArray(OUTCOMES, dims="outcome", name="outcome"),
     )
     dims = [d for d in counts.dims if d != "bin"]
     out = xr.Dataset(
@@ -185,6 +186,6 @@ def checked(histogram: xr.Dataset) -> xr.Dataset:
     missing = [name for name in wanted if name not in getattr(histogram, "variables", ())]
     if missing:
         raise ValueError(
-            f"this is no histogram of LCA (no {', '.join(missing)}): pass the Dataset of tails.histogram(ds)"
+            f"this is not a histogram of LCA (it lacks {', '.join(missing)}): pass the Dataset of tails.histogram(ds)"
         )
     return histogram

@@ -12,7 +12,7 @@ import xarray as xr
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.trajectory.require import recorded, require, require_iterations
 
-__all__ = ["WINDOWS", "sign_agreement"]
+__all__ = ["PLACES", "WINDOWS", "sign_agreement"]
 
 
 def __dir__() -> list[str]:
@@ -22,7 +22,9 @@ def __dir__() -> list[str]:
 WINDOWS = (2, 10, 100)
 """Sizes of windows, unless others are asked for."""
 
-_PLACES = ("start", "centre")
+PLACES = ("start", "centre")
+"""Where in its window an iteration lies."""
+
 _TILE = 2**17  # numbers at a time, so that the running sums stay in the cache
 _TALLIES = 6
 _NAMES = {
@@ -92,8 +94,8 @@ def sign_agreement(
     array = require(ds, lca)
     if not {"iteration", "parameter"} <= set(array.dims):
         raise TrajectoryError(f"{lca!r} has dimensions {array.dims}; needed are 'iteration' and 'parameter'")
-    if at not in _PLACES:
-        raise unknown("place in the window", at, _PLACES)
+    if at not in PLACES:
+        raise unknown("place in the window", at, PLACES)
     array = array.transpose(..., "iteration", "parameter")
     sizes = _sizes(windows, require_iterations(array))
     parts = [_window(array, n, n // 2 if at == "centre" else 0) for n in sizes]

@@ -63,7 +63,7 @@ def weight_turns(ds: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     DataArray
-        (parameter), int64, numbers of turns. Lazy. A step of exactly zero is no turn, nor does it hide one.
+        (parameter), int64, numbers of turns. Lazy. A step of exactly zero is not a turn, nor does it hide one.
 
     Raises
     ------
@@ -99,7 +99,8 @@ def gradient_crossings(ds: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     DataArray
-        (parameter), int64, numbers of crossings. Lazy. A gradient of exactly zero is no crossing, nor does it hide one.
+        (parameter), int64, numbers of crossings. Lazy. A gradient of exactly zero is not a crossing, nor does it
+        hide one.
 
     Raises
     ------

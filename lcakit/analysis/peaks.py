@@ -41,7 +41,7 @@ def peak_iterations(
 
     For the norms :math:`\|∇L(θ_t)\|_\ell` and :math:`\|θ_{t+1} - θ_t\|_\ell` it is the local maxima that count.
     Neighbours of equal value are one peak, at the first of their iterations, if the values before and after
-    are weaker. The first and the last iteration lack a neighbour and are no peaks.
+    are weaker. The first and the last iteration lack a neighbour and are not peaks.
 
     Parameters
     ----------

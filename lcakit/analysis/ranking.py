@@ -15,14 +15,16 @@ from lcakit.trajectory import labels
 from lcakit.trajectory.require import in_place_of, require, require_iterations, require_tables
 from lcakit.trajectory.select import select_iterations
 
-__all__ = ["dead_units", "extremes", "last_active_iteration"]
+__all__ = ["SIDES", "dead_units", "extremes", "last_active_iteration"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-_SIDES = ["helping", "hurting"]
+SIDES = ["helping", "hurting"]
+"""The two ends of a ranking, as :func:`extremes` labels them."""
+
 _LABEL = np.dtype("U96")
 
 
@@ -58,7 +60,7 @@ def extremes(
     TrajectoryError
         If the file holds neither ``lca`` nor, for the whole run, its sums.
     ValueError
-        For a k that is no number of members, iterations outside the run, or an unknown grouping.
+        For a k that is not between 1 and the number of members, iterations outside the run, or an unknown grouping.
 
     Examples
     --------
@@ -99,7 +101,7 @@ def extremes(
     out["lca"].attrs = totals.attrs | {"long_name": "loss change allocation, summed over iterations"}
     out["index"].attrs = {"long_name": f"{by} coordinate or position", "units": "1"}
     out["label"].attrs = {"long_name": f"name of the {by}", "units": "1"}
-    return out.assign_coords(outcome=_SIDES, rank=np.arange(k))
+    return out.assign_coords(outcome=SIDES, rank=np.arange(k))
 
 
 def _sums_of(ds: xr.Dataset, by: str, total: xr.DataArray) -> xr.DataArray:
@@ -188,8 +190,8 @@ def last_active_iteration(ds: xr.Dataset, by: str = "unit", lca: str = "lca") ->
     array = require(ds, lca)
     require_iterations(array)
     require_tables(ds)
-    counts = grouped(array, "parameter", *labels.group_ids(ds, by), count_signs, ("outcome", [*_SIDES, "zero"]))
-    active = counts.sel(outcome=_SIDES).sum("outcome") > 0
+    counts = grouped(array, "parameter", *labels.group_ids(ds, by), count_signs, ("outcome", [*SIDES, "zero"]))
+    active = counts.sel(outcome=SIDES).sum("outcome") > 0
     out = active["iteration"].where(active).max("iteration")
     return out.rename("last_active_iteration").assign_attrs(long_name="last iteration with LCA", units="1")
 

@@ -18,7 +18,7 @@ from lcakit.analysis.corrections import corrected, with_correction
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.trajectory.join import join as align
 
-__all__ = ["align", "bootstrap", "compare", "corrected", "one_sample", "require_runs", "summary"]
+__all__ = ["STATISTICS", "align", "bootstrap", "compare", "corrected", "one_sample", "require_runs", "summary"]
 
 
 def __dir__() -> list[str]:
@@ -26,7 +26,8 @@ def __dir__() -> list[str]:
 
 
 METHODS = ("t", "rank")
-_STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
+STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
+"""Statistics that :func:`bootstrap` knows by name."""
 
 
 def require_runs(data: xr.DataArray | xr.Dataset, least: int = 2) -> int:
@@ -140,9 +141,9 @@ def bootstrap(
     """
     require_runs(array)
     _check_confidence(confidence)
-    if statistic not in _STATISTICS:
-        raise unknown("statistic", statistic, _STATISTICS)
-    reduce = _STATISTICS[statistic]
+    if statistic not in STATISTICS:
+        raise unknown("statistic", statistic, STATISTICS)
+    reduce = STATISTICS[statistic]
 
     def interval(values: np.ndarray) -> np.ndarray:
         moved = np.moveaxis(values, -1, 0)

@@ -14,14 +14,15 @@ from lcakit.trajectory.labels import parameter_coord
 from lcakit.trajectory.require import require, require_tables
 from lcakit.trajectory.select import TAPS, select, select_iterations
 
-__all__ = ["one_unit", "saliency"]
+__all__ = ["IMAGE_DIMS", "one_unit", "saliency"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-_IMAGE_DIMS = ("channel", "y", "x")
+IMAGE_DIMS = ("channel", "y", "x")
+"""Dimensions of the images that saliency is laid out in."""
 
 
 def saliency(
@@ -125,7 +126,7 @@ def _input_sizes(ds: xr.Dataset, row: int, held: int, shape: Sequence[int] | Non
     sizes = [int(n) for n in shape]
     if len(sizes) not in (2, 3) or min(sizes) < 1 or math.prod(sizes) != held:
         raise ValueError(f"shape must be (y, x) or (channel, y, x) with {held} entries, one an input; got {shape!r}")
-    return dict(zip(_IMAGE_DIMS[-len(sizes) :], sizes, strict=True))
+    return dict(zip(IMAGE_DIMS[-len(sizes) :], sizes, strict=True))
 
 
 def _square(inputs: int) -> dict[str, int]:
@@ -140,7 +141,7 @@ def _square(inputs: int) -> dict[str, int]:
 
 
 def one_unit(ds: xr.Dataset, unit: int, **names: str | None) -> xr.Dataset:
-    """Return the part of one unit; raise ValueError where ``unit`` is no single whole number."""
+    """Return the part of one unit; raise ValueError where ``unit`` is not a single whole number."""
     if isinstance(unit, bool) or not isinstance(unit, int | np.integer):
         raise ValueError(f"unit must be one whole number, got {unit!r}; for several, call this for each")
     return select(ds, unit=int(unit), **names)  # type: ignore[arg-type]

@@ -9,12 +9,12 @@ import xarray as xr
 
 from lcakit.analysis.aggregate import grouped, unit_group_ids
 from lcakit.analysis.layerwise import LAYER_GROUPINGS
-from lcakit.analysis.saliency import one_unit, saliency
+from lcakit.analysis.saliency import IMAGE_DIMS, one_unit, saliency
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.trajectory.require import require, require_tables
 from lcakit.trajectory.select import select_iterations
 
-__all__ = ["class_curves", "class_share", "saliency", "specialized_fraction", "unit_class_lca"]
+__all__ = ["IMAGE_DIMS", "class_curves", "class_share", "saliency", "specialized_fraction", "unit_class_lca"]
 
 
 def __dir__() -> list[str]:
@@ -103,7 +103,7 @@ def class_share(
     TrajectoryError
         If the file was recorded without classes.
     ValueError
-        For a k that is no number of classes of the trajectory, or iterations that the run does not have.
+        For a k that is not between 1 and the number of classes, or iterations that the run does not have.
 
     Examples
     --------

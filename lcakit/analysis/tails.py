@@ -17,15 +17,19 @@ from lcakit.analysis.histograms import checked, histogram, trim
 from lcakit.analysis.kurtosis import excess_kurtosis
 from lcakit.trajectory.require import require
 
-__all__ = ["excess_kurtosis", "fit_tails", "histogram", "tail_share", "trim"]
+__all__ = ["MODELS", "PARTS", "excess_kurtosis", "fit_tails", "histogram", "tail_share", "trim"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-_PARTS = ["all", "helping", "hurting"]
-_MODELS = ["weibull", "half_normal", "exponential"]
+PARTS = ["all", "helping", "hurting"]
+"""What a distribution is fitted to: all LCA, or one sign of it."""
+
+MODELS = ["weibull", "half_normal", "exponential"]
+"""Distributions that :func:`fit_tails` fits."""
+
 _Model = Callable[..., np.ndarray]
 
 
@@ -78,8 +82,8 @@ def fit_tails(histogram: xr.Dataset) -> xr.Dataset:
         vectorize=True,
         dask="parallelized",
         output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": {"model": len(_MODELS), "number": 4}, "allow_rechunk": True},
-    ).assign_coords(model=_MODELS)
+        dask_gufunc_kwargs={"output_sizes": {"model": len(MODELS), "number": 4}, "allow_rechunk": True},
+    ).assign_coords(model=MODELS)
     order = [d for d in count.dims if d in fits.dims]
     place = order.index("outcome") + 1
     fits = fits.transpose(*order[:place], "model", *order[place:], "number")
@@ -95,7 +99,7 @@ def fit_tails(histogram: xr.Dataset) -> xr.Dataset:
 def _best(aic: np.ndarray) -> np.ndarray:
     """Return the name of the model (last axis) of least AIC."""
     finite = np.where(np.isnan(aic), np.inf, aic)
-    return np.where(np.isinf(finite).all(-1), "none", np.array(_MODELS)[finite.argmin(-1)])
+    return np.where(np.isinf(finite).all(-1), "none", np.array(MODELS)[finite.argmin(-1)])
 
 
 def _fit_all(counts: np.ndarray, not_finite: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -107,7 +111,7 @@ def _fit_all(counts: np.ndarray, not_finite: int, left: np.ndarray, right: np.nd
         )
     filled = counts > 0
     if filled.sum() < 3:
-        return np.full((len(_MODELS), 4), np.nan)
+        return np.full((len(MODELS), 4), np.nan)
     n, left, right = counts[filled].astype(np.float64), left[filled], right[filled]
     middle = np.where(left > 0, np.sqrt(left * right), right / 2)
     weights = n / n.sum()
@@ -208,7 +212,7 @@ def tail_share(ds: xr.Dataset, sigmas: float = 3.0, lca: str = "lca") -> xr.Data
         output_dtypes=[np.float64],
         dask_gufunc_kwargs={"output_sizes": {"part": 3}, "allow_rechunk": True},
     )
-    out = out.assign_coords(part=_PARTS, gaussian=np.exp(-(sigmas**2) / 2))
+    out = out.assign_coords(part=PARTS, gaussian=np.exp(-(sigmas**2) / 2))
     return out.rename("tail_share").assign_attrs(long_name=f"share of LCA beyond {sigmas:g} sigma", units="1")
 
 

@@ -49,7 +49,7 @@ def helping_by_window(ds: xr.Dataset, windows: Sequence[int] | None = None, lca:
     TrajectoryError
         If there is no iteration, or the file does not hold ``lca``.
     ValueError
-        For no windows, or one that is no number of iterations of the run.
+        For an empty list of windows, or one that is longer than the run or not a whole number.
 
     Examples
     --------

@@ -25,7 +25,7 @@ def sum_memory_map(path: Path) -> float:
     """Add up the bytes of a file as float32."""
     values = np.memmap(path, np.float32, mode="r", shape=(path.stat().st_size // 4,))
     step = _WINDOW[0] * _WINDOW[1]
-    with np.errstate(all="ignore"):  # the file's own tables are no float32
+    with np.errstate(all="ignore"):  # the file's own tables are not float32
         return float(sum(values[start : start + step].sum() for start in range(0, values.size, step)))
 
 

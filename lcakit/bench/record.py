@@ -110,7 +110,7 @@ def _recorded(folder: Path, data: Any, iterations: int, where: torch.device, pre
             F.cross_entropy(model(x[index]), y[index]).backward()
             optimizer.step()
             spent += time.perf_counter() - step - (rec.seconds - inside)
-            wait(where)  # what the recorder left to a GPU is no part of the next step
+            wait(where)  # what the recorder left to a GPU is not part of the next step
     total = time.perf_counter() - began
     recording = total - objective.seconds - spent
     return {

@@ -53,7 +53,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> dict[str, float]
     -------
     dict
         ``exponent`` p (1: in proportion, 0: not at all) and ``error``, its standard error: the scatter around the line,
-        which also holds what is no power law.
+        which also holds where there is no power law.
 
     Raises
     ------

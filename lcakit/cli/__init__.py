@@ -5,3 +5,7 @@ from __future__ import annotations
 from lcakit.cli.main import main
 
 __all__ = ["main"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,6 +9,13 @@ from typing import Any
 
 from lcakit.bench import BENCHMARKS, OPTIONS
 
+__all__ = ["Command", "add"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Command = Callable[..., argparse.ArgumentParser]
 
 

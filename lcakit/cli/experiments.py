@@ -8,6 +8,13 @@ from pathlib import Path
 
 from lcakit.cli.options import device_options, seeds
 
+__all__ = ["DONE", "SOME_FAILED", "Command", "add"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 DONE, SOME_FAILED = 0, 1
 Command = Callable[..., argparse.ArgumentParser]
 

@@ -1,4 +1,4 @@
-"""Commands on files that people send each other, and on toy landscapes: parse, call, print."""
+"""Commands on files that people send each other: parse, call, print."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lcakit.errors import unknown
+__all__ = ["SOUND", "UNREADABLE", "UNSOUND", "Command", "add", "iterations"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 SOUND, UNSOUND, UNREADABLE = 0, 1, 2
 Command = Callable[..., argparse.ArgumentParser]
@@ -21,7 +26,7 @@ Command = Callable[..., argparse.ArgumentParser]
 
 def add(command: Command) -> None:
     """Add the commands; ``command(name, function, help)`` makes the parser of one."""
-    info = command("info", _info, "say what a file is and how it was made; reads little, whatever its size")
+    info = command("info", _info, "say what a file is and how it was made; fast for any size of file")
     info.add_argument("file", metavar="FILE")
     info.add_argument("--json", action="store_true", help="as JSON")
 
@@ -45,12 +50,12 @@ def add(command: Command) -> None:
     share.add_argument("--drop", nargs="*", default=[], metavar="VARIABLE", help="variables to leave out")
     share.add_argument("--overwrite", action="store_true", help="replace what is there")
 
-    fetch = command("fetch", _fetch, "download a file of a registry, check it, and say where it is")
+    fetch = command("fetch", _fetch, "download a file listed in a registry, check it, and print its path")
     fetch.add_argument("name", metavar="NAME")
     fetch.add_argument("--registry", metavar="FILE", help="lines of name, url, sha256 (default: this project's)")
     fetch.add_argument("--cache", metavar="DIR", help="folder to keep files in")
 
-    imported = command("import", _import, "make a trajectory of files of another kind")
+    imported = command("import", _import, "make a trajectory from files of another format")
     imported.add_argument("kind", choices=("lca-hdf5", "checkpoints"))
     imported.add_argument("sources", nargs="+", metavar="SOURCE", help="a folder (lca-hdf5), or checkpoint files")
     imported.add_argument("-o", "--out", required=True, metavar="FILE", help="file to write")
@@ -59,16 +64,10 @@ def add(command: Command) -> None:
     cite = command("cite", _cite, "print a citation and a data-availability line for a file")
     cite.add_argument("file", metavar="FILE")
 
-    landscape = command("landscape", _landscape, "experiments on toy landscapes with known answers")
-    landscape.add_argument("model", help="nqm (noisy quadratic) or wedges")
-    landscape.add_argument("experiment", nargs="?", help="left out: list them")
-    landscape.add_argument("--out", metavar="FILE", help=".nc: the result; .png, .svg, .pdf, .html: the picture")
-    landscape.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option, as JSON")
-
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Import without collecting garbage: of all that xarray and Dask make there is none, and looking takes a tenth."""
+    """Import without garbage collection: xarray and Dask leave none, and looking takes a tenth of the time."""
     gc.disable()
     try:
         yield
@@ -77,7 +76,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _json(data: Any) -> str:
-    """Return data as JSON, which has no word for numbers that are not finite: they become null."""
+    """Return data as JSON, which cannot express numbers that are not finite: they become null."""
     return json.dumps(_finite(data), indent=2, allow_nan=False)
 
 
@@ -169,24 +168,3 @@ def _cite(args: argparse.Namespace) -> None:
     from lcakit.sharing.citation import cite
 
     print(cite(args.file))
-
-
-def _landscape(args: argparse.Namespace) -> None:
-    from lcakit.cli import landscape as command
-
-    if args.experiment is None:
-        if args.model not in command.EXPERIMENTS:
-            raise unknown("landscape", args.model, command.EXPERIMENTS)
-        print("\n".join(command.EXPERIMENTS[args.model]))
-        return
-    print(command.run(args.model, args.experiment, args.out, **dict(map(_setting, args.set))))
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"an option is NAME=VALUE, got {text!r}")
-    try:
-        return name.replace("-", "_"), json.loads(value)
-    except json.JSONDecodeError:
-        return name.replace("-", "_"), value

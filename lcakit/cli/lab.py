@@ -17,6 +17,24 @@ from pathlib import Path
 from lcakit.cli.options import port
 from lcakit.errors import LcakitError
 
+__all__ = [
+    "FIRST",
+    "FOLDER",
+    "NOTEBOOKS",
+    "OFFLINE",
+    "SETTINGS",
+    "SUFFIXES",
+    "Command",
+    "add",
+    "copy_notebooks",
+    "start",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Command = Callable[..., argparse.ArgumentParser]
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 """Where they lie when lcakit is used from its repository; the recorded files they use lie beside, in ``data``."""
@@ -52,7 +70,7 @@ def _lab(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> list[str]:
-    """Return what JupyterLab is told as it was told to us."""
+    """Return the options that are passed on to JupyterLab."""
     chosen = {
         "--no-browser": args.no_browser,
         "--allow-root": args.allow_root,

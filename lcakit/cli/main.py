@@ -9,12 +9,18 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lcakit.cli import bench, experiments, files, lab, report, training, view
+from lcakit.cli import bench, experiments, files, lab, landscape, report, training, view
 from lcakit.cli.files import UNREADABLE
 from lcakit.cli.words import in_options, options_of
 from lcakit.errors import LcakitError
 from lcakit.packages import missing
 from lcakit.version import __version__
+
+__all__ = ["main"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UNREADABLE
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever reads, such as head, has enough
+    except BrokenPipeError:  # the reader, such as head, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -74,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     training.add(command)
     experiments.add(command)
     files.add(command)
+    landscape.add(command)
     view.add(command)
     report.add(command)
     lab.add(command)

@@ -6,6 +6,25 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+__all__ = [
+    "LAST_PORT",
+    "device_options",
+    "gpus",
+    "keeping_options",
+    "port",
+    "positive",
+    "recording_options",
+    "rule_options",
+    "seeds",
+    "training_options",
+    "writing_options",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 LAST_PORT = 65535
 
 
@@ -67,7 +86,7 @@ def _assignment(kind: type) -> Callable[[str], tuple[str, Any]]:
             return layer, kind(value)
         except ValueError:
             what = {str: "a file", float: "a number", int: "a whole number"}[kind]
-            raise argparse.ArgumentTypeError(f"needed is LAYER=VALUE with {what}, got {text!r}") from None
+            raise argparse.ArgumentTypeError(f"expected LAYER=VALUE with {what}, got {text!r}") from None
 
     return read
 
@@ -107,7 +126,7 @@ def keeping_options(parser: argparse.ArgumentParser) -> None:
 
 
 class _Keep(argparse.Action):
-    """Read names of variables, with spaces or commas between them; ``none`` is no name."""
+    """Read names of variables, separated by spaces or commas; ``none`` gives an empty list."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         names = [name for value in values for name in value.split(",") if name]
@@ -138,7 +157,7 @@ def port(text: str) -> int:
 def positive(text: str) -> int:
     """Read a whole number of at least 1."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"needed is a whole number of at least 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
 
 

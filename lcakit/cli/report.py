@@ -10,6 +10,13 @@ from lcakit.cli.files import iterations
 from lcakit.errors import LcakitError
 from lcakit.packages import package
 
+__all__ = ["Command", "add", "report_of_demo"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Command = Callable[..., argparse.ArgumentParser]
 
 
@@ -24,7 +31,9 @@ def add(command: Command) -> None:
     animate = command("animate", _animate, "write a film of a layer over the iterations: .gif, .mp4 or .html")
     animate.add_argument("file", metavar="FILE")
     animate.add_argument("--layer", metavar="NAME", help="default: the first")
-    animate.add_argument("-o", "--out", required=True, metavar="FILE", help="film to write; the suffix says what kind")
+    animate.add_argument(
+        "-o", "--out", required=True, metavar="FILE", help="film to write; its suffix chooses the kind (.gif, .mp4, …)"
+    )
     animate.add_argument("--iterations", type=iterations, metavar="FIRST:LAST", help="labels, both included")
     animate.add_argument("--step", type=int, default=1, metavar="N", help="iterations of one frame")
     animate.add_argument("--quantity", default="lca", help="lca, cumulative, gradient, movement or theta")
@@ -53,4 +62,4 @@ def report_of_demo(path: Path) -> None:
         page = report(path, path.with_suffix(".html"), layers=[], classes=[], quiet=True)
         print(f"\nThe report, with figures, is {page}: open it in a browser.")
     except LcakitError as error:
-        print(f"\nThere is no report: {error}")
+        print(f"\nThe report could not be written: {error}")

@@ -22,6 +22,13 @@ from lcakit.cli.options import (
 )
 from lcakit.storage.paths import given_path
 
+__all__ = ["Command", "add"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Command = Callable[..., argparse.ArgumentParser]
 
 
@@ -149,7 +156,7 @@ def _allocate(args: argparse.Namespace) -> None:
     from lcakit.storage.opening import open_trajectory
 
     if args.gpus and args.device:
-        raise ValueError(f"--gpus says where to compute already: leave out --device {args.device}")
+        raise ValueError(f"--gpus already says where to compute: leave out --device {args.device}")
     open_trajectory(args.file).close()  # before workers are started, which would each fail on it
     options = {"path": str(given_path(args.file).absolute()), "part": args.set, "data_root": args.data_root}
     options |= {"device": args.device, "devices": [f"cuda:{number}" for number in args.gpus]}

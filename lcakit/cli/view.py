@@ -11,6 +11,13 @@ from typing import Any
 from lcakit.cli.options import port
 from lcakit.errors import LcakitError
 
+__all__ = ["ADDRESS", "PORT", "Command", "add", "serve"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Command = Callable[..., argparse.ArgumentParser]
 ADDRESS = "127.0.0.1"
 PORT = 5006
@@ -31,7 +38,7 @@ def _view(args: argparse.Namespace) -> None:
 
     name = Path(args.file[0]).name if len(args.file) == 1 else f"{len(args.file)} files"
     models = Models(open_trajectory(args.file[0] if len(args.file) == 1 else args.file))
-    Explorer(models)  # what is wrong with the file is said here, and its sums are made once for all pages
+    Explorer(models)  # reports what is wrong with the file, and computes its sums once for all pages
     serve(lambda: Explorer(models, name).panel, args.port, f"lcakit: {name}", show=not args.no_browser, dark=args.dark)
 
 

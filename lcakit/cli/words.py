@@ -1,17 +1,24 @@
-"""What the library says of its arguments, in words of the command line."""
+"""Error messages of the library, with options of the command line in place of arguments."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
 
-# An argument with its value, such as overwrite=True, classes="unit" or None, keep=("lca", …); calls stay as they are.
+__all__ = ["in_options", "options_of"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+# An argument with its value, such as overwrite=True, classes="unit" or None, keep=("lca", …). Calls stay as they are.
 _CALL = r"lk\.[\w.]+\((?:[^()]|\([^()]*\))*\)"
 _VALUE = r"""True|False|None|…|\d+(?:\.\d+)?|"[^"]*"|'[^']*'|\([^()]*\)"""
 _ARGUMENT = re.compile(rf"{_CALL}|(?<![\w./\\=-])([a-z_]+)=({_VALUE})( or None\b)?(?!\.?[\w/\\])")
 
 _NONE = {"classes": "none", "tolerance": "0"}
-"""What an option is given in place of None."""
+"""The value of an option that stands for None."""
 
 
 def options_of(usage: str) -> frozenset[str]:

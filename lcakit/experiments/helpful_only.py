@@ -18,14 +18,16 @@ from lcakit.record.allocation.settings import Rule, Stored
 from lcakit.record.objective.describe import trainable_parameters
 from lcakit.record.objective.objective import Objective
 
-__all__ = ["Training", "split_steps", "train_helping_only"]
+__all__ = ["PARTS", "Training", "split_steps", "train_helping_only"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-_PARTS = ("helping", "hurting", "all")
+PARTS = ("helping", "hurting", "all")
+"""Parts of a step that are taken alone, or all of it."""
+
 _STEP_ATTRS = {
     "predicted": "sum of the LCA of the parameters that move",
     "actual": "loss change when only they move",
@@ -89,12 +91,12 @@ def split_steps(
             rows.append(_split(ds, objective, int(position)))
             bar.update()
     unit = str(ds.attrs.get("loss_unit", "1"))
-    values = np.array(rows).reshape(len(rows), len(_STEP_ATTRS), len(_PARTS))
+    values = np.array(rows).reshape(len(rows), len(_STEP_ATTRS), len(PARTS))
     out = {
         name: (("iteration", "part"), values[:, k], {"long_name": text, "units": "1" if name == "share" else unit})
         for k, (name, text) in enumerate(_STEP_ATTRS.items())
     }
-    return xr.Dataset(out, coords={"iteration": chosen, "part": list(_PARTS)})
+    return xr.Dataset(out, coords={"iteration": chosen, "part": list(PARTS)})
 
 
 def _split(ds: xr.Dataset, objective: Objective, position: int) -> list[list[float]]:

@@ -23,14 +23,15 @@ from lcakit.storage.opening import open_trajectory
 from lcakit.trajectory import provenance
 from lcakit.trajectory.labels import Labels, tensor_shapes
 
-__all__ = ["Freezer", "Intervention", "freeze_at_argmin", "kernel_layers", "parameter_groups", "plan"]
+__all__ = ["EFFECTS", "Freezer", "Intervention", "freeze_at_argmin", "kernel_layers", "parameter_groups", "plan"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-_EFFECTS = ("freeze", "lr_factor", "momentum", "delay")
+EFFECTS = ("freeze", "lr_factor", "momentum", "delay")
+"""What an intervention can do to a layer; each has one."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Intervention:
         if not isinstance(self.layer, str) or not self.layer:
             raise ValueError(f'a layer is a name, "first" or "last"; got {self.layer!r}')
         if not self.effects:
-            raise ValueError(f"an intervention in {self.layer!r} does nothing; give one of {', '.join(_EFFECTS)}")
+            raise ValueError(f"an intervention in {self.layer!r} does nothing; give one of {', '.join(EFFECTS)}")
         if self.freeze is not None and self.freeze != "start" and not _is_count(self.freeze):
             raise ValueError(f'freeze must be "start" or a number of steps, at least 0; got {self.freeze!r}')
         if self.lr_factor is not None and not (_is_number(self.lr_factor) and 0 < self.lr_factor < float("inf")):
@@ -89,7 +90,7 @@ class Intervention:
     @property
     def effects(self) -> dict[str, Any]:
         """The effects that were asked for, by name."""
-        return {name: getattr(self, name) for name in _EFFECTS if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in EFFECTS if getattr(self, name) is not None}
 
     @property
     def own_momentum(self) -> float | None:

@@ -119,8 +119,8 @@ def run_of(ds: xr.Dataset, data_root: str | None = None) -> Run:
     Raises
     ------
     TrajectoryError
-        If the file does not say, because it was recorded from a loop of the user's own; if what it says is no run; or
-        if it was recorded on a data set of one's own and there is no ``data_root``.
+        If the file does not say, because it was recorded from a loop of the user's own; if what it says is not a run;
+        or if it was recorded on a data set of one's own and there is no ``data_root``.
     """
     config = provenance.config_of(ds)
     if _REQUIRED - set(config):

@@ -16,26 +16,31 @@ from lcakit.record.objective.objective import Objective
 from lcakit.trajectory import labels
 from lcakit.trajectory.require import require_tables
 
-__all__ = ["subset_accuracy"]
+__all__ = ["FRACTIONS", "MEASURES", "RESOLUTIONS", "subset_accuracy"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-_FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-_RESOLUTIONS = ("parameter", "unit", "layer")
-_MEASURES = {
+FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Shares of the examples that are compared by default."""
+
+RESOLUTIONS = ("parameter", "unit", "layer")
+"""What is compared: LCA of parameters, or sums over units or layers."""
+
+MEASURES = {
     "correlation": "correlation with LCA over the full set",
     "relative_error": "root mean square error over root mean square",
     "sign_agreement": "share of equal signs",
 }
+"""Measures of agreement, and what each is."""
 
 
 def subset_accuracy(
     ds: xr.Dataset,
     objective_on: Callable[[np.ndarray], Objective],
-    fractions: Sequence[float] = _FRACTIONS,
+    fractions: Sequence[float] = FRACTIONS,
     seeds: Sequence[int] = (0, 1, 2),
     quiet: bool = False,
 ) -> xr.Dataset:
@@ -89,17 +94,17 @@ def subset_accuracy(
             raise ValueError(f"a fraction of the examples is more than 0 and at most 1, got {fraction}")
     n = int(ds.attrs["n_examples"])
     counts = [max(1, round(fraction * n)) for fraction in fractions]
-    values = np.empty((len(seeds), len(counts), len(_RESOLUTIONS), len(_MEASURES)))
+    values = np.empty((len(seeds), len(counts), len(RESOLUTIONS), len(MEASURES)))
     with progress(values[..., 0, 0].size * ds.sizes["iteration"], "allocating subsets", quiet=quiet) as bar:
         for s, seed in enumerate(seeds):
             order = np.random.default_rng(seed).permutation(n)
             for f, count in enumerate(counts):
                 values[s, f] = _compare(ds, objective_on(np.sort(order[:count])), bar.update)
     dims = ("seed", "fraction", "resolution")
-    coords = {"seed": list(seeds), "fraction": list(fractions), "resolution": list(_RESOLUTIONS)}
+    coords = {"seed": list(seeds), "fraction": list(fractions), "resolution": list(RESOLUTIONS)}
     out = {
         name: (dims, values[..., k], {"long_name": text, "units": "1"})
-        for k, (name, text) in enumerate(_MEASURES.items())
+        for k, (name, text) in enumerate(MEASURES.items())
     }
     return xr.Dataset(out, coords=coords | {"examples": ("fraction", counts)})
 
@@ -107,7 +112,7 @@ def subset_accuracy(
 def _compare(ds: xr.Dataset, objective: Objective, tick: Callable[[], object]) -> np.ndarray:
     """Return (resolution, measure) of one subset, one iteration in memory at a time."""
     allocator = Allocator(objective, rule_of(ds))
-    members = [None, *(np.unique(labels.group_ids(ds, by)[0], return_inverse=True)[1] for by in _RESOLUTIONS[1:])]
+    members = [None, *(np.unique(labels.group_ids(ds, by)[0], return_inverse=True)[1] for by in RESOLUTIONS[1:])]
     pairs = [_Pairs() for _ in members]
     allocator.start(ds["theta"][0].values)
     for t in range(ds.sizes["iteration"]):

@@ -42,6 +42,11 @@ __all__ = [
     "run_of",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 ALLOCATION = ("rule", "tolerance", "max_splits", "classes", "compression")  # options that allocate shares
 
 

@@ -40,7 +40,7 @@ def strongest(values: np.ndarray, blocks: tuple[np.ndarray, ...]) -> np.ndarray:
 
 
 def _reduced(ufunc: np.ufunc, values: np.ndarray, ends: np.ndarray, axis: int) -> np.ndarray:
-    """Reduce each block of an axis: ``reduceat`` over (start, stop) pairs, of which every other result is a block."""
+    """Reduce each block of an axis: ``reduceat`` over (start, stop) pairs, where every other result is a block."""
     if np.array_equal(ends[:, 0], np.arange(values.shape[axis])) and (np.diff(ends) == 1).all():
         return values
     last = np.take(values, [-1], axis=axis)  # so that a stop may lie after the last entry

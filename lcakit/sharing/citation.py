@@ -6,11 +6,17 @@ import numpy as np
 import xarray as xr
 
 from lcakit.errors import TrajectoryError
-from lcakit.sharing.describe import _OWNER, Source, fingerprint
+from lcakit.sharing.describe import OWNER, Source, fingerprint
 from lcakit.storage.opening import open_trajectory
 from lcakit.text import printable
 from lcakit.trajectory.labels import tensor_shapes
 from lcakit.trajectory.provenance import config_of
+
+__all__ = ["cite"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def cite(source: Source) -> str:
@@ -36,7 +42,7 @@ def cite(source: Source) -> str:
     if not isinstance(source, xr.Dataset):
         with open_trajectory(source) as ds:
             return cite(ds)
-    own = {name: printable(source.attrs[name]) for name in _OWNER if name in source.attrs}
+    own = {name: printable(source.attrs[name]) for name in OWNER if name in source.attrs}
     place = f"https://doi.org/{own['doi']}" if "doi" in own else own.get("url", "[address]")
     made = printable(source.attrs.get("creator", "lcakit, version not stated"), 60)
     year = own.get("year") or printable(source.attrs.get("created_at", ""), 40)[:4] or "[year]"
@@ -73,4 +79,4 @@ def _parameters(ds: xr.Dataset) -> str:
     try:
         return f"{sum(int(np.prod(shape)) for shape in tensor_shapes(ds).values()):,}"
     except TrajectoryError:
-        return "unknown many"
+        return "an unknown number of"

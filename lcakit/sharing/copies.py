@@ -4,7 +4,7 @@ What makes them small (``lcakit bench share``, and whole MNIST-FC runs of 880 it
 
 * The last bits of ``gradient`` and LCA are set to zero: 9 of 23 bits of the mantissa stay, which is a relative error
   below 1e-3 for every single number. Zeros, signs and ``theta`` stay exactly what they were.
-* Each parameter's series lies in one piece (time is the last dimension), and bytes of equal significance lie together
+* Each parameter's series is contiguous (time is the last dimension), and bytes of equal significance lie together
   (the shuffle filter): in the order of the recording copies are an eighth to a sixth larger. Portable zlib does the
   rest: ``theta`` becomes 2.0 times smaller, the others 2.8 times, all three together 2.5 times.
 
@@ -37,6 +37,24 @@ from lcakit.storage.paths import given_path, writable_path
 from lcakit.text import format_bytes
 from lcakit.trajectory import schema
 from lcakit.trajectory.select import select_iterations
+
+__all__ = [
+    "CHUNK_ENTRIES",
+    "CHUNK_ROWS",
+    "KEEPBITS",
+    "LEVEL",
+    "ROUNDED",
+    "TIMES",
+    "WINDOW_ENTRIES",
+    "ShareReport",
+    "layout",
+    "share",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 KEEPBITS = 9
 """Bits of the mantissa that stay: half a unit of the last one is 2**-10 of the number, so below 1e-3."""
@@ -130,7 +148,7 @@ def share(
     ValueError
         For an unknown resolution or variable, iterations outside the run, or a number of bits that does not exist.
     TrajectoryError
-        If the source is no trajectory of one run, or lacks what the resolution needs.
+        If the source is not a trajectory of one run, or lacks what the resolution needs.
     RecordingError
         If ``out`` exists (and not ``overwrite``), is the source itself, or cannot be written.
 

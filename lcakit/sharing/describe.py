@@ -17,6 +17,13 @@ from lcakit.storage.opening import open_trajectory
 from lcakit.text import printable
 from lcakit.trajectory import schema
 
+__all__ = ["MOST_LINES", "OWNER", "Description", "Source", "describe", "fingerprint"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 MOST_LINES = 40
 """Attributes and variables that a description lists; the others are counted."""
 
@@ -29,7 +36,8 @@ _SHARED = ("shared_from", "resolution", "keepbits", "largest_relative_error", "a
 
 _PRINTS = ("data_fingerprint", "model_fingerprint")
 
-_OWNER = ("title", "author", "year", "doi", "url", "license")
+OWNER = ("title", "author", "year", "doi", "url", "license")
+"""Attributes that say whose a trajectory is and where it is published; a citation is made of them."""
 
 Source = str | os.PathLike[str] | xr.Dataset
 
@@ -115,7 +123,7 @@ def describe(source: Source) -> Description:
 
 
 def _describe(ds: xr.Dataset, name: str) -> Description:
-    first = (*_OWNER, *_MADE, *_SET, *_SHARED, *_PRINTS)
+    first = (*OWNER, *_MADE, *_SET, *_SHARED, *_PRINTS)
     place = {name: row for row, name in enumerate(first)}
     bare = {str(key): str(key).rpartition("_")[0] for key in ds.attrs}  # allocated_by_val is beside allocated_by
     order = sorted(bare, key=lambda key: place.get(key, place.get(bare[key], len(first))))
@@ -176,7 +184,7 @@ def fingerprint(ds: xr.Dataset) -> str:
     """Return a sha256 that recognizes a trajectory: of its losses, steps, and the shapes of its tensors.
 
     It is the same for a file and for every copy of all its iterations, compressed, rounded or aggregated, and takes no
-    reading of large variables. It is no checksum of the numbers per parameter: ``lk.validate`` judges those.
+    reading of large variables. It is not a checksum of the numbers per parameter: ``lk.validate`` checks those.
     """
     digest = hashlib.sha256()
     for name in ("snapshot", "iteration", "loss", "residual"):

@@ -1,9 +1,9 @@
-"""Trajectories by name: a registry says where each file lies and what its sha256 is; what is fetched is kept.
+"""Trajectories by name: a registry gives the address and the sha256 of each file; what is fetched is kept in a cache.
 
-A registry is a text file of lines ``name url sha256``; empty lines and those that begin with ``#`` do not count. Where
-a file lies beside the registry, its plain name stands for the URL, and it is used where it is. Any other file is
-downloaded under a temporary name, its hash is compared, and only then it gets its name in the cache. A file from the
-cache is compared again each time, so that what ``fetch`` returns is always what the registry says.
+A registry is a text file of lines ``name url sha256``; empty lines and those that begin with ``#`` are ignored. A file
+beside the registry is given by its name instead of a URL, and is used where it is. Any other file is downloaded under a
+temporary name and gets its name in the cache only after its hash has been compared. A file from the cache is compared
+again each time, so what ``fetch`` returns is always what the registry promises.
 """
 
 from __future__ import annotations
@@ -24,6 +24,13 @@ from lcakit.errors import TrajectoryError, unknown
 from lcakit.packages import package
 from lcakit.storage.remote import TIMEOUT, download
 from lcakit.storage.urls import is_url, local_path
+
+__all__ = ["MOST_REGISTRY_BYTES", "REGISTRY", "SCHEMES", "Entry", "fetch", "read_registry"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 REGISTRY = Path(__file__).resolve().parents[2] / "data" / "registry.txt"
 """The registry of the project's own trajectories, where lcakit is used from its repository."""
@@ -74,8 +81,20 @@ def fetch(
     ValueError
         For a name that the registry does not have.
     TrajectoryError
-        If the registry cannot be read, the server fails or hangs, or what it sent has another hash; nothing of it is
-        kept then.
+        If the registry cannot be read, the server fails or hangs, or what it sent has a different hash; nothing of it
+        is kept then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import lcakit as lk
+    >>> from lcakit.testing import tiny_trajectory
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> run = lk.save(tiny_trajectory(), folder / "run.nc")
+    >>> digest = hashlib.sha256(run.read_bytes()).hexdigest()
+    >>> _ = (folder / "registry.txt").write_text(f"my-run.nc run.nc {digest}")
+    >>> fetch("my-run.nc", folder / "registry.txt").name
+    'run.nc'
     """
     entries = read_registry(registry, timeout=timeout)
     if name not in entries:
@@ -96,10 +115,10 @@ def fetch(
             )
         except TrajectoryError:
             raise
-        except ValueError as error:  # pooch's word for another hash
+        except ValueError as error:  # what pooch raises for a different hash
             raise TrajectoryError(
-                f"{entry.url}: the file is not the one that the registry names: its sha256 is not {entry.sha256}. "
-                "Nothing of it was kept. Tell whoever keeps the registry."
+                f"{entry.url}: the file is not the one in the registry: its sha256 is not {entry.sha256}. "
+                "Nothing of it was kept. Tell the maintainer of the registry."
             ) from error
         except OSError as error:
             raise TrajectoryError(
@@ -135,7 +154,7 @@ def read_registry(registry: str | os.PathLike[str] | None = None, *, timeout: fl
 
 
 def _beside(entry: Entry) -> Path:
-    """Return a file that lies beside its registry, if it is what the registry says."""
+    """Return a file that lies beside its registry, if its hash is that of the registry."""
     path = Path(entry.url)
     try:
         with path.open("rb") as file:
@@ -156,17 +175,23 @@ def _place(url: str, registry: str) -> str:
 
 
 def _problem(words: list[str], entries: dict[str, Entry]) -> str | None:
-    """Say what is wrong with a line; names become names of files, so they must be nothing more."""
+    """Say what is wrong with a line. Names become names of files, so nothing else is allowed in them."""
     if len(words) != 3:
         return f"{len(words)} words"
     name, url, sha256 = words
     if not _is_file_name(name):
-        return f"{name[:80]!r} is no name of a file: letters, digits and . _ + - are allowed, a letter or digit first"
+        return (
+            f"{name[:80]!r} is not a valid file name: it may hold letters, digits and . _ + -, and must begin with a "
+            "letter or digit"
+        )
     if name in entries:
-        return f"{name!r} is there twice"
+        return f"{name!r} is listed twice"
     if not (url.lower().startswith(SCHEMES) or _is_file_name(url)):
-        return f"{url[:80]!r} begins with none of {', '.join(SCHEMES)}, and is no plain name of a file beside it"
-    return None if re.fullmatch("[0-9a-fA-F]{64}", sha256) else f"{sha256[:80]!r} is no sha256 (64 hexadecimal digits)"
+        begin = ", ".join(SCHEMES)
+        return f"{url[:80]!r} is neither a URL that begins with {begin} nor the name of a file beside the registry"
+    if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        return f"{sha256[:80]!r} is not a sha256 (64 hexadecimal digits)"
+    return None
 
 
 def _is_file_name(text: str) -> bool:
@@ -185,17 +210,17 @@ def _text(where: str, timeout: float) -> str:
                 temporary.seek(0)
                 data = temporary.read()
         if len(data) > MOST_REGISTRY_BYTES:
-            raise TrajectoryError(f"{where}: over {MOST_REGISTRY_BYTES:,} bytes, so it is no registry")
+            raise TrajectoryError(f"{where}: over {MOST_REGISTRY_BYTES:,} bytes, too large for a registry")
         return data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TrajectoryError(
-            f"{where}: there is no registry that can be read ({error}). Pass registry= with the path or URL of a text "
+            f"{where}: the registry cannot be read ({error}). Pass registry= with the path or URL of a text "
             "file of lines: name url sha256"
         ) from error
 
 
 class _Downloader:
-    """What pooch calls to get a URL into a temporary file."""
+    """Called by pooch to download a URL into a temporary file."""
 
     def __init__(self, timeout: float, quiet: bool) -> None:
         self._timeout, self._quiet = timeout, quiet
@@ -207,7 +232,7 @@ class _Downloader:
 
 @contextlib.contextmanager
 def _quiet_pooch(pooch: Any) -> Iterator[None]:
-    """Keep pooch's log to itself: the progress bar and the errors say what is to say."""
+    """Silence pooch's log: the progress bar and the errors tell the user what happens."""
     logger: logging.Logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,18 +1,24 @@
-"""Numbers with fewer bits: rounded so that what is cut off packs away, and how far that is from what they were."""
+"""Numbers with fewer bits: rounded so that they compress well, and the relative error this makes."""
 
 from __future__ import annotations
 
 import numpy as np
+
+__all__ = ["MANTISSA", "relative_error", "rounded"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 MANTISSA = 23
 """Bits of the mantissa of float32 that are stored."""
 
 
 def rounded(values: np.ndarray, keepbits: int) -> np.ndarray:
-    """Round float32 numbers to so many bits of the mantissa, to the nearest, of two as near to the even one.
+    """Round float32 numbers to ``keepbits`` bits of the mantissa, to the nearest, ties to even.
 
-    What has no such form stays as it is: zero, infinity, NaN, numbers below 1.2e-38, and those that would become
-    infinite.
+    Zero, infinity, NaN, numbers below 1.2e-38 and those that would become infinite stay as they are.
     """
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     drop = MANTISSA - keepbits

@@ -1,56 +1,23 @@
 from __future__ import annotations
 
-import copy
 import pickle
-import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import lcakit as lk
 from lcakit.errors import LcakitError, RecordingError, TrajectoryError
 from lcakit.record.allocation.allocator import Allocator
-from lcakit.sharing.importers import checkpoints, rows
+from lcakit.sharing.importers import rows
 from lcakit.sharing.importers.checkpoints import from_checkpoints, read_state
-from lcakit.sharing.importers.numbered import numbered
 from lcakit.trajectory.labels import tensor_shapes
-from tests.support.conformance import assert_conforms, assert_equal
+from tests.support.checkpoints import STEPS, SUFFIXES, save, series
+from tests.support.conformance import assert_conforms
 from tests.support.laziness import nothing_computed
-from tests.support.networks import dense, examples, flat, norm_net, train
-
-st = pytest.importorskip("safetensors.torch")
-STEPS = (0, 5, 20, 100)
-
-
-def save(state, path: Path) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    if path.suffix == ".safetensors":
-        st.save_file({name: value.clone().contiguous() for name, value in state.items()}, path)
-    else:
-        torch.save(state, path)
-    return path
-
-
-def series(model, folder, *, suffix=".safetensors", wrap=lambda state: state, steps=STEPS, lr=0.3):
-    """Train and save now and then; return (T+1, K) snapshots, whose files do not sort by name."""
-    x, y = examples()
-    theta = []
-
-    def each(step):
-        if step + 1 in steps or step < 0:
-            theta.append(flat(model).numpy().copy())
-            save(wrap(copy.deepcopy(model.state_dict())), folder / f"net2-step{step + 1}{suffix}")
-
-    each(-1)
-    train(model, torch.optim.SGD(model.parameters(), lr=lr), x, y, max(steps), each=each)
-    return np.array(theta)
-
-
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+from tests.support.networks import dense, examples, norm_net
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -169,177 +136,6 @@ def test_an_existing_file_is_kept_unless_overwritten(tmp_path):
         from_checkpoints(tmp_path / "all", model, out=tmp_path / "run.nc", quiet=True)
     assert (tmp_path / "run.nc").read_text() == "my thesis"
     from_checkpoints(tmp_path / "all", model, out=tmp_path / "run.nc", quiet=True, overwrite=True)
-
-
-# ---- names in checkpoints --------------------------------------------------------------------------------------
-
-
-def prefixed(*prefixes):
-    return lambda state: {".".join((*prefixes, name)): value for name, value in state.items()}
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        prefixed("module"),
-        prefixed("_orig_mod"),
-        prefixed("_orig_mod", "module"),
-        lambda s: {name.replace("0.", "0._orig_mod."): value for name, value in s.items()},
-    ],
-)
-def test_wrappers_in_names_are_looked_through(tmp_path, wrap):
-    model = norm_net()
-    theta = series(model, tmp_path / "all", wrap=wrap)
-    np.testing.assert_array_equal(from_checkpoints(tmp_path / "all", model)["theta"], theta)
-    wrapped = nn.DataParallel(model)
-    assert_equal(
-        from_checkpoints(tmp_path / "all", wrapped).assign_attrs(created_at=""),
-        from_checkpoints(tmp_path / "all", model).assign_attrs(created_at=""),
-    )
-
-
-@pytest.mark.parametrize("key", checkpoints.WRAPPERS)
-def test_the_state_may_lie_in_a_checkpoint_of_the_loop(tmp_path, key):
-    model = dense()
-    optimizer = torch.optim.Adam(model.parameters()).state_dict()
-    theta = series(
-        model,
-        tmp_path / "all",
-        suffix=".pt",
-        wrap=lambda s: {"epoch": 3, key: s, "optimizer": optimizer, "x": torch.ones(1)},
-    )
-    np.testing.assert_array_equal(from_checkpoints(tmp_path / "all", model)["theta"], theta)
-
-
-class Module(nn.Module):
-    """A model with a part that is called as wrappers call theirs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.module = nn.Linear(6, 5)
-        self.head = nn.Linear(5, 3)
-
-    def forward(self, x):
-        return self.head(torch.tanh(self.module(x)))
-
-
-def test_a_part_that_is_really_called_module(tmp_path):
-    model = Module()
-    theta = series(model, tmp_path / "plain")
-    ds = from_checkpoints(tmp_path / "plain", model)
-    assert ds["tensor"].values[0] == "module.weight"
-    np.testing.assert_array_equal(ds["theta"], theta)
-    model.weight = nn.Parameter(torch.zeros(5, 6))
-    with pytest.raises(TrajectoryError, match="differ only by 'module'"):
-        from_checkpoints(tmp_path / "plain", model)
-
-
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.encode = nn.Linear(6, 6, bias=False)
-        self.decode = nn.Linear(6, 6, bias=False)
-        self.decode.weight = self.encode.weight
-        self.head = nn.Linear(6, 3)
-
-    def forward(self, x):
-        return self.head(self.decode(torch.tanh(self.encode(x))))
-
-
-@pytest.mark.parametrize("dropped", ["", "encode.weight", "decode.weight"])
-def test_tied_parameters_count_once_under_any_of_their_names(tmp_path, dropped):
-    model = Tied()
-    theta = series(model, tmp_path / "all", wrap=lambda s: {n: v for n, v in s.items() if n != dropped})
-    ds = from_checkpoints(tmp_path / "all", model)
-    np.testing.assert_array_equal(ds["theta"], theta)
-    assert ds["tensor"].values.tolist() == ["encode.weight", "head.weight", "head.bias"]
-
-
-def test_tied_parameters_that_differ_are_refused(tmp_path):
-    model = Tied()
-    series(model, tmp_path / "all", wrap=lambda s: s | {"decode.weight": s["decode.weight"] + 1})
-    with pytest.raises(TrajectoryError, match=r"step0.*is a second 'encode.weight' with other values"):
-        from_checkpoints(tmp_path / "all", model)
-
-
-def frozen():
-    model = dense()
-    model[0].requires_grad_(False)
-    return model
-
-
-def test_frozen_parameters_are_left_out_but_must_be_those_of_the_objective(tmp_path):
-    model = frozen()
-    theta = series(model, tmp_path / "all")
-    ds = from_checkpoints(tmp_path / "all", objective=lk.Objective(model, examples()), quiet=True)
-    np.testing.assert_array_equal(ds["theta"], theta)
-    assert ds["tensor"].values.tolist() == ["2.weight", "2.bias"]
-    other = frozen()
-    with torch.no_grad():
-        other[0].weight.add_(1)
-    assert set(from_checkpoints(tmp_path / "all", other).data_vars) == {"theta"}
-    with pytest.raises(TrajectoryError, match=r"step0.*'0.weight', which the model does not train, has other values"):
-        from_checkpoints(tmp_path / "all", objective=lk.Objective(other, examples()), quiet=True)
-
-
-def test_without_a_model_the_names_tell(tmp_path):
-    model = norm_net()
-    series(model, tmp_path / "all", suffix=".pt", wrap=prefixed("module"))
-    ds = from_checkpoints(tmp_path / "all")
-    assert_equal(ds.drop_vars("layer_kind").assign_attrs(created_at=""), guessed(tmp_path / "all", model))
-    assert ds["layer_kind"].values.tolist() == ["linear", "norm", "linear"]
-
-
-def guessed(folder, model):
-    ds = from_checkpoints(folder, model).drop_vars("layer_kind").assign_attrs(created_at="")
-    assert "running_mean" not in " ".join(ds["tensor"].values)
-    return ds
-
-
-# ---- order -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("names", "pattern", "order"),
-    [
-        (["step10.pt", "step9.pt", "step100.pt"], None, [9, 10, 100]),
-        (["run2-epoch3-step0100.pt", "run2-epoch2-step0050.pt"], None, [50, 100]),
-        (["model.7.safetensors", "model.12.safetensors"], None, [7, 12]),
-        (["epoch=2-loss=0.25.ckpt", "epoch=1-loss=0.31.ckpt"], "epoch=([0-9]+)", [1, 2]),
-        (["00.bin", "1.bin"], None, [0, 1]),
-    ],
-)
-def test_checkpoints_are_ordered_by_their_number(names, pattern, order):
-    found = numbered(names, pattern)
-    assert list(found) == order
-    assert all(re.search(rf"0*{n}\b", path.name) for n, path in found.items())
-
-
-@pytest.mark.parametrize(
-    ("names", "pattern", "says"),
-    [
-        (["a1.pt", "b1.pt"], None, "a1.pt and b1.pt have the same number 1"),
-        (["shard-1-of-2.pt", "shard-2-of-2.pt"], None, "have the same number 2"),
-        (["a1.pt", "last.pt"], None, r"last.pt: the name has no clear number\. Say with pattern"),
-        (["epoch=1-loss=0.25.ckpt", "epoch=2-loss=0.21.ckpt"], None, r"no clear number \('0.25'\)"),
-        (["a1.pt", "a2.pt"], "step([0-9]+)", "a1.pt: the name has no clear number"),
-        (["a1.pt", "a2.pt"], "(a)", r"no clear number \('a'\)"),
-        ([f"a{'9' * 30}.pt", "a2.pt"], None, "no clear number"),
-        (["a1.pt", "a2.txt"], None, "a2.txt: no checkpoint, its name must end in .safetensors, .pt"),
-        (["a1.pt"], None, "1 checkpoints in.*at least two"),
-        ([], None, "0 checkpoints in"),
-    ],
-)
-def test_unclear_numbers_are_refused(names, pattern, says):
-    with pytest.raises(TrajectoryError, match=says):
-        numbered(names, pattern)
-
-
-def test_a_pattern_needs_a_group():
-    with pytest.raises(ValueError, match="pattern needs one group"):
-        numbered(["a1.pt", "a2.pt"], "a[0-9]+")
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------

@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, field
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,132 +8,12 @@ from hypothesis import strategies as st
 from lcakit.errors import TrajectoryError
 from lcakit.sharing.importers import _tensorflow, read_lca_hdf5
 from lcakit.sharing.importers import rows as interop_rows
-from lcakit.sharing.importers._nodes import simpson_weights
-from lcakit.sharing.importers._tensorflow import network
 from lcakit.trajectory.labels import tensor_shapes
 from tests.support.conformance import assert_conforms
 from tests.support.laziness import nothing_computed
+from tests.support.lca_code import LEARNED, NETWORK, SHAPES, TORCH, Run, torch_columns
 
 h5py = pytest.importorskip("h5py")
-
-NETWORK = {
-    "conv_1/kernel:0": (2, 3, 2, 4),
-    "conv_1/bias:0": (4,),
-    "batch_norm/gamma:0": (4,),
-    "batch_norm/beta:0": (4,),
-    "batch_norm/moving_mean:0": (4,),
-    "batch_norm/moving_variance:0": (4,),
-    "fc_1/kernel:0": (5, 3),
-    "fc_1/bias:0": (3,),
-}
-SHAPES = ";".join(map(str, NETWORK.values()))
-SIZES = [int(np.prod(shape)) for shape in NETWORK.values()]
-LEARNED = np.repeat(["moving" not in name for name in NETWORK], SIZES)
-TORCH = {
-    "conv_1/kernel:0": (4, 2, 2, 3),
-    "conv_1/bias:0": (4,),
-    "batch_norm/gamma:0": (4,),
-    "batch_norm/beta:0": (4,),
-    "fc_1/kernel:0": (3, 5),
-    "fc_1/bias:0": (3,),
-}
-
-
-def torch_columns() -> np.ndarray:
-    """The obvious version: for each parameter in PyTorch's order its column in the file."""
-    columns, offset = [], 0
-    for name, shape in NETWORK.items():
-        numbers = np.arange(offset, offset + int(np.prod(shape))).reshape(shape)
-        offset += numbers.size
-        if "moving" in name:
-            continue
-        if len(shape) == 4:
-            ky, kx, inputs, outputs = map(range, shape)
-            columns += [numbers[y, x, i, o] for o in outputs for i in inputs for y in ky for x in kx]
-        elif len(shape) == 2:
-            columns += [numbers[i, o] for o in range(shape[1]) for i in range(shape[0])]
-        else:
-            columns += list(numbers)
-    return np.array(columns)
-
-
-@dataclass
-class Quartic:
-    """A loss whose gradient is cubic, so that Simpson's rule is exact."""
-
-    seed: int
-    h: np.ndarray = field(init=False)
-    m: np.ndarray = field(init=False)
-
-    def __post_init__(self):
-        rng = np.random.default_rng(self.seed)
-        self.h, self.m = rng.uniform(0.1, 1, LEARNED.size) * LEARNED, rng.normal(size=LEARNED.size)
-
-    def loss(self, theta):
-        d = theta - self.m
-        return (self.h * (d**2 / 2 + d**4 / 4)).sum(-1)
-
-    def gradient(self, theta):
-        d = theta - self.m
-        return self.h * (d + d**3)
-
-
-@dataclass
-class Run:
-    """A run as the LCA code leaves it, and what it must become."""
-
-    splits: tuple[int, ...] = (2, 4, 2, 8, 2, 2)
-    gpus: int = 4
-    seed: int = 0
-    train: Quartic = field(init=False)
-    test: Quartic = field(init=False)
-    theta: np.ndarray = field(init=False)
-
-    def __post_init__(self):
-        rng = np.random.default_rng(self.seed + 99)
-        self.train, self.test = Quartic(self.seed), Quartic(self.seed + 1)
-        theta = [rng.normal(size=LEARNED.size).astype("f4")]
-        for _ in self.splits:
-            step = self.train.gradient(theta[-1].astype(float)) + rng.normal(scale=0.1, size=LEARNED.size)
-            theta.append((theta[-1] - 0.1 * step).astype("f4"))
-        self.theta = np.array(theta)
-
-    def nodes(self, problem: Quartic) -> np.ndarray:
-        points = [self.theta[0].astype(float)]
-        for (a, b), n in zip(itertools.pairwise(self.theta.astype(float)), self.splits, strict=True):
-            points += [a + k / n * (b - a) for k in range(1, n + 1)]
-        return problem.gradient(np.array(points)).astype("f4")
-
-    def parts(self, problem: Quartic) -> list[np.ndarray]:
-        """Cut the iterations evenly over the GPUs; each part ends with the node that the next begins with."""
-        nodes, first = self.nodes(problem), np.cumsum([0, *self.splits])
-        cuts = [first[len(self.splits) * g // self.gpus] for g in range(self.gpus + 1)]
-        return [nodes[a : b + 1] for a, b in itertools.pairwise(cuts)]
-
-    def lca(self, problem: Quartic) -> np.ndarray:
-        """The closed form: the loss is a sum over parameters."""
-        d = self.theta.astype(float) - problem.m
-        return np.diff(problem.h * (d**2 / 2 + d**4 / 4), axis=0)
-
-    def write(self, folder: Path, *, ending="", helped=False, learned_only=False, chunks=None, dtype="f4") -> Path:
-        folder.mkdir(exist_ok=True)
-        kept = LEARNED if learned_only else slice(None)
-        options = {"dtype": dtype, "chunks": chunks}
-        with h5py.File(folder / f"weights{ending}", "w") as file:
-            stored = file.create_dataset("all_weights", data=self.theta, **options)
-            stored.attrs["var_names"] = ";".join(NETWORK)
-            stored.attrs["var_shapes"] = SHAPES
-        with h5py.File(folder / f"gradients_adaptive{ending}", "w") as file:
-            file["num_splits"] = np.array(self.splits)
-            for problem, set_, loss in ((self.train, "train", "trainloss"), (self.test, "test", "testloss")):
-                file[loss] = problem.loss(self.theta.astype(float))
-                for number, part in enumerate(self.parts(problem)):
-                    file.create_dataset(f"grads_{set_}_{number}", data=part[:, kept], **options)
-        if helped:
-            with h5py.File(folder / f"helped{ending}", "w") as file:
-                file.create_dataset("helped", data=self.lca(self.train)[:, kept], **options)
-                file.create_dataset("helped_test", data=self.lca(self.test)[:, kept], **options)
-        return folder
 
 
 @pytest.fixture
@@ -224,54 +100,6 @@ def test_nothing_large_is_read_before_it_is_asked_for(folder, monkeypatch):
 def test_files_may_have_an_ending(tmp_path, ending):
     run = Run()
     assert_is(read_lca_hdf5(run.write(tmp_path / "run", ending=ending)), run)
-
-
-def test_shapes_and_names_may_be_written_in_many_ways():
-    for shapes in (
-        "(3, 3, 1, 20);(20,);()",
-        "[3,3,1,20];[20];[]",
-        "3,3,1,20;20;",
-        "TensorShape([Dimension(3), Dimension(3), Dimension(1), Dimension(20)]);TensorShape([20]); () ;",
-    ):
-        found = network("a/kernel:0;a/bias:0;t/x:0", shapes if not shapes.endswith("20;") else shapes + ";")
-        assert found.shapes == ((3, 3, 1, 20), (20,), ())
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "wanted", "transposed"),
-    [
-        ("conv/depthwise_kernel:0", (3, 2, 5, 2), (10, 1, 3, 2), False),
-        ("conv1d/kernel:0", (3, 5, 2), (2, 5, 3), False),
-        ("conv2d_transpose/kernel:0", (3, 2, 5, 4), (4, 5, 3, 2), True),
-        ("transpose_dense/kernel:0", (4, 5), (5, 4), False),
-        ("embed/embeddings:0", (9, 4), (9, 4), False),
-        ("lstm/recurrent_kernel:0", (4, 16), (16, 4), False),
-        ("layer/odd:0", (4, 16), (4, 16), False),
-    ],
-)
-def test_kernels_of_other_layers(name, shape, wanted, transposed):
-    found = network(name, str(shape))
-    (spec,) = found.labels.tensors
-    assert (spec.shape, spec.transposed) == (wanted, transposed)
-    (piece,) = found.pieces(found.n_columns)
-    numbers = np.arange(found.n_columns).reshape(shape)
-    turned = piece.turned(numbers.reshape(1, -1)).reshape(wanted)
-    for place in np.ndindex(*shape):
-        if "depthwise" in name:
-            where = (place[2] * shape[3] + place[3], 0, *place[:2])
-        elif wanted == shape:
-            where = place
-        else:
-            where = (place[-1], place[-2], *place[:-2])
-        assert turned[where] == numbers[place]
-
-
-def test_simpson_weights_integrate_cubics():
-    assert simpson_weights(2).tolist() == [1, 4, 1]
-    assert simpson_weights(4).tolist() == [1, 4, 2, 4, 1]
-    for n in (2, 4, 6, 32):
-        x = np.linspace(0, 1, n + 1)
-        np.testing.assert_allclose(simpson_weights(n) @ x**3 / (3 * n), 1 / 4, rtol=1e-12)
 
 
 # ---- what may be missing ---------------------------------------------------------------------------------------
@@ -391,15 +219,15 @@ GRADIENTS = "gradients_adaptive"
         (lambda f: (f / "weights").write_bytes(b"no HDF5"), "weights: cannot be read as an HDF5 file"),
         (attribute("var_names", "a/kernel:0"), "lists 1 tensors, var_shapes 8"),
         (attribute("var_shapes", SHAPES.removesuffix("(3,)") + "(4,)"), "86 columns, but var_shapes has 87 entries"),
-        (attribute("var_shapes", ";".join(8 * ["__import__('os')"])), "is no shape such as"),
+        (attribute("var_shapes", ";".join(8 * ["__import__('os')"])), "is not a shape such as"),
         (attribute("var_names", ";".join(8 * ["a/kernel:0"])), "lists a name twice"),
-        (attribute("var_names", np.arange(3)), "is no text"),
+        (attribute("var_names", np.arange(3)), "is not text"),
         (change("weights", lambda f: f["all_weights"].attrs.pop("var_names")), "'var_names' of 'all_weights' is not"),
         (change("weights", lambda f: f.move("all_weights", "w")), "'all_weights' is not there; the file has 'w'"),
         (change("weights", sparse), "not written in full"),
         (change(GRADIENTS, lambda f: replace(f, "trainloss", np.zeros(6))), r"shape \(6,\), expected \(7\)"),
-        (change(GRADIENTS, lambda f: replace(f, "trainloss", np.array(["x"] * 7, "S"))), "no array of numbers"),
-        (change(GRADIENTS, lambda f: f.__delitem__("num_splits")), "'num_splits' is not there"),
+        (change(GRADIENTS, lambda f: replace(f, "trainloss", np.array(["x"] * 7, "S"))), "not an array of numbers"),
+        (change(GRADIENTS, lambda f: f.__delitem__("num_splits")), "'num_splits' is missing"),
         (change(GRADIENTS, lambda f: f["num_splits"].__setitem__(3, 3)), "iteration 3 is 3; Simpson.*even"),
         (change(GRADIENTS, lambda f: replace(f, "num_splits", np.full(6, np.nan))), "iteration 0 is nan"),
         (change(GRADIENTS, lambda f: f["num_splits"].__setitem__(3, 4)), "21 nodes.*of 6 iterations make 17"),
@@ -409,7 +237,7 @@ GRADIENTS = "gradients_adaptive"
         (change(GRADIENTS, lambda f: replace(f, "grads_test_0", np.zeros((3, 9)))), "'grads_test_0' has 9 columns"),
         (change(GRADIENTS, lambda f: replace(f, "grads_test_0", np.zeros((0, 78)))), "'grads_test_0' has no rows"),
         (change(GRADIENTS, lambda f: f["trainloss"].__setitem__(slice(None), np.arange(7.0))), "do not add up"),
-        (change(GRADIENTS, lambda f: f["trainloss"].__setitem__(slice(None), -f["trainloss"][:])), "other way round"),
+        (change(GRADIENTS, lambda f: f["trainloss"].__setitem__(slice(None), -f["trainloss"][:])), "sign is reversed"),
         (change(GRADIENTS, linked), "is a link"),
         (change(GRADIENTS, virtual), "lies in other files"),
         (change(GRADIENTS, huge), "not written in full"),

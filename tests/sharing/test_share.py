@@ -7,74 +7,18 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lcakit as lk
-from lcakit.analysis.resolution import aggregated
 from lcakit.sharing import copies as room
 from lcakit.sharing.copies import KEEPBITS, layout, share
-from lcakit.sharing.rounding import relative_error, rounded
 from lcakit.storage import saving
 from lcakit.testing import tiny_trajectory
-from lcakit.trajectory.labels import TensorSpec, group_ids
+from lcakit.trajectory.labels import TensorSpec
 from tests.support.laziness import any_chunks, nothing_computed, rechunked, two_runs
 from tests.support.recordings import record
-
-SMALLEST = float(np.finfo(np.float32).tiny)
-LARGEST = float(np.finfo(np.float32).max)
-
-
-def slow_rounded(x: float, keepbits: int) -> float:
-    """Twin: Python's own rounding (half to even) of the mantissa as an exact number."""
-    if x == 0 or not math.isfinite(x) or abs(x) < SMALLEST:
-        return x
-    mantissa, exponent = math.frexp(x)  # 0.5 <= |mantissa| < 1: the leading bit, then keepbits more
-    scale = 2 ** (keepbits + 1)
-    y = math.ldexp(round(mantissa * scale) / scale, exponent)
-    return x if abs(y) > LARGEST else y
-
-
-def slow_error(exact: np.ndarray, stored: np.ndarray) -> float:
-    pairs = zip(exact.ravel().tolist(), stored.ravel().tolist(), strict=True)
-    return max((abs(y - x) / abs(x) for x, y in pairs if x != 0 and math.isfinite(x)), default=0.0)
-
-
-# ---- rounding --------------------------------------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=300)
-@given(st.lists(st.floats(width=32), min_size=1, max_size=20), st.integers(1, 23))
-@example([LARGEST, -LARGEST, SMALLEST, -SMALLEST, SMALLEST / 2, math.inf, -math.inf, math.nan, 0.0, -0.0], 9)
-@example([1 + 2**-10, 1 + 3 * 2**-10, -1 - 2**-10], 9)
-def test_rounding_against_python(numbers, keepbits):
-    values = np.array(numbers, np.float32)
-    got = rounded(values, keepbits)
-    assert got.dtype == np.float32
-    expected = np.array([slow_rounded(float(x), keepbits) for x in values])
-    np.testing.assert_array_equal(got, expected)
-    np.testing.assert_array_equal(np.signbit(got), np.signbit(values))
-    np.testing.assert_array_equal(rounded(got, keepbits), got)
-    assert relative_error(values, got) == pytest.approx(slow_error(values, got), rel=1e-6)
-    assert relative_error(values, got) <= 2.0 ** -(keepbits + 1) or keepbits == 23
-
-
-def test_rounding_leaves_its_input_alone_and_takes_any_layout():
-    values = np.arange(1, 13, dtype=np.float64).reshape(3, 4) / 7
-    before = values.copy()
-    got = rounded(values.T, 3)
-    np.testing.assert_array_equal(values, before)
-    np.testing.assert_array_equal(got, [[slow_rounded(float(np.float32(x)), 3) for x in row] for row in values.T])
-    single = values.astype(np.float32)
-    rounded(single, 3)
-    np.testing.assert_array_equal(single, values.astype(np.float32))
-
-
-def test_relative_error_looks_at_finite_numbers_that_are_not_zero():
-    assert relative_error(np.array([0, 2, np.nan, np.inf]), np.array([0, 3, np.nan, np.inf])) == 0.5
-    assert relative_error(np.zeros(3), np.zeros(3)) == 0.0
-    assert relative_error(np.array([1e-50]), np.float32([1e-50])) == 1.0  # lost in float32, and said
-
+from tests.support.rounding import slow_error, slow_rounded
 
 # ---- copies of all parameters ----------------------------------------------------------------------------------
 
@@ -208,109 +152,6 @@ def test_opened_copies_read_no_more_than_asked(tmp_path, monkeypatch):
         np.testing.assert_allclose(part, ds["lca"][3:5, 10:20], rtol=1e-3)
         np.testing.assert_allclose(one, ds["lca"][3], rtol=1e-3)
         np.testing.assert_allclose(some, ds["lca_class"][:, 1, [5, 2]], rtol=1e-3)
-
-
-# ---- sums instead of parameters --------------------------------------------------------------------------------
-
-
-def slow_sums(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """Twin: LCA (iteration, class, parameter) added to its units or layers one parameter at a time."""
-    out = np.zeros((values.shape[0], count, values.shape[1]))
-    for i, row in enumerate(rows):
-        out[:, row] += values[:, :, i].astype(np.float64)
-    return out
-
-
-@settings(deadline=None, max_examples=25)
-@given(any_chunks(), st.sampled_from(["unit", "layer"]), st.sampled_from(["lca_unit_class", "lca_class", "lca"]))
-def test_aggregated_against_a_loop(chunks, resolution, source):
-    ds = tiny_trajectory(9, class_parameters=True)
-    values = ds["lca_class"].values if source != "lca" else ds["lca"].values[:, None]
-    rows = ds[f"{resolution}_index"].values
-    expected = slow_sums(values, rows, ds.sizes[resolution])
-    ds = ds.drop_vars(
-        {"lca_unit_class": [], "lca_class": ["lca_unit_class"]}.get(source, ["lca_unit_class", "lca_class"])
-    )
-    with nothing_computed():
-        got = aggregated(rechunked(ds, chunks), resolution)
-    array = got["lca_unit_class"]
-    assert array.dims == ("iteration", "unit", "class")
-    assert array.dtype == np.float32
-    np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-5)
-    assert array["class"].values.tolist() == (["all"] if source == "lca" else ["a", "b", "c"])
-    assert "parameter" not in got.dims
-    assert ("loss_class" in got) == (source != "lca")
-    assert array.attrs["units"] == "nats"
-    assert lk.validate(got).ok
-
-
-@pytest.mark.parametrize("resolution", ["unit", "layer"])
-def test_studies_of_layers_and_classes_work_on_sums(tmp_path, resolution):
-    ds = tiny_trajectory(60)
-    report = share(ds, tmp_path / "copy.nc", resolution=resolution)
-    assert report.resolution == resolution
-    with lk.open_trajectory(tmp_path / "copy.nc") as got:
-        assert got.attrs["resolution"] == resolution
-        for by in ("layer", "kernel_layer"):
-            for classes in (False, True):
-                ours, theirs = (lk.layers.layer_lca(x, by, classes=classes) for x in (got, ds))
-                np.testing.assert_allclose(ours, theirs, atol=2e-3 * float(abs(ds["lca_unit_class"]).sum("unit").max()))
-        peaks = [lk.synchronization.synchronization_test(x, trials=20) for x in (got, ds)]
-        xr.testing.assert_equal(peaks[0]["observed"].compute(), peaks[1]["observed"].compute())
-        np.testing.assert_allclose(
-            lk.aggregate.cumulative_lca(got)[-1], np.diff(ds["loss"].values[[0, -1]])[0], rtol=1e-2
-        )
-        fc = got.lk.sel(layer="fc")
-        assert fc.sizes["unit"] == (4 if resolution == "unit" else 1)
-        np.testing.assert_array_equal(fc["lca_unit_class"], got["lca_unit_class"].values[:, -fc.sizes["unit"] :])
-        assert lk.validate(got).ok
-        assert lk.account(got).iterations == 60
-
-
-@pytest.mark.parametrize("resolution", ["unit", "layer"])
-def test_what_needs_parameters_says_that_there_are_none(resolution):
-    got = aggregated(tiny_trajectory(5), resolution)
-    with pytest.raises(lk.TrajectoryError, match="aggregated copy"):
-        group_ids(got, "layer")
-    for study in (lk.noise.fraction_helping, lk.oscillation.weight_turns, lk.tails.histogram):
-        with pytest.raises(lk.TrajectoryError, match="lca_unit_class"):  # it says what there is instead
-            study(got)
-
-
-def test_every_objective_is_summed():
-    ds = tiny_trajectory(5)
-    both = ds.assign(lca_val=2 * ds["lca"], lca_unit_class_val=2 * ds["lca_unit_class"])
-    got = aggregated(both, "layer")
-    np.testing.assert_allclose(got["lca_unit_class_val"], 2 * got["lca_unit_class"])
-    assert "val" in got["lca_unit_class_val"].attrs["long_name"]
-    with pytest.raises(lk.TrajectoryError, match=r"lca_val.*drop=\('lca_val',\)"):
-        aggregated(both.drop_vars("lca_unit_class_val"), "unit")
-    with pytest.raises(lk.TrajectoryError, match=r"no LCA to sum.*allocate"):
-        aggregated(ds.drop_vars(["lca", "lca_unit_class"]), "unit")
-
-
-def test_sums_of_sums(tmp_path):
-    ds = tiny_trajectory(8)
-    share(ds, tmp_path / "unit.nc", resolution="unit", keepbits=23)
-    share(tmp_path / "unit.nc", tmp_path / "layer.nc", resolution="layer", keepbits=23)
-    with lk.open_trajectory(tmp_path / "layer.nc") as got:
-        np.testing.assert_allclose(got["lca_unit_class"], aggregated(ds, "layer")["lca_unit_class"], rtol=1e-5)
-    with pytest.raises(lk.TrajectoryError, match=r"'layer'.*original"):
-        share(tmp_path / "layer.nc", tmp_path / "x.nc", resolution="unit")
-    with pytest.raises(lk.TrajectoryError, match="'unit'"):
-        share(tmp_path / "unit.nc", tmp_path / "x.nc")
-
-
-def test_a_selection_is_summed_to_its_own_layers():
-    ds = tiny_trajectory(6)
-    part = ds.lk.sel(layer="fc")
-    for resolution, expected in (("unit", [6, 7, 8, 9]), ("layer", [2])):
-        got = aggregated(part.drop_vars("lca_unit_class"), resolution)
-        assert got["unit"].values.tolist() == expected
-        assert got["unit_layer"].values.tolist() == [2] * len(expected)
-        np.testing.assert_allclose(
-            got["lca_unit_class"].sum(["unit", "class"]), part["lca"].sum("parameter"), rtol=1e-4
-        )
 
 
 # ---- what is left out ------------------------------------------------------------------------------------------
@@ -459,15 +300,3 @@ def test_the_benchmark_runs(smooth, tmp_path):
     with pytest.raises(DataError, match="none of theta"):
         bench.run(lk.save(smooth.drop_vars(["theta", "gradient", "lca"]), tmp_path / "none.nc"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["none.nc", "run.nc"]
-
-
-@pytest.mark.parametrize("resolution", ["unit", "layer"])
-def test_one_class_is_shared_under_its_name(tmp_path, resolution):
-    ds = tiny_trajectory(4)
-    share(ds.lk.sel(cls="b"), tmp_path / "b.nc", resolution=resolution, quiet=True)
-    with lk.open_trajectory(tmp_path / "b.nc") as got:
-        assert got["class"].values.tolist() == ["b"]
-        by = "layer" if resolution == "layer" else "unit"
-        whole = lk.aggregate.sum_by(ds, by, "lca_unit_class").sel({"class": "b"})
-        np.testing.assert_allclose(got["lca_unit_class"].sum(), whole.sum(), rtol=1e-3)  # bits are rounded
-        assert lk.validate(got, quiet=True).ok

@@ -166,7 +166,7 @@ def test_a_citation_of_odd_things():
     text = cite(xr.Dataset({"x": ("y", [1.0])}, attrs={"author": "\x1b[2J\nA", "created_at": "\u202e"}))
     assert "\x1b" not in text
     assert text.count("\n") == 2
-    assert "unknown many parameters" in text
+    assert "an unknown number of parameters" in text
 
 
 @pytest.mark.parametrize("config", ["", "no json", "[1]", '{"network": 3}', "[" * 100_000])

@@ -53,7 +53,7 @@ def fold(
     if not isinstance(data, da.Array):
         return finish(summarize(np.asarray(data))).astype(dtype, copy=False)
 
-    # Summaries are no arrays, so (as in Dask's own mean) each step answers with one when Dask asks for its type.
+    # Summaries are not arrays, so (as in Dask's own mean) each step answers with one when Dask asks for its type.
     def chunk(block: np.ndarray, axis: Any, keepdims: bool, computing_meta: bool = False) -> Any:
         return block if computing_meta else summarize(block)
 

@@ -67,7 +67,7 @@ def expected_loss(
     Parameters
     ----------
     batch_size
-        B, one number or several; ``np.inf`` is no noise.
+        B, one number or several; ``np.inf`` means no noise.
     snapshots
         Numbers of steps taken, ascending.
     learning_rate
@@ -82,7 +82,7 @@ def expected_loss(
     Raises
     ------
     ValueError
-        For batch sizes that are not positive or snapshots that are no ascending whole numbers.
+        For batch sizes that are not positive or snapshots that are not ascending whole numbers.
 
     Warns
     -----

@@ -81,7 +81,7 @@ def simulate(
     Raises
     ------
     ValueError
-        For numbers of runs or batch sizes that are not positive, or snapshots that are no ascending whole numbers.
+        For numbers of runs or batch sizes that are not positive, or snapshots that are not ascending whole numbers.
 
     Warns
     -----

@@ -120,7 +120,7 @@ class Noise:
     Parameters
     ----------
     batch_size
-        B; ``np.inf`` is no noise.
+        B; ``np.inf`` means no noise.
     seed
         Of the generator.
     """
@@ -148,7 +148,7 @@ class Noise:
 def make_optimizer(problem: NoisyQuadratic, model: nn.Module, optimizer: Optimizer) -> torch.optim.SGD:
     """Return ``torch.optim.SGD`` with the optimizer's learning rate, momentum and preconditioning.
 
-    Gradients are divided by the power p of the curvature, in place, just before a step. Averaging is no part of the
+    Gradients are divided by the power p of the curvature, in place, just before a step. Averaging is not part of the
     training.
 
     Parameters

@@ -88,7 +88,7 @@ def trajectory(
     Parameters
     ----------
     batch_size
-        One number; ``np.inf`` is no noise.
+        One number; ``np.inf`` means no noise.
     iterations
         T, at least 1.
     seed

@@ -1,4 +1,4 @@
-"""The path integral of one move, piece by piece: formed in float64, of which only what is stored stays."""
+"""The path integral of one move, piece by piece: formed in float64; only what is stored is kept."""
 
 from __future__ import annotations
 

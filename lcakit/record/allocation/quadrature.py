@@ -65,7 +65,7 @@ def weights(rule: str, splits: int) -> Weights:
     Raises
     ------
     ValueError
-        For an unknown rule, or splits that are no power of two or fewer than the rule needs.
+        For an unknown rule, or splits that are not a power of two or fewer than the rule needs.
     """
     if rule not in LEAST_SPLITS:
         raise unknown("rule", rule, RULES)

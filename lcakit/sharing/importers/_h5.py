@@ -1,4 +1,4 @@
-"""HDF5 files of others, opened with care: what a file declares is checked before anything of it is allocated."""
+"""HDF5 files of other programs, opened with care: declared sizes are checked before memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def dataset(file: Any, name: str, shape: tuple[int | None, ...]) -> Any:
     Raises
     ------
     TrajectoryError
-        If it is not there, of another type or shape, lies in another file, or was never written in full.
+        If it is missing, has another type or shape, lies in another file, or was never written in full.
     """
     h5py = package("h5py", "reading HDF5 files")
     where = f"{file.filename}: {name!r}"
@@ -55,7 +55,7 @@ def dataset(file: Any, name: str, shape: tuple[int | None, ...]) -> Any:
         raise TrajectoryError(f"{where} is a link, and links are not followed. Copy what it points to into the file.")
     found = file[name]
     if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu" or found.shape is None:
-        raise TrajectoryError(f"{where} is no array of numbers")
+        raise TrajectoryError(f"{where} is not an array of numbers")
     if len(found.shape) != len(shape) or any(want not in (None, n) for n, want in zip(found.shape, shape, strict=True)):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise TrajectoryError(f"{where} has the shape {found.shape}, expected ({wanted})")
@@ -88,7 +88,7 @@ def text(file: Any, name: str, owner: str) -> str:
             value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
             if isinstance(value, str):
                 return value
-            raise TrajectoryError(f"{file.filename}: attribute {name!r} is no text")
+            raise TrajectoryError(f"{file.filename}: attribute {name!r} is not text")
     raise TrajectoryError(f"{file.filename}: attribute {name!r} of {owner!r} is not there")
 
 

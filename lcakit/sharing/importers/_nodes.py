@@ -19,7 +19,7 @@ def starts(splits: np.ndarray) -> np.ndarray:
 
 
 class Joined(Rows):
-    """Tables one behind the other, each beginning with the row that the one before it ends with."""
+    """Consecutive tables, each beginning with the row that the one before it ends with."""
 
     def __init__(self, parts: Sequence[Rows]) -> None:
         self.parts = tuple(parts)

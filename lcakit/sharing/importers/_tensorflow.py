@@ -103,7 +103,7 @@ def _items(text: str) -> list[str]:
 
 def _shape(text: str) -> tuple[int, ...]:
     if not _SHAPE.fullmatch(text):
-        raise TrajectoryError(f"var_shapes: {text[:80]!r} is no shape such as (3, 3, 1, 20)")
+        raise TrajectoryError(f"var_shapes: {text[:80]!r} is not a shape such as (3, 3, 1, 20)")
     return tuple(int(n) for n in re.findall("[0-9]+", text))
 
 

@@ -1,4 +1,4 @@
-"""Arrays in: snapshots of parameters, and whatever was computed along them, as a trajectory."""
+"""Import arrays: snapshots of parameters, and whatever was computed along them, as a trajectory."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ from lcakit.trajectory.schema import (
     split_name,
     with_suffix,
 )
+
+__all__ = ["NOT_STATED", "UNSTATED", "Layout", "from_arrays"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 NOT_STATED = "not stated"
 _STAMPED = ("Conventions", "schema_version", "created_at", "creator", "loss_unit", "sign_convention")

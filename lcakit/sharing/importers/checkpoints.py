@@ -1,8 +1,8 @@
-"""A series of checkpoints in: sparse snapshots of a training that nobody recorded.
+"""Import a series of checkpoints: sparse snapshots of a training run that was not recorded.
 
 The gradient of the loss is a conservative field: its integral from one checkpoint to the next is the change of the loss
 on *any* path. So the allocation along the straight path between checkpoints adds up as that of single steps does, with
-as many splits as the distance takes; what each parameter did in between, out and back, it cannot tell.
+as many splits as the distance takes; it cannot tell what each parameter did in between, out and back.
 """
 
 from __future__ import annotations
@@ -33,6 +33,13 @@ from lcakit.sharing.importers.rows import Rows, lazy
 from lcakit.storage import opening, saving
 from lcakit.storage.paths import writable_path
 from lcakit.trajectory.labels import Labels
+
+__all__ = ["WRAPPERS", "State", "from_checkpoints", "read_state"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
 """Where training loops put the state of the model inside a checkpoint, in the order in which they are tried."""
@@ -94,8 +101,8 @@ def from_checkpoints(
     Raises
     ------
     TrajectoryError
-        If a file cannot be read, has no number or that of another, or if tensors are missing, unexpected or of another
-        shape; the message names file and tensor. All files are looked at before anything is computed.
+        If a file cannot be read, has no number or the same as another, or if tensors are missing, unexpected or of
+        another shape; the message names file and tensor. All files are checked before anything is computed.
     RecordingError
         If ``out`` exists.
     LcakitError
@@ -103,8 +110,16 @@ def from_checkpoints(
 
     Examples
     --------
-    >>> ds = from_checkpoints("checkpoints/*.safetensors", model=model)  # doctest: +SKIP
-    >>> lk.allocate(ds, objective, max_splits=256)  # doctest: +SKIP
+    >>> import tempfile
+    >>> folder, model = Path(tempfile.mkdtemp()), nn.Linear(4, 2)
+    >>> for step in (0, 100, 500):
+    ...     torch.save(model.state_dict(), folder / f"step{step}.pt")
+    >>> ds = from_checkpoints(folder, model=model)
+    >>> ds["snapshot"].values.tolist(), ds["tensor"].values.tolist()
+    ([0, 100, 500], ['weight', 'bias'])
+    >>> data = torch.rand(8, 4), torch.randint(2, (8,))
+    >>> from_checkpoints(folder, objective=Objective(model, data), max_splits=256, quiet=True)["lca"].shape
+    (2, 10)
     """
     if allocation and objective is None:
         raise ValueError(f"{', '.join(allocation)}: options of lk.allocate, which needs an objective=…")
@@ -175,7 +190,7 @@ def _read_pickled(path: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         raise TrajectoryError(
             f"{path}: cannot be read: it is damaged, or holds more than tensors and plain data{_not_plain(error)}, and "
-            "nothing of a file is run here. Save the model's state_dict() alone, best as .safetensors."
+            "lcakit never runs code from a file. Save the model's state_dict() alone, best as .safetensors."
         ) from error
     except Exception as error:  # a damaged file can fail anywhere in the reader
         raise TrajectoryError(f"{path}: cannot be read as a checkpoint of PyTorch ({error})") from error
@@ -185,7 +200,7 @@ def _read_pickled(path: Path) -> Mapping[str, Any]:
 
 
 def _not_plain(error: pickle.UnpicklingError) -> str:
-    """Return what PyTorch's reader stumbled over (its message also advises to run the file, which nobody should)."""
+    """Return what PyTorch's reader refused (its own message also advises to run the file, which is unsafe)."""
     found = re.search(r"GLOBAL (\S{1,100})", str(error))
     return f" ({found[1]})" if found else ""
 

@@ -1,4 +1,4 @@
-"""The HDF5 files of the original LCA code in: weights, gradients along their path, and the allocation.
+"""Import the HDF5 files of the original LCA code: weights, gradients along their path, and the allocation.
 
 A run of that code is a folder of three files, read as follows (T iterations, K parameters)::
 
@@ -33,6 +33,23 @@ from lcakit.sharing.importers._tensorflow import Columns, Network, network
 from lcakit.sharing.importers.arrays import from_arrays
 from lcakit.sharing.importers.rows import Rows, lazy
 from lcakit.trajectory.schema import with_suffix
+
+__all__ = [
+    "GRADIENTS",
+    "HELPED",
+    "OBJECTIVES",
+    "RESIDUAL",
+    "SAMPLED",
+    "SAMPLE_ERROR",
+    "SHARED_NODE",
+    "WEIGHTS",
+    "read_lca_hdf5",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 WEIGHTS, GRADIENTS, HELPED = "weights", "gradients_adaptive", "helped"
 OBJECTIVES = (("", "trainloss", "grads_train", "helped"), ("val", "testloss", "grads_test", "helped_test"))
@@ -78,6 +95,18 @@ def read_lca_hdf5(folder: str | os.PathLike[str], *, attrs: Mapping[str, Any] | 
         If there is no ``weights``, or a file does not fit the others or the reading above; the message names it.
     LcakitError
         If h5py is not installed.
+
+    Examples
+    --------
+    >>> import h5py, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with h5py.File(folder / "weights", "w") as file:
+    ...     file["all_weights"] = np.zeros((3, 8), "f4")
+    ...     file["all_weights"].attrs["var_names"] = "fc/kernel:0;fc/bias:0"
+    ...     file["all_weights"].attrs["var_shapes"] = "(3, 2);(2,)"
+    >>> ds = read_lca_hdf5(folder)
+    >>> ds.sizes["iteration"], ds["tensor_shape"].values.tolist()
+    (2, ['2,3', '2'])
     """
     folder = Path(folder)
     paths = {name: _h5.find(folder, name) for name in (WEIGHTS, GRADIENTS, HELPED)}
@@ -85,7 +114,7 @@ def read_lca_hdf5(folder: str | os.PathLike[str], *, attrs: Mapping[str, Any] | 
     if weights is None:
         raise TrajectoryError(
             f"{folder} holds no file 'weights' ({', '.join(e or 'no ending' for e in _h5.ENDINGS)}), so there are "
-            "neither snapshots nor names of parameters. Name the folder of one run of the LCA code."
+            "neither snapshots nor names of parameters. Give the folder of one run of the LCA code."
         )
     net, theta = _weights(weights)
     variables: dict[str, Any] = {}
@@ -151,7 +180,7 @@ def _nodes(path: Path, name: str, net: Network) -> Joined | None:
 def _splits(path: Path, iterations: int) -> np.ndarray:
     splits = _h5.vector(path, "num_splits", iterations)
     if splits is None:
-        raise TrajectoryError(f"{path}: 'num_splits' is not there, so nobody knows where the gradients were taken")
+        raise TrajectoryError(f"{path}: 'num_splits' is missing, so it is unknown where the gradients were taken")
     with np.errstate(invalid="ignore"):
         whole = splits.astype(np.int64)
     bad = np.flatnonzero((whole != splits) | (whole < 2) | (whole % 2 == 1) | (whole > np.iinfo("i2").max))
@@ -205,6 +234,6 @@ def _check_sums(folder: Path, found: Mapping[str, Any]) -> None:
     raise TrajectoryError(
         f"{folder}: the allocations do not add up to the change of the loss; in iteration {sample[worst]} they are "
         f"{sums[worst]:.6g}, the loss changes by {change[worst]:.6g}. "
-        + ("Their sign is the other way round: here negative means that the loss falls." if turned else "")
-        + ("" if turned else "The files are not of one run, or not what lcakit takes them for.")
+        + ("Their sign is reversed: negative must mean that the loss falls." if turned else "")
+        + ("" if turned else "The files belong to different runs, or hold something else than lcakit expects.")
     )

@@ -1,4 +1,4 @@
-"""What a tensor is, told from its name and shape: for sources that have no model.
+"""Guess what a tensor is from its name and shape, for sources without a model.
 
 The part behind the last ``/`` (the last ``.`` where there is no slash), without TensorFlow's ``:0``, says the role;
 what stands before it is the layer, ``(root)`` if nothing does. Capitals do not matter.
@@ -12,7 +12,7 @@ last part                                             role
 ``gamma``, ``scale``                                  norm_scale
 ``beta``, ``shift``                                   norm_shift
 ``embedding``, ``embeddings``                         embedding
-``moving_mean``, ``moving_variance``,                 none: these are not learned, so they are no parameters
+``moving_mean``, ``moving_variance``,                 none: these are not learned, so not parameters
 ``running_mean``, ``running_var``,
 ``num_batches_tracked``
 anything else                                         other
@@ -31,6 +31,13 @@ from dataclasses import replace
 
 from lcakit.errors import TrajectoryError
 from lcakit.trajectory.labels import Labels, TensorSpec
+
+__all__ = ["DEPTHWISE", "NOT_LEARNED", "ROOT", "guess_labels", "is_learned", "split"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 ROOT = "(root)"
 NOT_LEARNED = ("moving_mean", "moving_variance", "running_mean", "running_var", "num_batches_tracked")

@@ -1,4 +1,4 @@
-"""Files of a series: which they are, and in which order, told from the numbers in their names."""
+"""The files of a series of checkpoints, in the order of the numbers in their names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lcakit.errors import TrajectoryError
+
+__all__ = ["PICKLED", "SAFETENSORS", "Paths", "numbered"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 SAFETENSORS = (".safetensors",)
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
@@ -22,7 +29,7 @@ def numbered(paths: Paths, pattern: str | None = None) -> dict[int, Path]:
     Raises
     ------
     TrajectoryError
-        If there are fewer than two, one is no checkpoint, or a number is missing, unclear or there twice.
+        If there are fewer than two, one is not a checkpoint, or a number is missing, unclear or used twice.
     """
     files = _files(paths)
     if len(files) < 2:
@@ -30,7 +37,7 @@ def numbered(paths: Paths, pattern: str | None = None) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for path in files:
         if path.suffix not in SAFETENSORS + PICKLED:
-            raise TrajectoryError(f"{path}: no checkpoint, its name must end in {', '.join(SAFETENSORS + PICKLED)}")
+            raise TrajectoryError(f"{path}: not a checkpoint: its name must end in {', '.join(SAFETENSORS + PICKLED)}")
         number = _number(path, pattern)
         if number in found:
             raise TrajectoryError(

@@ -1,4 +1,4 @@
-"""Tables (rows, columns) that are read in blocks, when Dask asks for them: nothing of them is held in memory."""
+"""Tables (rows, columns) that are read in blocks when Dask asks for them; nothing is kept in memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import dask.array as da
 import numpy as np
 
 from lcakit.trajectory.schema import CHUNK_ITERATIONS, CHUNK_PARAMETERS
+
+__all__ = ["BLOCK_BYTES", "WIDEST", "Rows", "lazy"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 BLOCK_BYTES = 64 * 2**20
 WIDEST = 16 * CHUNK_PARAMETERS
@@ -36,7 +43,7 @@ class Rows:
 
 
 def _span(key: Any, size: int) -> tuple[tuple[int, int], Any]:
-    """Return the stretch of an axis that holds what ``key`` asks for, and the key inside that stretch."""
+    """Return the range of an axis that holds what ``key`` asks for, and the key inside that range."""
     if isinstance(key, slice) and key.step in (None, 1):
         start, stop, _ = key.indices(size)
         return (start, max(start, stop)), slice(None)

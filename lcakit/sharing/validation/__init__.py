@@ -1,7 +1,7 @@
-"""Is a file what it says? Named checks of structure, content and conservation, gathered in a report.
+"""Is a file sound? Named checks of structure, content and conservation, gathered in a report.
 
-Nothing here raises because of what a file holds: every finding is a check that says what was found, what it means
-and what to do. All sums come from one pass over the data in blocks, so memory stays bounded whatever its size.
+Nothing here raises an error because of what a file holds: every finding is a check that says what was found, what it
+means and what to do. All sums come from one pass over the data in blocks, so memory stays bounded whatever its size.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ from lcakit.sharing.validation.checks import Check
 from lcakit.storage.opening import open_trajectory
 from lcakit.storage.paths import partial_path
 from lcakit.text import printable
+
+__all__ = ["GROUPS", "MARKS", "Report", "validate"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 GROUPS = ("structure", "content", "conservation")
 MARKS = {"pass": "ok", "warn": "WARN", "fail": "FAIL"}
@@ -138,8 +145,10 @@ def _report(ds: xr.Dataset, name: str, groups: Sequence[str], quiet: bool) -> Re
     broken = [check.name for check in checks if check.status == "fail" and check.name in structure.ESSENTIAL]
     if broken and set(groups) != {"structure"}:
         figure = f"not looked at, because of: {', '.join(broken)}"
-        meaning = "The numbers cannot be judged while the structure is broken."
-        checks.append(Check("numbers", "content", "warn", figure, meaning, "Mend the structure, then validate again."))
+        meaning = "The numbers cannot be checked while the structure is broken."
+        checks.append(
+            Check("numbers", "content", "warn", figure, meaning, "Repair the structure, then validate again.")
+        )
     elif set(groups) != {"structure"}:
         checks += _numbers(ds, quiet)
     return Report(name, tuple(check for check in checks if check.group in groups))
@@ -152,7 +161,7 @@ def _numbers(ds: xr.Dataset, quiet: bool) -> Iterator[Check]:
     try:
         sums, moves, counted = compute(lazy, path_pass.moves(ds), running_lazy, quiet=quiet)
     except TrajectoryError as error:
-        meaning = "Some of the data cannot be read, so none of it can be judged."
+        meaning = "Some of the data cannot be read, so none of it can be checked."
         yield Check("reading", "content", "fail", printable(error, 400), meaning, content.DAMAGED)
         return
     yield from content.checks(ds, moves, sums)

@@ -6,6 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+__all__ = ["Check", "Group", "Status", "listed"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Status = Literal["pass", "warn", "fail"]
 Group = Literal["structure", "content", "conservation"]
 

@@ -15,6 +15,26 @@ from lcakit.trajectory.labels import is_whole
 from lcakit.trajectory.require import require
 from lcakit.trajectory.schema import split_name, with_suffix
 
+__all__ = [
+    "AGAIN",
+    "LOSS_ROUNDING",
+    "LOW_ORDER",
+    "MANTISSA_BITS",
+    "PRODUCT_ROUNDING",
+    "ROUNDING",
+    "TOTAL_ERROR",
+    "checks",
+    "objectives",
+    "rounded_to",
+    "rounding_check",
+    "sums",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 TOTAL_ERROR = 0.01
 """The account of a run is closed if it misses the loss change by less than 1 %."""
 

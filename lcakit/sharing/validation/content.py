@@ -14,6 +14,13 @@ from lcakit.sharing.validation.checks import Check, listed
 from lcakit.storage import segments
 from lcakit.trajectory.schema import split_name, with_suffix
 
+__all__ = ["AROUND", "DAMAGED", "LEAP", "checks", "leaps", "segment_check"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 LEAP, AROUND = 20.0, 16
 """A move is out of proportion if it is so many times the median of so many moves before and after it."""
 

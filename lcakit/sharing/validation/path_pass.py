@@ -1,7 +1,7 @@
-"""One pass over snapshots, gradients and LCA: what each move between neighbouring snapshots is, by how much.
+"""One pass over snapshots, gradients and LCA: how far each move goes, and what gradients and LCA say of it.
 
-A block of the file gives a *stretch*: numbers for each of its snapshots, and the rows at its ends, which the move to
-the next block needs. Stretches join in order, so every block is read once and no two need to be in memory together.
+A block of the file gives a :class:`Span`: numbers for each of its snapshots, and the rows at its ends, which the
+move to the next block needs. Spans join in order, so every block is read once and no two are in memory together.
 """
 
 from __future__ import annotations
@@ -17,6 +17,13 @@ import xarray as xr
 
 from lcakit.analysis.kernels.fold import fold
 from lcakit.trajectory.schema import split_name, with_suffix
+
+__all__ = ["MOVES", "OWN", "PATH", "TILE_COLUMNS", "TILE_ROWS", "Span", "moves"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 TILE_ROWS, TILE_COLUMNS = 32, 8192  # the tiles of all variables fit the cache together
 
@@ -72,9 +79,9 @@ def _of_run(ds: xr.Dataset, suffixes: list[str]) -> da.Array:
     chunks = tuple((1,) * n for n in blocks[0].numblocks)
     meta = np.empty((0, 0), object)
     options = {"names": list(arrays), "suffixes": suffixes, "dtype": object, "meta": meta, "chunks": chunks}
-    stretches = da.map_blocks(_stretch, *blocks, **options)
+    spans = da.map_blocks(_span, *blocks, **options)
     join = partial(_join, suffixes=suffixes)
-    flat = fold(stretches, lambda block: block.item(), join, _column, width=height * rows)
+    flat = fold(spans, lambda block: block.item(), join, _column, width=height * rows)
     out: da.Array = flat.sum(axis=-1).reshape(height, rows)
     return out
 
@@ -90,7 +97,7 @@ def _rows_of(array: xr.DataArray, rows: int) -> da.Array:
 
 
 @dataclass
-class Stretch:
+class Span:
     """Neighbouring snapshots of some parameters: ``numbers`` (numbers, t), and the rows that the next move needs."""
 
     numbers: np.ndarray
@@ -100,16 +107,16 @@ class Stretch:
     """All variables at the last one."""
 
 
-def _stretch(*blocks: np.ndarray, names: list[str], suffixes: list[str]) -> np.ndarray:
-    """Return the stretch of one block of each variable, in an array of objects."""
+def _span(*blocks: np.ndarray, names: list[str], suffixes: list[str]) -> np.ndarray:
+    """Return the span of one block of each variable, in an array of objects."""
     values = dict(zip(names, blocks, strict=True))
     first = values["theta"][0].copy() if "theta" in values else None
     out = np.empty((1, 1), object)
-    out[0, 0] = Stretch(_numbers(values, suffixes), first, {name: value[-1].copy() for name, value in values.items()})
+    out[0, 0] = Span(_numbers(values, suffixes), first, {name: value[-1].copy() for name, value in values.items()})
     return out
 
 
-def _join(left: Stretch, right: Stretch, suffixes: list[str]) -> Stretch:
+def _join(left: Span, right: Span, suffixes: list[str]) -> Span:
     """Join neighbours: add the move from the end of the first to the beginning of the second."""
     numbers = np.concatenate([left.numbers, right.numbers], axis=1)
     if right.first is not None:
@@ -117,7 +124,7 @@ def _join(left: Stretch, right: Stretch, suffixes: list[str]) -> Stretch:
         between["theta"] = np.stack([left.last["theta"], right.first])
         of_moves = np.array([name in MOVES for name in (*PATH, *OWN * len(suffixes))])
         numbers[of_moves, left.numbers.shape[1] - 1] = _numbers(between, suffixes)[of_moves, 0]
-    return Stretch(numbers, left.first, right.last)
+    return Span(numbers, left.first, right.last)
 
 
 def _numbers(values: Mapping[str, np.ndarray], suffixes: list[str]) -> np.ndarray:
@@ -175,5 +182,5 @@ def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return out
 
 
-def _column(stretch: Stretch) -> np.ndarray:
-    return stretch.numbers.reshape(-1, 1)
+def _column(span: Span) -> np.ndarray:
+    return span.numbers.reshape(-1, 1)

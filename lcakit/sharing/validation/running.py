@@ -13,6 +13,13 @@ from lcakit.sharing.validation.conservation import AGAIN, ROUNDING, rounded_to
 from lcakit.trajectory.labels import is_whole
 from lcakit.trajectory.schema import LAYER_COUNTS, STATISTICS, split_name, with_suffix
 
+__all__ = ["COUNTS", "checks", "objectives", "sums"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 COUNTS = tuple(name for name in STATISTICS if name.endswith("_count"))
 
 

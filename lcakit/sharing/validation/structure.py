@@ -14,6 +14,13 @@ from lcakit.text import printable
 from lcakit.trajectory import consistency, schema
 from lcakit.trajectory.labels import is_whole
 
+__all__ = ["DAMAGED", "ESSENTIAL", "POSITIVE", "SHARED_BY_RUNS", "checks"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 ESSENTIAL = (
     "format version",
     "variables",
@@ -23,7 +30,7 @@ ESSENTIAL = (
     "unit table",
     "parameter labels",
 )
-"""Checks without which the numbers cannot be judged."""
+"""Checks that must pass before the numbers can be checked."""
 
 DAMAGED = "The file is damaged, or was not written by lcakit: record or convert it again."
 SHARED_BY_RUNS = ("Conventions", "schema_version", "loss_unit", "sign_convention")
@@ -61,7 +68,7 @@ def _version(ds: xr.Dataset) -> Check:
         status, figure = ("warn", warning) if warning else (status, figure)
     except TrajectoryError as error:
         status, figure = "fail", printable(error, 400)
-    meaning = f"This lcakit understands format {schema.SCHEMA_VERSION} and what came before."
+    meaning = f"This lcakit reads format {schema.SCHEMA_VERSION} and older ones."
     return Check("format version", "structure", status, figure, meaning, "Install a newer lcakit to read all of it.")
 
 

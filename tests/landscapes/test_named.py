@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from lcakit.cli.landscape import EXPERIMENTS, MOST_ROWS, Experiment, _table, find, run
+from lcakit.landscapes.named import EXPERIMENTS, find, run
+from lcakit.landscapes.tables import MOST_ROWS, to_text
 
 SMALL = {
     "nqm": {"directions": 30},
@@ -28,8 +29,9 @@ def small(model, name):
 @pytest.mark.parametrize(("model", "name"), ALL)
 def test_every_experiment_prints_a_table_and_writes_its_result(model, name, tmp_path):
     path = tmp_path / "result.nc"
-    table = run(model, name, path, **small(model, name))
     columns = find(model, name).columns
+    _, result = run(model, name, path, **small(model, name))
+    table = to_text(result, columns)
     assert all(column in table for column in columns)
     with xr.open_dataset(path) as ds:
         assert set(columns) <= {*ds.data_vars}
@@ -45,13 +47,13 @@ def test_every_experiment_draws_its_picture(model, name, tmp_path):
 
 def test_the_table_holds_the_numbers():
     data = xr.DataArray([1.5, np.inf], dims="batch_size", coords={"batch_size": [1, 10]})
-    table = _table(Experiment(dict, ("steps",), ""), data)
+    table = to_text(data, ("steps",))
     assert [row.split() for row in table.splitlines()] == [["batch_size", "steps"], ["1", "1.5"], ["10", "inf"]]
 
 
 def test_a_long_table_is_thinned_and_says_so():
     data = xr.DataArray(np.arange(1000.0), dims="rank", coords={"rank": np.arange(1000)})
-    lines = _table(Experiment(dict, ("value",), ""), data).splitlines()
+    lines = to_text(data, ("value",)).splitlines()
     assert len(lines) == MOST_ROWS + 2
     assert lines[-1] == f"({1000 - MOST_ROWS} of 1000 rows left out)"
 
@@ -73,5 +75,6 @@ def test_refusals(arguments, options, message):
 
 def test_the_toy_and_the_network_side_by_side():
     pytest.importorskip("sklearn")
-    table = run("wedges", "spectrum", dimension=16, wedge=8, count=4, network=True)
+    experiment, result = run("wedges", "spectrum", dimension=16, wedge=8, count=4, network=True)
+    table = to_text(result, experiment.columns)
     assert {row.split()[0] for row in table.splitlines()} == {"surface", "wedges", "network"}

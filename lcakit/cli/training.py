@@ -128,10 +128,10 @@ def _checked(args: argparse.Namespace, runs: dict[Path, Any]) -> set[Path]:
     """Refuse what cannot be in any of several runs before the first is trained; return the files that are finished."""
     from lcakit.experiments.existing import refuse_existing, refuse_other_run
     from lcakit.experiments.training import make_model, planned
-    from lcakit.record.allocation.settings import Rule
+    from lcakit.record.allocation.settings import AllocationSettings
     from lcakit.record.objective.describe import describe
 
-    settings = Rule(**_rule_of(args)).attrs()
+    settings = AllocationSettings(**_rule_of(args)).attrs()
     settings |= {"precision": args.precision, "keep": " ".join(args.keep), "every": args.every}
     first = next(iter(runs.values()))
     labels = describe(make_model(first, first.data()))  # the network is the same with every seed

@@ -14,7 +14,8 @@ from lcakit.errors import unknown
 from lcakit.experiments.path import refuse_other_objective, require_path
 from lcakit.progress import progress
 from lcakit.record.allocation.allocator import Allocator
-from lcakit.record.allocation.settings import Rule, Stored
+from lcakit.record.allocation.settings import AllocationSettings
+from lcakit.record.allocation.stored import Stored
 from lcakit.record.objective.describe import trainable_parameters
 from lcakit.record.objective.objective import Objective
 
@@ -167,13 +168,17 @@ def train_helping_only(
     runs = []
     for part in ("all", "helping"):
         with progress(iterations, f"training, {part} moves", quiet=quiet) as bar:
-            runs.append(_train(start(), part == "helping", iterations, Rule(rule, tolerance, classes=None), bar))
+            runs.append(
+                _train(start(), part == "helping", iterations, AllocationSettings(rule, tolerance, classes=None), bar)
+            )
     return xr.concat(runs, dim=xr.DataArray(["all", "helping"], dims="part", name="part"))
 
 
-def _train(training: Training, helping_only: bool, iterations: int, rule: Rule, bar: Any) -> xr.Dataset:
+def _train(
+    training: Training, helping_only: bool, iterations: int, settings: AllocationSettings, bar: Any
+) -> xr.Dataset:
     objective = training.objective
-    allocator = Allocator(objective, rule, Stored(frozenset({"lca"})))
+    allocator = Allocator(objective, settings, Stored(frozenset({"lca"})))
     here = objective.parameters_tensor()
     at = [allocator.start(here)]
     moves = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xarray as xr
 
 from lcakit.errors import TrajectoryError
-from lcakit.record.allocation.settings import Rule
+from lcakit.record.allocation.settings import AllocationSettings
 from lcakit.record.objective.objective import Objective
 from lcakit.trajectory.labels import tensor_shapes
 from lcakit.trajectory.require import require
@@ -33,11 +33,11 @@ def require_path(ds: xr.Dataset, *variables: str) -> None:
         )
 
 
-def rule_of(ds: xr.Dataset) -> Rule:
+def rule_of(ds: xr.Dataset) -> AllocationSettings:
     """Return how a file's LCA was integrated, without classes; by default where it does not say."""
-    default = Rule(classes=None)
+    default = AllocationSettings(classes=None)
     tolerance = float(ds.attrs.get("tolerance", 1e-3))
-    return Rule(
+    return AllocationSettings(
         str(ds.attrs.get("rule", default.rule)),
         tolerance if tolerance > 0 else None,  # the file's -1: none
         int(ds.attrs.get("max_splits", default.max_splits)),

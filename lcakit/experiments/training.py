@@ -19,7 +19,8 @@ from lcakit.experiments.networks import build
 from lcakit.experiments.run import OPTIMIZERS, Run, run_of
 from lcakit.progress import progress
 from lcakit.record.allocation.allocate import allocate
-from lcakit.record.allocation.settings import objective_attrs, refuse_other_settings
+from lcakit.record.allocation.continuing import refuse_other_settings
+from lcakit.record.allocation.facts import objective_attrs
 from lcakit.record.objective.checks import usable_device
 from lcakit.record.objective.describe import describe
 from lcakit.record.objective.isolation import repeatable

@@ -20,8 +20,10 @@ from lcakit.record import budget as budgets
 from lcakit.record import loopstate
 from lcakit.record.allocation.allocate import allocate
 from lcakit.record.allocation.allocator import Allocator
+from lcakit.record.allocation.facts import objective_attrs
 from lcakit.record.allocation.integral import is_finite
-from lcakit.record.allocation.settings import Rule, Stored, objective_attrs
+from lcakit.record.allocation.settings import AllocationSettings
+from lcakit.record.allocation.stored import Stored
 from lcakit.record.host_copy import to_host
 from lcakit.record.loop import StepWatch, checked_optimizers, checked_state
 from lcakit.record.objective.describe import unwrap
@@ -155,7 +157,7 @@ class Recorder:
         self.objective = objective
         self.steps = 0
         self.seconds = 0.0
-        self._rule = Rule(rule, tolerance, max_splits, classes)
+        self._rule = AllocationSettings(rule, tolerance, max_splits, classes)
         self._keep, self._every, self._later = tuple(keep), every, allocate == "later"
         self._statistics = statistics
         self._n_iterations, self._budget = n_iterations, budget
@@ -289,8 +291,6 @@ class Recorder:
     def _snapshot(self, row: dict[str, Any], theta: torch.Tensor) -> dict[str, Any]:
         row["snapshot"] = self.steps
         return row | ({"theta": to_host(theta)} if "theta" in self._keep else {})
-
-    # ---- beginning and end -------------------------------------------------------------------------------------
 
     def _first_row(self, resuming: bool) -> dict[str, Any]:
         theta = self.objective.parameters_tensor()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lcakit.errors import RecordingError
-from lcakit.record.allocation.settings import check_continued, refuse_other_settings
+from lcakit.record.allocation.continuing import check_continued, refuse_other_settings
 from lcakit.storage import opening, segments
 from lcakit.storage.atomic import Lock, writable_parent
 from lcakit.storage.paths import allocation_partial

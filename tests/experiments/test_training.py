@@ -209,7 +209,7 @@ def test_overwriting_clears_what_an_interrupted_validation_left(tmp_path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("lcakit.record.allocation.allocate._join", interrupted)
+        patch.setattr("lcakit.record.allocation.allocate.join", interrupted)
         record_run(run, path, quiet=True, validation=True)
     assert (tmp_path / "run[1].nc.val.allocation.partial").is_dir()
     record_run(dataclasses.replace(run, seed=1), path, quiet=True, validation=True, overwrite=True)

@@ -9,9 +9,10 @@ import xarray as xr
 from torch import nn
 
 import lcakit as lk
-from lcakit.record.allocation.allocator import Allocator, rows_along
+from lcakit.record.allocation.allocator import Allocator
+from lcakit.record.allocation.along_path import rows_along
 from lcakit.record.allocation.quadrature import RULES
-from lcakit.record.allocation.settings import Rule
+from lcakit.record.allocation.settings import AllocationSettings
 from tests.support.networks import conv_net, dense, examples, norm_net, train
 
 
@@ -414,4 +415,4 @@ def test_long_snapshots_are_read_in_blocks(start, stop):
 
 def test_rule_settings_are_checked_before_anything_runs():
     with pytest.raises(ValueError, match="positive"):
-        Rule(tolerance=0.0)
+        AllocationSettings(tolerance=0.0)

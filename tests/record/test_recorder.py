@@ -19,7 +19,7 @@ import lcakit as lk
 from lcakit.errors import LcakitWarning
 from lcakit.experiments.batches import Batches
 from lcakit.record import loopstate
-from lcakit.record.allocation.allocator import Allocator
+from lcakit.record.allocation import allocator
 from lcakit.storage import netcdf, segments
 from lcakit.storage.paths import partial_path
 from tests.support.networks import dense, dropout_net, examples, flat, norm_net, train
@@ -721,9 +721,9 @@ def test_accuracies_of_an_older_version_do_not_keep_a_regression_from_opening(tm
                 raise Interrupted
         return lk.open_trajectory(path)
 
-    rows = Allocator._snapshot_row
+    rows = allocator.snapshot_row
     with monkeypatch.context() as older:  # which stored a NaN
-        older.setattr(Allocator, "_snapshot_row", lambda *given: rows(*given) | {"accuracy": float("nan")})
+        older.setattr(allocator, "snapshot_row", lambda *given: rows(*given) | {"accuracy": float("nan")})
         with pytest.raises(Interrupted):
             run(4)
     assert np.isnan(lk.open_trajectory(tmp_path / "run.nc")["accuracy"]).all()

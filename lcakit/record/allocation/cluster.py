@@ -26,10 +26,15 @@ from distributed import Client, KilledWorker, LocalCluster, as_completed, get_wo
 
 from lcakit.errors import LcakitError, RecordingError
 from lcakit.progress import progress
-from lcakit.record.allocation.allocator import Allocator, rows_along
-from lcakit.record.allocation.settings import Facts, Row, Rule, Stored, facts_of, objective_attrs, refuse_other_settings
+from lcakit.record.allocation.allocator import Allocator
+from lcakit.record.allocation.along_path import rows_along
+from lcakit.record.allocation.continuing import refuse_other_settings
+from lcakit.record.allocation.facts import Facts, facts_of, objective_attrs
+from lcakit.record.allocation.rows import Row
+from lcakit.record.allocation.settings import AllocationSettings
 from lcakit.record.allocation.spec import ObjectiveSpec
 from lcakit.record.allocation.statistics import merge_files
+from lcakit.record.allocation.stored import Stored
 from lcakit.record.objective.objective import Objective
 from lcakit.storage import opening, segments
 from lcakit.storage.atomic import Lock
@@ -105,7 +110,7 @@ class SharedWork:
     def allocate(
         self,
         source: xr.Dataset,
-        rule: Rule,
+        settings: AllocationSettings,
         stored: Stored,
         partial: Path,
         attrs: Row,
@@ -122,7 +127,7 @@ class SharedWork:
                 if segment.exists():
                     bar.update(stop - start)
                 else:
-                    what = (self.spec, self._identity, self.trajectory, rule, stored)
+                    what = (self.spec, self._identity, self.trajectory, settings, stored)
                     waiting.append(self._submit((*what, start, stop, str(segment)), start, stop))
             self._wait(waiting, bar)
             if stored.statistics:
@@ -184,7 +189,7 @@ def _compute_block(
     spec: ObjectiveSpec,
     identity: Row,
     trajectory: str,
-    rule: Rule,
+    settings: AllocationSettings,
     stored: Stored,
     start: int,
     stop: int,
@@ -201,7 +206,7 @@ def _compute_block(
                     f"a worker that came later has another objective: {differing}. Give every worker the same versions "
                     "and data."
                 )
-            allocator = Allocator(objective, rule, stored)
+            allocator = Allocator(objective, settings, stored)
             segments.write_rows(Path(path), rows_along(ds, allocator, start, stop), stop - start, allocator.running)
     return stop - start
 

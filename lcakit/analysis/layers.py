@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import xarray as xr
-from scipy import stats
 
 from lcakit.analysis.freezing import argmin_iteration, freeze_candidates
 from lcakit.analysis.layerwise import layer_lca
 from lcakit.analysis.runs import compare, one_sample, require_runs, summary
-from lcakit.errors import unknown
+from lcakit.analysis.trend import layer_trend
 from lcakit.trajectory.require import require
 from lcakit.trajectory.schema import split_name, with_suffix
 
@@ -142,66 +138,3 @@ def compare_runs(
         final_loss_difference=final["difference"],
         final_loss_p=final["p"],
     )
-
-
-def layer_trend(
-    runs: xr.Dataset, against: str | Sequence[float], by: str = "kernel_layer", lca: str = "lca"
-) -> xr.Dataset:
-    r"""Fit a line to each layer's LCA against a number that differs between runs, such as its delay (Fig. 5).
-
-    .. math:: S_{r\ell} \approx a_\ell + b_\ell x_r
-
-    Parameters
-    ----------
-    runs
-        Trajectories joined along ``run``, at least three.
-    against
-        x: one number per run, or the name of a coordinate along ``run``.
-    by, lca
-        See :func:`layer_lca`.
-
-    Returns
-    -------
-    Dataset
-        ``slope`` b, ``intercept`` a, ``r`` (Pearson's), ``p`` (slope against zero), ``stderr`` (of the slope), each
-        (layer); intercepts in the unit of the loss, slopes in this by the unit of x. Lazy.
-
-    Raises
-    ------
-    TrajectoryError
-        For fewer than three runs, or files that do not hold this LCA.
-    ValueError
-        If there is not one number per run, or all are the same, and for a grouping that is not into layers.
-
-    Examples
-    --------
-    >>> from lcakit.analysis.runs import align
-    >>> from lcakit.testing import tiny_trajectory
-    >>> runs = align({f"seed {seed}": tiny_trajectory(seed=seed) for seed in range(4)})
-    >>> layer_trend(runs, against=[0, 1, 2, 3])["slope"].round(2).values
-    array([-0.61, -4.71])
-    """
-    n = require_runs(runs, least=3)
-    if isinstance(against, str) and against not in runs.coords:
-        raise unknown("coordinate of the runs", against, [c for c in runs.coords if runs[c].dims == ("run",)])
-    x = np.asarray(runs[against].values if isinstance(against, str) else against, np.float64)
-    if x.shape != (n,) or np.ptp(x) == 0:
-        raise ValueError(f"a trend needs one number for each of the {n} runs, not all the same; got {x.tolist()}")
-    totals = layer_lca(runs, by, lca).sum("iteration", keep_attrs=True)
-
-    def fit(values: np.ndarray) -> np.ndarray:
-        line = stats.linregress(x, values)
-        return np.array([line.slope, line.intercept, line.rvalue, line.pvalue, line.stderr])
-
-    columns = xr.apply_ufunc(
-        fit,
-        totals,
-        input_core_dims=[["run"]],
-        output_core_dims=[["column"]],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": {"column": 5}, "allow_rechunk": True},
-    )
-    names = ("slope", "intercept", "r", "p", "stderr")
-    return xr.Dataset({name: columns.isel(column=k) for k, name in enumerate(names)})

@@ -122,6 +122,46 @@ def test_trend_against_a_number_per_run():
             layer_trend(ds, bad)
 
 
+@pytest.mark.parametrize("blocks", [["a", "a", "b", "b", "b", "c", "c"], [3, 1, 3, 1, 2, 2, 3]])
+def test_trend_with_an_intercept_for_each_block(blocks):
+    """Twin: ordinary least squares with a column of ones for each block."""
+    ds, delay = runs(range(7)), [0, 1, 2, 3, 5, 4, 9]
+    got = layer_trend(ds.assign_coords(seed=("run", blocks)), delay, blocks="seed")
+    design = np.column_stack([delay, *(np.array(blocks) == name for name in sorted(set(blocks)))]).astype(float)
+    freedom = len(delay) - design.shape[1]
+    for k, column in enumerate(totals(ds).T):
+        fitted, squares, *_ = np.linalg.lstsq(design, column, rcond=None)
+        error = np.sqrt(squares[0] / freedom * np.linalg.inv(design.T @ design)[0, 0])
+        for name, value in (("slope", fitted[0]), ("stderr", error)):
+            assert got[name].values[k] == pytest.approx(value)
+        assert got["p"].values[k] == pytest.approx(2 * stats.t.sf(abs(fitted[0] / error), freedom))
+
+
+def test_blocks_take_out_what_seeds_differ_by():
+    """Three seeds far apart, each with the slope 2: with a single intercept the trend drowns."""
+    delay, seed = [0, 1, 2] * 3, [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    sums = [2.0 * d + 100 * (-1) ** s + 0.01 * (d == 1) for d, s in zip(delay, seed, strict=True)]
+    ds = runs_of_sums(sums, [0.0] * 9)
+    got = layer_trend(ds, delay, blocks=seed).isel(layer=0)
+    assert float(got["slope"]) == pytest.approx(2)
+    assert float(got["p"]) < 1e-6
+    assert float(layer_trend(ds, delay)["p"][0]) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("blocks", "says"),
+    [
+        ([0, 1], "one label for each of the 4 runs"),
+        ([0, 1, 2, 3], "leave too few to fit a line"),
+        ([0, 0, 1, 1], "in each block all runs have the same number"),
+        ("seeds", "coordinate of the runs"),
+    ],
+)
+def test_blocks_that_leave_nothing_to_fit_are_refused(blocks, says):
+    with pytest.raises(ValueError, match=says):
+        layer_trend(runs(range(4)), [0, 0, 1, 1], blocks=blocks)
+
+
 # small integers: ties, zeros, minima at both ends and across blocks
 STEPS = hnp.arrays(np.float32, st.tuples(st.integers(1, 30), st.just(61)), elements=st.integers(-2, 2).map(float))
 

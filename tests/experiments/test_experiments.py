@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -18,42 +17,13 @@ from lcakit.errors import DataError, RecordingError
 from lcakit.experiments import declared, training
 from lcakit.experiments.batches import Batches
 from lcakit.experiments.data import SHAPES
-from lcakit.experiments.declared import (
-    EXPERIMENTS,
-    Claim,
-    Experiment,
-    Scale,
-    hyperparameters,
-    layerwise,
-    reviewers,
-    run_experiment,
-)
+from lcakit.experiments.declared import EXPERIMENTS, Scale, hyperparameters, reviewers
 from lcakit.experiments.declared.experiment import seeded
-from lcakit.experiments.interventions import Intervention, plan
+from lcakit.experiments.interventions import plan
 from lcakit.experiments.names import split_name
 from lcakit.experiments.networks import build
-from lcakit.experiments.run import Run
 from lcakit.record.objective.describe import describe
-
-TINY = Run("digits-fc", train_examples=40, batch_size=10, iterations=6)
-FROZEN = dataclasses.replace(TINY, interventions=(Intervention("last", freeze="start"),))
-DIVERGING = dataclasses.replace(TINY, learning_rate=1e30)
-
-
-def tiny(arms: dict[str, Run], table=layerwise.compared_layers, seeds=(0, 1), **options) -> Experiment:
-    scales = {"small": Scale(arms, seeds, "everything")}
-    claims = (Claim("runs", lambda result: str(dict(result.sizes)), "many"),)
-    return Experiment("tiny", "A tiny one", "Fig. 0", "arms", scales, table, claims, **options)
-
-
-def run(experiment: Experiment, directory: Path, **options) -> declared.Outcome:
-    return run_experiment(experiment, directory, **{"jobs": 1, "quiet": True} | options)
-
-
-def read(path: Path) -> dict[str, np.ndarray]:
-    """Twin of opening: the plain netCDF library."""
-    with netCDF4.Dataset(path) as file:
-        return {name: file[name][:].filled() for name in ("lca", "loss", "layer_index") if name in file.variables}
+from tests.support.sweeps import DIVERGING, FROZEN, TINY, read, run, tiny
 
 
 def contents(directory: Path) -> dict[str, int]:
@@ -144,18 +114,6 @@ def test_files_are_cut_down_to_the_sums_that_a_table_needs(sweep, tmp_path):
     expected = lk.layers.layer_lca(lk.open_trajectory(directory / "plain-0.nc")).sum("iteration")
     np.testing.assert_allclose(outcome.result["lca"].sel(arm="plain"), expected, rtol=1e-6)
     assert np.isnan(outcome.result["p"]).all()
-
-
-def test_the_trend_over_delays_against_the_files(tmp_path):
-    arms = {f"delay-{d}": dataclasses.replace(TINY, interventions=(Intervention("last", delay=d),)) for d in (0, 4, 9)}
-    result = run(tiny(arms, layerwise.delayed_layer), tmp_path).result
-    found = [(d, read(tmp_path / f"delay-{d}-{seed}.nc")) for d in (0, 4, 9) for seed in (0, 1)]
-    last = [f["lca"].astype(float)[:, f["layer_index"] == 2].sum() for _, f in found]
-    line = stats.linregress([d for d, _ in found], last)
-    assert float(result["slope"]) == pytest.approx(line.slope, rel=1e-5)
-    assert float(result["p"]) == pytest.approx(line.pvalue, rel=1e-5)
-    assert result["delay"].values.tolist() == [0, 4, 9]
-    np.testing.assert_allclose(result["lca"], np.reshape(last, (3, 2)).mean(1), rtol=1e-5)
 
 
 @pytest.mark.slow

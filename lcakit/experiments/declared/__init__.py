@@ -14,14 +14,14 @@ import xarray as xr
 from lcakit.errors import LcakitError, RecordingError, unknown
 from lcakit.experiments.data import load
 from lcakit.experiments.declared import hyperparameters, layerwise, report, reviewers
-from lcakit.experiments.declared.directory import Task, refuse_other_settings
+from lcakit.experiments.declared.directory import Files, Task, refuse_other_settings
 from lcakit.experiments.declared.execute import run_missing
-from lcakit.experiments.declared.experiment import Claim, Experiment, Scale, seeded
+from lcakit.experiments.declared.experiment import Claim, Derived, Experiment, Scale, seeded
 from lcakit.experiments.declared.results import Results
 from lcakit.experiments.names import split_name
 from lcakit.version import __version__
 
-__all__ = ["EXPERIMENTS", "Claim", "Experiment", "Outcome", "Results", "Scale", "find", "run_experiment"]
+__all__ = ["EXPERIMENTS", "Claim", "Derived", "Experiment", "Outcome", "Results", "Scale", "find", "run_experiment"]
 
 
 def __dir__() -> list[str]:
@@ -97,20 +97,28 @@ def run_experiment(
     chosen = find(experiment) if isinstance(experiment, str) else experiment
     declared = chosen.scale(scale)
     directory = Path(directory)
-    runs = [  # seeds first: what is stopped early can be compared
-        (arm, seeded(run, seed, data_root))
-        for seed in (declared.seeds if seeds is None else seeds)
-        for arm, run in declared.arms.items()
+    files = Files(chosen, directory, precision, device)
+    seeds = declared.seeds if seeds is None else tuple(seeds)
+    tasks = [  # seeds first: what is stopped early can be compared
+        files.task(arm, seeded(run, seed, data_root)) for seed in seeds for arm, run in declared.arms.items()
     ]
-    tasks = [
-        Task(arm, run, directory / f"{arm}-{run.seed}.nc", chosen.keep, chosen.resolution, precision, device)
-        for arm, run in runs
-    ]
-    refuse_other_settings(tasks)
+    refuse_other_settings([*tasks, *_derived(declared, tasks, files)])
     _load_data([task for task in tasks if not task.finished])
     directory.mkdir(parents=True, exist_ok=True)
     failed = run_missing(tasks, jobs, quiet)
-    return _outcome(chosen, scale, Results(tasks, directory), failed)
+    derived = _derived(declared, tasks, files)
+    failed |= run_missing(derived, jobs, quiet)
+    return _outcome(chosen, scale, Results([*tasks, *derived], directory), failed)
+
+
+def _derived(scale: Scale, tasks: Sequence[Task], files: Files) -> list[Task]:
+    """Return the runs of derived arms whose base is finished."""
+    return [
+        files.task(arm, one.make(task.run, task.path))
+        for task in tasks
+        for arm, one in scale.derived.items()
+        if task.arm == one.base and task.finished
+    ]
 
 
 def _load_data(tasks: Sequence[Task]) -> None:

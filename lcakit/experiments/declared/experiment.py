@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xarray as xr
@@ -15,7 +16,7 @@ from lcakit.experiments.run import Run
 if TYPE_CHECKING:
     from lcakit.experiments.declared.results import Results
 
-__all__ = ["NOT_GIVEN", "Claim", "Experiment", "Scale", "seeded"]
+__all__ = ["NOT_GIVEN", "Claim", "Derived", "Experiment", "Scale", "seeded"]
 
 
 def __dir__() -> list[str]:
@@ -23,6 +24,17 @@ def __dir__() -> list[str]:
 
 
 NOT_GIVEN = "–"
+
+
+@dataclass(frozen=True)
+class Derived:
+    """An arm that another must be finished for, such as freezing a layer where it stopped helping.
+
+    ``make`` returns the run from that of the arm ``base`` with the same seed and the path of its file.
+    """
+
+    base: str
+    make: Callable[[Run, Path], Run]
 
 
 @dataclass(frozen=True)
@@ -38,11 +50,14 @@ class Scale:
         Each arm is run with each of them.
     scaled_down
         What is smaller than in the paper, for people; empty where nothing is.
+    derived
+        Further arms, whose runs are made from the finished runs of one of ``arms`` (:class:`Derived`).
     """
 
     arms: Mapping[str, Run]
     seeds: tuple[int, ...]
     scaled_down: str = ""
+    derived: Mapping[str, Derived] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,8 @@ class Experiment:
         What the table needs per parameter (:class:`lcakit.Recorder`).
     resolution
         ``"layer"`` where sums over layers are enough: files are cut down to them when a run is finished.
+    test_loss
+        Files also have ``loss_val`` and ``accuracy_val`` (snapshot), over the test set.
     """
 
     name: str
@@ -84,6 +101,7 @@ class Experiment:
     claims: tuple[Claim, ...] = ()
     keep: tuple[str, ...] = ("lca",)
     resolution: str = "parameter"
+    test_loss: bool = False
 
     def scale(self, name: str) -> Scale:
         """Return the runs at one scale, or say which there are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -12,11 +13,13 @@ import xarray as xr
 from lcakit.analysis.layers import layer_trend
 from lcakit.analysis.layerwise import layer_lca
 from lcakit.analysis.runs import compare, one_sample
-from lcakit.experiments.declared.experiment import NOT_GIVEN, Claim, Experiment, Scale
+from lcakit.experiments.declared.experiment import NOT_GIVEN, Claim, Derived, Experiment, Scale
 from lcakit.experiments.declared.report import number
 from lcakit.experiments.declared.results import Results
-from lcakit.experiments.interventions import Intervention
+from lcakit.experiments.interventions import Intervention, freeze_at_argmin
 from lcakit.experiments.run import Run
+from lcakit.experiments.training import make_model
+from lcakit.record.objective.describe import describe
 
 __all__ = ["EXPERIMENTS", "compared_layers", "delayed_layer"]
 
@@ -26,9 +29,21 @@ def __dir__() -> list[str]:
 
 
 _PLAIN = "plain"
+_NOT_RUN = "no finished run"
 _DELAYS = tuple(range(10))
-_HURTS = "positive, p < 1e-4 (ResNet-20, ten runs)"
-_SMALL_RESNET = "ResNet-8 of 4, 8, 16 channels instead of ResNet-20; 1 000 training images, batch 100, 100 iterations"
+_HURTS = "hurts: positive, p < 1e-4 (ResNet-20, ten runs)"
+_LAST = {
+    "frozen": ("help less, but by less than the layer had hurt", "better: lower, p < 0.001"),
+    "slow": ("help less, but by less than the layer had hurt", "better: lower"),
+}
+_FIRST = dict.fromkeys(("frozen", "argmin"), ("help less, by as much as the layer had hurt", "not better"))
+# Small batches at a high rate: the noise of the gradient along the run is what makes the outer layers hurt, and it is
+# gone once a network fits its training set. Batch 20 or 50, or half the rate, do not show it.
+_SMALL = Run("digits-resnet8w8", learning_rate=0.2, batch_size=10, iterations=200, train_examples=500)
+_SMALL_RESNET = (
+    "ResNet-8 of 8, 16, 32 channels instead of ResNet-20; 500 of the 8 x 8 digits instead of CIFAR-10, batch 10, rate "
+    "0.2, 200 iterations"
+)
 _SMALL_DIGITS = "8 x 8 digits instead of CIFAR-10; 1 000 training images, batch 50, 100 iterations"
 
 
@@ -38,9 +53,11 @@ _SMALL_DIGITS = "8 x 8 digits instead of CIFAR-10; 1 000 training images, batch 
 def compared_layers(results: Results) -> xr.Dataset:
     """Return LCA of each layer and the final loss of each arm, beside those of the plain runs with the same seeds.
 
-    ``lca`` (arm, layer) over the run, ``p`` of its mean against zero (Holm, over layers), ``change`` from the plain
-    runs and ``change_p`` (paired, Holm); ``final_loss`` (arm), ``final_loss_change`` and ``final_loss_p``. Means over
-    seeds; p is NaN with a single seed, and where nothing varies, as in a frozen layer.
+    ``lca`` (arm, layer) over the run, ``positive`` (in how many seeds the layer hurts), ``p`` of the mean against zero
+    (Holm, over layers), ``change`` from the plain runs and ``change_p`` (paired; Holm, over layers); ``final_loss``
+    (arm), ``final_loss_change``, ``final_loss_lower`` (in how many seeds it is below that of the plain run) and
+    ``final_loss_p`` (paired), ``seeds``; where files have it, ``final_loss_val`` over the test set. Means over seeds; p
+    is NaN with a single seed, and where nothing varies, as in a frozen layer.
     """
     runs = {arm: _totals(results.open(arm, paired=True)) for arm in results.arms}
     each = [_beside(totals, runs[_PLAIN]) for totals in runs.values()]
@@ -48,18 +65,22 @@ def compared_layers(results: Results) -> xr.Dataset:
 
 
 def _totals(runs: xr.Dataset) -> xr.Dataset:
-    """Return LCA over the run and final loss, (run, layer) and (run)."""
-    lca = layer_lca(runs).sum("iteration", keep_attrs=True)
-    return xr.Dataset({"lca": lca, "final_loss": runs["loss"].isel(snapshot=-1, drop=True)}).compute()
+    """Return LCA over the run and final losses, (run, layer) and (run)."""
+    found = {"lca": layer_lca(runs).sum("iteration", keep_attrs=True)}
+    losses = [name for name in ("loss", "loss_val") if name in runs]
+    found |= {f"final_{name}": runs[name].isel(snapshot=-1, drop=True) for name in losses}
+    return xr.Dataset(found).compute()
 
 
 def _beside(totals: xr.Dataset, plain: xr.Dataset) -> xr.Dataset:
     means, deviations = totals.mean("run"), totals.std("run", ddof=1)
     change = means - plain.mean("run")
+    lower = totals["final_loss"].values < plain["final_loss"].values  # the k-th runs have the same seed
     found = {name: means[name] for name in means.data_vars}
     found |= {f"{name}_sd": deviations[name] for name in means.data_vars}
     found |= {"change": change["lca"], "final_loss_change": change["final_loss"]}
-    return xr.Dataset(found | _tested(totals, plain))
+    found |= {"positive": (totals["lca"] > 0).sum("run"), "final_loss_lower": xr.DataArray(lower.sum())}
+    return xr.Dataset(found | {"seeds": xr.DataArray(totals.sizes["run"])} | _tested(totals, plain))
 
 
 def _tested(totals: xr.Dataset, plain: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -83,19 +104,25 @@ def _tested(totals: xr.Dataset, plain: xr.Dataset) -> dict[str, xr.DataArray]:
 def delayed_layer(results: Results) -> xr.Dataset:
     """Return the LCA of the last layer by its delay, and the line through all runs.
 
-    ``lca`` and ``final_loss`` (delay), means over seeds; ``slope`` (nats per iteration of delay), ``intercept``, ``r``
-    and ``p`` (of the slope against zero).
+    ``lca``, ``others`` (all other layers together), ``before`` (the layer before the last) and ``final_loss`` (delay),
+    means over seeds; ``slope`` (nats per iteration of delay), ``intercept`` (mean over seeds), ``r`` and ``p`` (of the
+    slope against zero). The line has one slope and an intercept of its own for each seed, as the runs with one seed
+    share their initial values and batches.
     """
     tasks = [task for arm in results.arms for task in results.of(arm)]
     runs = results.open_all(tasks)
     delays = [int(task.run.interventions[0].delay or 0) for task in tasks]
-    totals = _totals(runs).isel(layer=-1).drop_vars("layer").assign_coords(delay=("run", delays)).groupby("delay")
-    mean, deviation = totals.mean(), totals.std(ddof=1)
-    line = layer_trend(runs, delays).isel(layer=-1, drop=True).compute()
+    totals = _totals(runs)
+    lca = totals["lca"]
+    last = {"lca": lca.isel(layer=-1, drop=True), "before": lca.isel(layer=-2, drop=True)}
+    found = xr.Dataset(last | {"others": lca.sum("layer") - last["lca"], "final_loss": totals["final_loss"]})
+    grouped = found.assign_coords(delay=("run", delays)).groupby("delay")
+    mean, deviation = grouped.mean(), grouped.std(ddof=1)
+    line = layer_trend(runs, delays, blocks=[task.run.seed for task in tasks]).isel(layer=-1, drop=True).compute()
     return xr.Dataset(
         {
-            **{name: mean[name] for name in ("lca", "final_loss")},
-            **{f"{name}_sd": deviation[name] for name in ("lca", "final_loss")},
+            **{str(name): mean[name] for name in found},
+            **{f"{name}_sd": deviation[name] for name in found},
             **{name: line[name] for name in ("slope", "intercept", "r", "p")},
         }
     )
@@ -107,41 +134,62 @@ def delayed_layer(results: Results) -> xr.Dataset:
 def _layer(position: int, paper: str) -> Claim:
     def measure(result: xr.Dataset) -> str:
         row = result.sel(arm=_PLAIN).isel(layer=position)
-        return _with_p(row["lca"], row["p"])
+        return f"{_nats(row['lca'])}; {_positive(row)}; p = {number(float(row['p']), 2)} (Holm, over layers)"
 
     return Claim(f"LCA of the {'first' if position == 0 else 'last'} layer, plain", measure, paper)
 
 
-def _others(arm: str, position: int) -> Claim:
+def _positive(row: xr.Dataset) -> str:
+    return f"positive in {int(row['positive'])} of {int(row['seeds'])} seeds"
+
+
+def _others(arm: str, position: int, paper: str) -> Claim:
     def measure(result: xr.Dataset) -> str:
-        others = result["change"].sel(arm=arm).sum() - result["change"].sel(arm=arm).isel(layer=position)
-        return f"{number(float(others))} nats"
+        if arm not in result["arm"].values:
+            return _NOT_RUN
+        others = float(result["change"].sel(arm=arm).sum() - result["change"].sel(arm=arm).isel(layer=position))
+        verdict = "they help less" if others > 0 else "they help more"
+        return f"{number(others)} nats: {verdict}"
 
-    return Claim(f"LCA of all other layers, {arm} − plain", measure)
+    return Claim(f"LCA of all other layers, {arm} − plain", measure, paper)
 
 
-def _final_loss(arm: str) -> Claim:
+def _final_loss(arm: str, paper: str) -> Claim:
     def measure(result: xr.Dataset) -> str:
+        if arm not in result["arm"].values:
+            return _NOT_RUN
         row = result.sel(arm=arm)
-        return _with_p(row["final_loss_change"], row["final_loss_p"])
+        lower = f"lower in {int(row['final_loss_lower'])} of {int(row['seeds'])} pairs"
+        return f"{_nats(row['final_loss_change'])}; {lower}; p = {number(float(row['final_loss_p']), 2)} (paired)"
 
-    return Claim(f"final loss, {arm} − plain", measure)
+    return Claim(f"final loss, {arm} − plain", measure, paper)
 
 
-def _with_p(value: xr.DataArray, p: xr.DataArray) -> str:
-    return f"{number(float(value))} nats, p = {number(float(p), 2)}"
+def _test_loss(arm: str) -> Claim:
+    def measure(result: xr.Dataset) -> str:
+        if arm not in result["arm"].values or "final_loss_val" not in result:
+            return _NOT_RUN
+        means = result["final_loss_val"]
+        return f"{number(float(means.sel(arm=arm)))} against {_nats(means.sel(arm=_PLAIN))}"
+
+    return Claim(f"test loss at the end, {arm} against plain", measure)
+
+
+def _nats(value: xr.DataArray) -> str:
+    return f"{number(float(value))} nats"
 
 
 def _trend(result: xr.Dataset) -> str:
     slope, r, p = (float(result[name]) for name in ("slope", "r", "p"))
-    return f"{number(slope)} nats per iteration of delay, r = {number(r, 3)}, p = {number(p, 2)}"
+    shape = f"r = {number(r, 3)}, p = {number(p, 2)} (one test, an intercept for each seed)"
+    return f"{number(slope)} nats per iteration of delay, {shape}"
 
 
 # ---- declarations ---------------------------------------------------------------------------------------------------
 
 
-def _small(network: str = "cifar10-resnet8w4", batch_size: int = 100) -> Run:
-    return Run(network, iterations=100, batch_size=batch_size, train_examples=1000)
+def _small_digits(network: str) -> Run:
+    return Run(network, iterations=100, batch_size=50, train_examples=1000)
 
 
 def _arms(run: Run, layer: str, slow: bool = True) -> Mapping[str, Run]:
@@ -150,16 +198,38 @@ def _arms(run: Run, layer: str, slow: bool = True) -> Mapping[str, Run]:
     return {_PLAIN: run, "frozen": frozen} | ({"slow": slowed} if slow else {})
 
 
+def _at_argmin(layer: str) -> dict[str, Derived]:
+    """Return the arm in which a layer is frozen where, in the plain run of the same seed, it stopped helping."""
+
+    def make(run: Run, path: Path) -> Run:
+        labels = describe(make_model(run, run.data()))
+        return dataclasses.replace(run, interventions=(freeze_at_argmin(layer, path, run.network, labels),))
+
+    return {"argmin": Derived(_PLAIN, make)}
+
+
 def _interventions(
-    name: str, title: str, figure: str, layer: str, small: Scale, paper: Scale, paper_says: str = NOT_GIVEN
+    name: str,
+    title: str,
+    figure: str,
+    layer: str,
+    small: Scale,
+    paper: Scale,
+    hurts: tuple[str, str],
+    said: Mapping[str, tuple[str, str]],
 ) -> Experiment:
-    """Declare an experiment with one layer frozen from the start (and slowed down)."""
+    """Declare an experiment with one layer frozen or slowed down.
+
+    ``hurts``: what the paper says of the first and the last layer; ``said``: of the other layers and of the final loss,
+    by arm.
+    """
     position = 0 if layer == "first" else -1
-    arms = [arm for arm in small.arms if arm != _PLAIN]
-    claims = [_layer(0, paper_says), _layer(-1, paper_says)]
+    arms = [arm for arm in (*small.arms, *small.derived) if arm != _PLAIN]
+    claims = [_layer(0, hurts[0]), _layer(-1, hurts[1])]
     for arm in arms:
-        claims += [_others(arm, position), _final_loss(arm)]
-    varied = f"the {layer} layer: {', '.join(small.arms)}"
+        others, loss = said.get(arm, (NOT_GIVEN, NOT_GIVEN))
+        claims += [_others(arm, position, others), _final_loss(arm, loss), _test_loss(arm)]
+    varied = f"the {layer} layer: {', '.join((_PLAIN, *arms))}"
     return Experiment(
         name=name,
         title=title,
@@ -169,6 +239,7 @@ def _interventions(
         table=compared_layers,
         claims=tuple(claims),
         resolution="layer",
+        test_loss=True,
     )
 
 
@@ -184,7 +255,7 @@ def _delays(run: Run, delays: tuple[int, ...], same_step: bool) -> dict[str, Run
 
 def _delay_experiment(name: str, title: str, source: str, same_step: bool, paper: str) -> Experiment:
     scales = {
-        "small": Scale(_delays(_small(), (0, 3, 6, 9), same_step), (0, 1, 2), f"{_SMALL_RESNET}; delays 0, 3, 6, 9"),
+        "small": Scale(_delays(_SMALL, _DELAYS, same_step), tuple(range(5)), _SMALL_RESNET),
         "paper": Scale(_delays(Run("cifar10-resnet20"), _DELAYS, same_step), tuple(range(3))),
     }
     claims = (Claim("LCA of the last layer against its delay", _trend, paper),)
@@ -198,6 +269,7 @@ def _delay_experiment(name: str, title: str, source: str, same_step: bool, paper
         table=delayed_layer,
         claims=claims,
         resolution="layer",
+        test_loss=True,
     )
 
 
@@ -208,9 +280,10 @@ EXPERIMENTS = (
         "Is training better off without a last layer that hurts?",
         "Fig. 4",
         "last",
-        Scale(_arms(_small(), "last"), (0, 1, 2), _SMALL_RESNET),
-        Scale(_arms(_RESNET, "last"), tuple(range(10))),
-        _HURTS,
+        Scale(_arms(_SMALL, "last"), tuple(range(8)), _SMALL_RESNET, _at_argmin("last")),
+        Scale(_arms(_RESNET, "last"), tuple(range(10)), derived=_at_argmin("last")),
+        (_HURTS, _HURTS),
+        _LAST,
     ),
     _delay_experiment(
         "delays", "Does the last layer hurt because it is late?", "Fig. 5", same_step=False, paper="a linear trend"
@@ -227,9 +300,10 @@ EXPERIMENTS = (
         "Is training better off without a first layer that hurts?",
         "Fig. S13",
         "first",
-        Scale(_arms(_small(), "first"), (0, 1, 2), _SMALL_RESNET),
-        Scale(_arms(_RESNET, "first"), tuple(range(10))),
-        _HURTS,
+        Scale(_arms(_SMALL, "first", slow=False), tuple(range(8)), _SMALL_RESNET, _at_argmin("first")),
+        Scale(_arms(_RESNET, "first", slow=False), tuple(range(10)), derived=_at_argmin("first")),
+        (_HURTS, _HURTS),
+        _FIRST,
     ),
     _interventions(
         "vgg",
@@ -237,18 +311,22 @@ EXPERIMENTS = (
         "Fig. S12",
         "last",
         Scale(
-            _arms(_small("digits-vgg5", 50), "last", slow=False),
+            _arms(_small_digits("digits-vgg5"), "last", slow=False),
             (0, 1, 2),
             f"VGG of 3 convolutions and 2 dense layers instead of 6 and 3; {_SMALL_DIGITS}",
         ),
         Scale(_arms(Run("cifar10-vgg9"), "last", slow=False), tuple(range(3))),
+        ("not the first alone: several layers hurt", "hurts"),
+        {"frozen": (NOT_GIVEN, NOT_GIVEN)},
     ),
     _interventions(
         "allcnn",
         "Which layers of AllCNN hurt, and what does freezing the last one do?",
         "Fig. S14",
         "last",
-        Scale(_arms(_small("digits-allcnn", 50), "last", slow=False), (0, 1), _SMALL_DIGITS),
+        Scale(_arms(_small_digits("digits-allcnn"), "last", slow=False), (0, 1), _SMALL_DIGITS),
         Scale(_arms(Run("cifar10-allcnn"), "last", slow=False), tuple(range(3))),
+        (NOT_GIVEN, "hurts"),
+        {"frozen": (NOT_GIVEN, NOT_GIVEN)},
     ),
 )

@@ -27,7 +27,8 @@ def helping_by_window(ds: xr.Dataset, windows: Sequence[int] | None = None, lca:
     .. math:: f[n] = \operatorname{mean}_w \frac{\#\{i : A_w[i] < 0\}}{\#\{i : A_w[i] \ne 0\}}, \quad
               A_w[i] = \sum_{t \in w} A[t, i], \quad |w| = n
 
-    In a single iteration barely more than half of the parameters help; over the whole run most do.
+    In a single iteration barely more than half of the parameters help; over the whole run most do. Only whole windows
+    count: iterations after the last one are left out, as sums over fewer of them are not comparable.
 
     Parameters
     ----------
@@ -62,7 +63,13 @@ def helping_by_window(ds: xr.Dataset, windows: Sequence[int] | None = None, lca:
     sizes = [n for n in WINDOWS if n <= most] if windows is None else [int(n) for n in windows]
     if not sizes:
         raise ValueError("windows is empty; allowed: one or more numbers of iterations")
-    shares = [share_helping(outcome_counts(ds, windowed(array, n), by=None)).mean("window") for n in sizes]
+    shares = [share_helping(outcome_counts(ds, _whole_windows(array, n), by=None)).mean("window") for n in sizes]
     out = xr.concat(shares, dim=xr.DataArray(sizes, dims="window_size", name="window_size"))
     out["window_size"].attrs = {"long_name": recorded(ds, "iterations of a window"), "units": "1"}
     return out.rename("fraction_helping").assign_attrs(long_name="fraction helping (zeros ignored)", units="1")
+
+
+def _whole_windows(array: xr.DataArray, size: int) -> xr.DataArray:
+    """Return sums over windows of iterations, without the incomplete one at the end."""
+    sums = windowed(array, size)
+    return sums.isel(window=slice(0, array.sizes["iteration"] // size))

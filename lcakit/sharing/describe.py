@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dask
@@ -16,6 +17,7 @@ from dask.local import get_sync
 from lcakit.storage.opening import open_trajectory
 from lcakit.text import printable
 from lcakit.trajectory import schema
+from lcakit.trajectory.provenance import config_of
 
 __all__ = ["MOST_LINES", "OWNER", "Description", "Source", "describe", "fingerprint"]
 
@@ -55,6 +57,8 @@ class Description:
     numbers: dict[str, float]
     """From the short variables: losses, what the allocations sum to, residuals."""
     fingerprint: str
+    config: dict[str, Any] = field(default_factory=dict)
+    """Configuration of the run, whole."""
 
     def to_text(self) -> str:
         """Return the description as aligned lines."""
@@ -68,8 +72,14 @@ class Description:
         variables = [{"name": name, "shape": shape, "bytes": size} for name, shape, size in self.variables]
         return {**vars(self), "variables": variables}
 
+    def settings(self) -> dict[str, str]:
+        """Return the configuration as text: names and values, each whole, in printable letters."""
+        return {printable(key, 60): json.dumps(value) for key, value in self.config.items()}
+
     def _lines(self) -> Iterator[str]:
         yield from _aligned("how it was made", self.facts)
+        if self.config:
+            yield from _aligned("configuration of the run", self.settings())
         yield from _aligned("sizes", {name: f"{size:,}" for name, size in self.sizes.items()})
         shapes = {name: f"{shape}  {_megabytes(size)}" for name, shape, size in self.variables}
         yield from _aligned("variables", shapes)
@@ -128,10 +138,11 @@ def _describe(ds: xr.Dataset, name: str) -> Description:
     bare = {str(key): str(key).rpartition("_")[0] for key in ds.attrs}  # allocated_by_val is beside allocated_by
     order = sorted(bare, key=lambda key: place.get(key, place.get(bare[key], len(first))))
     facts = {printable(key, 60): _fact(key, ds.attrs) for key in order}
-    facts |= {"config": printable(ds["config"].values)} if "config" in ds else {}
+    config = config_of(ds)
+    facts |= {"config": printable(ds["config"].values)} if "config" in ds and not config else {}
     variables = tuple((printable(n, 60), _shape(array), int(array.nbytes)) for n, array in ds.data_vars.items())
     sizes = {printable(dim, 60): int(size) for dim, size in ds.sizes.items()}
-    return Description(name, facts, sizes, variables, _numbers(ds), fingerprint(ds))
+    return Description(name, facts, sizes, variables, _numbers(ds), fingerprint(ds), config)
 
 
 def _fact(key: str, attrs: Mapping[Any, Any]) -> str:

@@ -52,11 +52,18 @@ def test_helping_by_window(chunks):
         got = helping_by_window(ds, [1, 4, 30])
     assert is_lazy(got) == (chunks is not None)
     for size, share in zip((1, 4, 30), got.values, strict=True):
-        sums = [plain["lca"].values[a : a + size].astype(float).sum(0) for a in range(0, 30, size)]
+        sums = [plain["lca"].values[a : a + size].astype(float).sum(0) for a in range(0, 30 - size + 1, size)]
         assert share == pytest.approx(np.mean([(s < 0).sum() / (s != 0).sum() for s in sums]))
     assert got.values[0] == pytest.approx(float(fraction_helping(plain)))
     with pytest.raises(ValueError, match="empty"):
         helping_by_window(ds, [])
+
+
+def test_an_incomplete_window_does_not_count():
+    ds = tiny_trajectory(30)
+    ds["lca"][20:] = abs(ds["lca"][20:])  # the ten iterations after the window hurt
+    sums = ds["lca"].values[:20].astype(float).sum(0)
+    assert float(helping_by_window(ds, [20])[0]) == pytest.approx((sums < 0).sum() / (sums != 0).sum())
 
 
 @pytest.mark.parametrize(("iterations", "sizes"), [(1, [1]), (30, [1, 10]), (100, [1, 10, 100])])

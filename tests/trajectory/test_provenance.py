@@ -106,6 +106,21 @@ def test_a_description_in_every_form(ds):
     assert plain["fingerprint"] == fingerprint(ds)
 
 
+def test_a_long_configuration_is_told_whole(ds):
+    config = {"batches": list(range(300)), "optimizer": {"name": "sgd", "lr": 0.1}, "note": "\x1b[2J\u202e" + "a" * 500}
+    found = describe(ds.assign(config=json.dumps(config)))
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert plain["config"] == config
+    assert "config" not in plain["facts"]
+    text = found.to_text()
+    assert json.dumps(config["batches"]) in text
+    assert '"lr": 0.1' in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    for broken in ("no json", "[1]", "[" * 100_000):
+        assert "config" in describe(ds.assign(config=broken)).facts
+
+
 def test_a_description_of_runs_and_objectives(ds):
     both = two_runs(ds, tiny_trajectory(12, seed=1, class_parameters=True))
     numbers = describe(both).numbers

@@ -58,6 +58,9 @@ def checks_table(report: Report) -> str:
 def made_table(found: Description) -> str:
     """Return how a file was made, and what is in it."""
     facts = _table(["", "how it was made"], [[text(key), text(value)] for key, value in found.facts.items()], "facts")
+    if found.config:
+        settings = [[text(key), text(value)] for key, value in found.settings().items()]
+        facts += _table(["", "configuration of the run"], settings, "facts")
     sizes = _table(["", "sizes"], [[text(key), f"{size:,}"] for key, size in found.sizes.items()], "facts")
     held = [[text(key), text(shape)] for key, shape, _ in found.variables]
     return facts + sizes + _table(["variable", "dimensions and type"], held, "facts")

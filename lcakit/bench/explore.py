@@ -113,9 +113,8 @@ def _set(widget: Any, value: Any) -> None:
 
 
 def _over_span(app: Explorer, n: int) -> None:
-    with app.controls.together():
-        app.controls.whole.value = True
-        app.controls.window.value = (n, app.model.iterations.size - 1 - n)
+    labels = app.model.iterations
+    app.controls.live.param.update(whole=True, window=(int(labels[n]), int(labels[-1 - n])))
 
 
 def _measure(ds: xr.Dataset, source: str, repeats: int) -> dict[str, Any]:

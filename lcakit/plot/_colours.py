@@ -16,8 +16,8 @@ NEUTRAL = ("#5e3c99", "#8c510a")
 """Colours of negative and positive numbers that neither help nor hurt: weights, gradients, movements."""
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours of lines with names: Okabe and Ito's, safe for colour-blind readers."""
-FURTHER = ("#7B3294", "#8C510A", "#66A61E", "#999999", "#882255")
-"""More colours after those of the palette, for many lines such as ten classes."""
+NAMED = (*PALETTE[:6], "#9467bd", "#8c6d31", "#7f9f1f", "#c0392b", "#4c6fd4", "#7d7d7d")
+"""Colours of classes, layers and runs: by their places in the file; told apart on white and black."""
 SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#d8c520")
 """Colours of lines in an order and of losses: viridis, darkened at its bright end."""
 GUIDE = "#8a8a8a"
@@ -159,7 +159,7 @@ def line_colours(n: int, ordered: bool = False) -> list[str]:
             f"{n} lines are too many for one picture (at most {MOST_LINES}). "
             "Select some of them (.sel, .isel) or average over a dimension (.mean)."
         )
-    return _shades(SEQUENTIAL, n) if ordered else [*PALETTE, *FURTHER][:n]
+    return _shades(SEQUENTIAL, n) if ordered else list(NAMED[:n])
 
 
 def _shades(colours: Sequence[str], n: int) -> list[str]:

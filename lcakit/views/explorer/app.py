@@ -15,14 +15,15 @@ from lcakit.storage.opening import open_trajectory
 from lcakit.views.explorer import figures, text
 from lcakit.views.explorer.controls import Controls
 from lcakit.views.explorer.details import ParameterView, SaliencyView, UnitView
+from lcakit.views.explorer.live import LiveSelection
 from lcakit.views.explorer.model import Model, objectives
 from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.network import MapView, UnitsView
 from lcakit.views.explorer.over_time import LayerMapView, LayersView, LossView
 from lcakit.views.explorer.selection import Selection
-from lcakit.views.explorer.views import HtmlText, View
+from lcakit.views.explorer.views import UNREADABLE, HtmlText, View
 
-__all__ = ["Explorer", "Models", "explore"]
+__all__ = ["Explored", "Explorer", "Models", "explore"]
 
 
 def __dir__() -> list[str]:
@@ -31,11 +32,15 @@ def __dir__() -> list[str]:
 
 _VIEW_WIDTH = 420
 """Smallest width of a view, in pixels: narrower pages show one below the other."""
+_MAIN_WIDTH = 640
+"""Smallest width of all views beside the controls; on narrower pages the controls stand above them."""
 _MOST_MODELS = 3
 """Most models that are kept: each holds up to a few hundred megabytes of what it read."""
+_WAIT_MILLISECONDS = 15
+"""After a change on a served page, the time in which further changes join it: of a fast drag the last position wins."""
 
 
-def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Any:
+def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Explored:
     """Return an explorer of a trajectory: linked views of its loss, layers, units and parameters.
 
     In a notebook, end a cell with it; ``lcakit view FILE`` shows the same in a browser. Nothing is loaded from the
@@ -51,8 +56,8 @@ def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.
 
     Returns
     -------
-    panel.Row
-        Controls on the left, views on the right.
+    Explored
+        Controls and views, as a Panel object; ``selection`` is what is chosen, and can be set.
 
     Raises
     ------
@@ -63,8 +68,10 @@ def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.
     Examples
     --------
     >>> from lcakit.testing import tiny_trajectory
-    >>> explore(tiny_trajectory())  # doctest: +ELLIPSIS
-    Row(...)
+    >>> ex = explore(tiny_trajectory())
+    >>> ex.selection.layer = "fc"
+    >>> ex.selection.layer
+    'fc'
     """
     if "ipykernel" in sys.modules:
         _offline()
@@ -83,6 +90,23 @@ def _offline() -> None:
 
 def _title(source: str | os.PathLike[str] | list[str | os.PathLike[str]]) -> str:
     return f"{len(source)} files" if isinstance(source, list) else os.path.basename(os.fspath(source))
+
+
+class Explored(pn.FlexBox):
+    """An explorer on a page: show it, read what is selected, select something else."""
+
+    def __init__(self, explorer: Explorer, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self._explorer = explorer
+
+    def __repr__(self, depth: int = 0, max_depth: int = 10) -> str:
+        live = self.selection
+        return f"Explored(layer={live.layer!r}, iteration={live.iteration}, window={live.window})"
+
+    @property
+    def selection(self) -> LiveSelection:
+        """What is selected, by the names and labels of the file; setting a field moves the page."""
+        return self._explorer.controls.live
 
 
 class Models:
@@ -112,7 +136,10 @@ class Explorer:
 
     def __init__(self, models: Models, title: str = "") -> None:
         self.models = models
-        self.controls = Controls(models.runs, models.objectives, self.refresh)
+        served = pn.state.curdoc
+        self._document = served if served is not None and served.session_context is not None else None
+        self._waiting = False
+        self.controls = Controls(models.runs, models.objectives, self.changed)
         self.summary = HtmlText(13, (0, 8, 8, 8))
         self.loss = LossView(self.controls.choose_window)
         self.focus = x_range = figures.axis_range()
@@ -124,9 +151,8 @@ class Explorer:
         self.saliency = SaliencyView()
         self.parameter = ParameterView(x_range)
         self._last: Selection | None = None
-        self.model = self._load()
-        for widget in (self.controls.run, self.controls.objective):
-            widget.param.watch(lambda _: self._switch(), "value")
+        self.model = models.get(*self.controls.source)
+        self.controls.load(self.model)
         self.panel = self._layout(title)
         self.refresh()
 
@@ -135,21 +161,23 @@ class Explorer:
         """All views, in the order in which they stand."""
         return [self.loss, self.layers, self.layer_map, self.units, self.map, self.saliency, self.unit, self.parameter]
 
-    def _load(self) -> Model:
-        model = self.models.get(*self.controls.source)
-        self.controls.load(model)
-        return model
+    def changed(self) -> None:
+        """Refresh: now, or on a served page soon, once for all changes until then, while its document is locked."""
+        if self._document is None:
+            self.refresh()
+        elif not self._waiting:
+            self._waiting = True
+            self._document.add_timeout_callback(self._refresh_soon, _WAIT_MILLISECONDS)
 
-    def _switch(self) -> None:
-        try:
-            self.model = self._load()
-        except LcakitError as error:
-            self.summary.html = safe(error, 600)
-            return
+    def _refresh_soon(self) -> None:
+        self._waiting = False
         self.refresh()
 
     def refresh(self) -> None:
         """Update everything that depends on what has changed since the last call."""
+        self.controls.write()
+        if self._last is not None and self.controls.source != self._last.source and not self._load():
+            return
         selection = self.controls.selection()
         changed = selection.changed(self._last)
         if not changed:
@@ -163,16 +191,26 @@ class Explorer:
             view.show(self.model, selection, changed)
         pn.io.push_notebook(self.panel)
 
+    def _load(self) -> bool:
+        """Take the model of the chosen run and objective; if it has none, say why and return False."""
+        try:
+            self.model = self.models.get(*self.controls.source)
+            self.controls.load(self.model)
+        except LcakitError as error:
+            self.summary.html = safe(error, 600)
+            return False
+        return True
+
     def _summarize(self, selection: Selection) -> None:
         try:
             if self.model.has_lca:
                 text.require_choice(self.model, selection)
             line = text.summary(self.model, selection, self.model.summary(selection))
-        except (LcakitError, ValueError, OSError) as error:
+        except UNREADABLE as error:
             line = safe(error, 600)
         self.summary.html = f'<div class="lk-summary" role="status">{line}</div>'
 
-    def _layout(self, title: str) -> Any:
+    def _layout(self, title: str) -> Explored:
         ds = self.models.ds
         facts = text.facts(self.model, len(self.models.runs))
         head = f"<b>{safe(title)}</b> {facts}" if title else facts
@@ -180,8 +218,9 @@ class Explorer:
         header = HtmlText(13, (4, 8, 4, 8))
         header.html = f"{head}{warning}"
         for view in self.views:
-            view.panel.styles = {"flex": f"1 1 {_VIEW_WIDTH}px", "min-width": f"{_VIEW_WIDTH}px"}
-        self.parameter.panel.styles = {"flex": "1 1 100%"}
+            view.panel.styles = {"flex": f"1 1 {_VIEW_WIDTH}px", "min-width": f"min({_VIEW_WIDTH}px, 100%)"}
+        self.parameter.panel.styles = {"flex": "1 1 100%", "min-width": f"min({_VIEW_WIDTH}px, 100%)"}
         grid = pn.FlexBox(*(view.panel for view in self.views), sizing_mode="stretch_width", gap="12px")
         main = pn.Column(header.panel, self.summary.panel, grid, sizing_mode="stretch_width")
-        return pn.Row(self.controls.panel, main, sizing_mode="stretch_width")
+        main.styles = {"flex": f"999 1 {_MAIN_WIDTH}px", "min-width": "0"}
+        return Explored(self, self.controls.panel, main, sizing_mode="stretch_width")

@@ -1,20 +1,20 @@
-"""The controls of the explorer: widgets that hold the selection; a disabled one gives the reason."""
+"""The controls of the explorer: widgets that show the selection and change it; a disabled one gives the reason."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import panel as pn
 
-from lcakit.errors import LcakitError
+from lcakit.errors import LcakitError, unknown
 from lcakit.plot._colours import SIGNS
 from lcakit.views.explorer import figures, tensors
+from lcakit.views.explorer.live import FIELDS, LiveSelection
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.names import options, safe, shown
-from lcakit.views.explorer.selection import ALL, LCA, QUANTITIES, Selection
+from lcakit.views.explorer.selection import ALL, QUANTITIES, Selection
 from lcakit.views.explorer.views import HtmlText
 
 __all__ = ["Controls"]
@@ -31,24 +31,32 @@ _LABEL = (4, 8, 0, 8)
 _WIDE: dict[str, Any] = {"width": _WIDTH, "margin": (4, 8)}
 _NO_PARAMETERS = "this file has no single parameters"
 _NO_CLASSES = "this file has none"
+_BESIDE = "@media (min-width: 1000px) { :host { position: sticky; top: 0; max-height: 100vh; overflow-y: auto; } }"
+"""Where the page is wide the controls stand beside the views and stay in sight; elsewhere they stand above them."""
 
 
 class Controls:
-    """All widgets; :meth:`selection` is their state.
+    """All widgets, and the selection that they show and change.
 
     Parameters
     ----------
     runs, objectives
         Those of the file; the user can choose if there are several.
     changed
-        Called after each change; once for all changes made inside :meth:`together`.
+        Called after each change of the selection, once for all fields that change together.
+
+    Attributes
+    ----------
+    live
+        The selection, by names and labels. Widgets follow it, whoever changes it.
     """
 
     def __init__(self, runs: list[str], objectives: list[str], changed: Callable[[], None]) -> None:
-        self._sources = runs or [""], objectives
-        self._changed, self._quiet = changed, 0
+        self.live = LiveSelection(runs, objectives)
+        self._changed = changed
         self._model: Model | None = None
-        self._parameter: int | None = None
+        self._valid = ("", 0)  # the last parameter that the file holds: name and position
+        self._said = ""  # about the last name typed
         self._make_sources(runs, objectives)
         self._make_times()
         self._make_choices()
@@ -64,9 +72,8 @@ class Controls:
         buttons = ["first", "previous", "reverse", "pause", "play", "next", "last"]
         look = {"interval": _PLAYER_MILLISECONDS, "show_loop_controls": False, "visible_buttons": buttons, **_WIDE}
         self.player = pn.widgets.Player(name="Iteration", start=0, end=1, **look)
-        self.span = HtmlText(12, _LABEL)
         look = {"show_value": False, "width": _WIDTH - 16, "margin": (0, 16)}
-        self.window = pn.widgets.IntRangeSlider(name="", start=0, end=1, value=(0, 1), **look)
+        self.window = pn.widgets.IntRangeSlider(name="Span", start=0, end=1, value=(0, 1), **look)
         self.everything = pn.widgets.Button(name="Whole run", **_WIDE)
         self.whole = pn.widgets.RadioButtonGroup(options={"at the iteration": False, "over the span": True}, **_WIDE)
 
@@ -82,75 +89,74 @@ class Controls:
         self.colours = pn.widgets.RadioButtonGroup(options=list(SIGNS), **_WIDE)
 
     def _watch(self) -> None:
-        self.everything.on_click(lambda _: self._all_iterations())
+        self.live.param.watch(self._followed, list(FIELDS))
+        self.everything.on_click(lambda _: self._set(window=self._window_of((0, self._loaded.iterations.size - 1))))
         self.parameter.param.watch(self._named, "value")
-        self.layer.param.watch(self._opened, "value")
-        watched = [self.player, self.window, self.whole, self.quantity, self.layers, self.classes, self.role]
-        for widget in (*watched, self.unit, self.colours):
-            widget.param.watch(self._event, "value")
+        for field, of_widget in self._fields().items():
+            widget = getattr(self, field)
+            widget.param.watch(lambda event, f=field, of=of_widget: self._moved(f, of, event.new), "value")
+
+    def _fields(self) -> dict[str, Callable[[Any], Any]]:
+        """Return, for each widget, what its value is as a field of the selection: widgets hold positions, not names."""
+        return {
+            "run": lambda n: self.live.param.run.objects[n or 0],
+            "objective": lambda n: self.live.param.objective.objects[n or 0],
+            "iteration": lambda n: int(self._loaded.iterations[n]),
+            "window": self._window_of,
+            "whole": bool,
+            "quantity": str,
+            "layers": lambda places: [self._loaded.layers[n] for n in sorted(places)],
+            "classes": lambda places: [self._loaded.classes[n] for n in sorted(places)],
+            "role": lambda n: self._loaded.roles[n],
+            "layer": lambda n: self._loaded.layers[n],
+            "unit": int,
+            "colours": str,
+        }
+
+    @property
+    def iteration(self) -> Any:
+        """The player, whose value is the position of the iteration."""
+        return self.player
+
+    def _window_of(self, places: tuple[int, int]) -> tuple[int, int]:
+        first, last = (int(self._loaded.iterations[int(n)]) for n in places)
+        return first, last
 
     def _column(self) -> Any:
-        times = [self.player, self.span.panel, self.window, self.everything]
+        times = [self.run, self.objective, self.player, self.window, self.everything]
         maps = [pn.pane.HTML("Maps show", margin=_LABEL), self.whole, self.quantity]
         sums = [self.layers, self.classes, self.role]
         details = [self.layer, self.unit, self.parameter, self.note.panel]
         colours = [pn.pane.HTML("Helping and hurting", margin=_LABEL), self.colours]
-        stays = {"position": "sticky", "top": "0", "align-self": "flex-start"}
-        parts = [self.run, self.objective, *times, *maps, *sums, *details, *colours]
-        return pn.Column(*parts, width=_WIDTH + 20, styles=stays)
+        groups = [pn.Column(*parts, width=_WIDTH + 16) for parts in ([*times, *maps], sums, [*details, *colours])]
+        look = {"flex": f"1 1 {_WIDTH + 20}px", "align-self": "flex-start"}
+        return pn.FlexBox(*groups, styles=look, stylesheets=[_BESIDE], align_content="flex-start")
 
     # ---- the state ---------------------------------------------------------------------------------------------
 
     def selection(self) -> Selection:
-        """Return the state of all widgets."""
-        model = self._loaded
+        """Return what is selected now, as plain data."""
+        live, labels = self.live, self._loaded.iterations
+        first, last = (figures.iteration_at(labels, label) for label in live.window)
         return Selection(
-            layers=tuple(model.layers[n] for n in sorted(self.layers.value)),
-            classes=tuple(model.classes[n] for n in sorted(self.classes.value)),
-            role=model.roles[self.role.value],
-            quantity=self.quantity.value,
-            window=self._window,
-            iteration=self.player.value,
-            whole=self.whole.value,
-            layer=model.layers[self.layer.value],
-            unit=self.unit.value,
-            parameter=self._parameter,
-            colours=self.colours.value,
+            layers=tuple(name for name in self._loaded.layers if name in live.layers),
+            classes=tuple(name for name in self._loaded.classes if name in live.classes),
+            role=live.role,
+            quantity=live.quantity,
+            window=(first, last),
+            iteration=figures.iteration_at(labels, live.iteration),
+            whole=live.whole,
+            layer=live.layer,
+            unit=live.unit,
+            parameter=self._valid[1] if live.parameter else None,
+            colours=live.colours,
             source=self.source,
         )
 
     @property
-    def _window(self) -> tuple[int, int]:
-        first, last = self.window.value
-        return int(first), int(last)
-
-    @property
     def source(self) -> tuple[str, str]:
         """The chosen run and objective."""
-        runs, objectives = self._sources
-        return runs[self.run.value or 0], objectives[self.objective.value or 0]
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Treat several changes as one."""
-        self._quiet += 1
-        try:
-            yield
-        finally:
-            self._quiet -= 1
-        self._event()
-
-    def _event(self, *_: Any) -> None:
-        if not self._quiet and self._model is not None:
-            self._names()
-            self._changed()
-
-    def _names(self) -> None:
-        """Write the labels of iterations, which may differ from their positions, beside the widgets."""
-        labels = self._loaded.iterations
-        first, last = self._window
-        self.player.name = f"Iteration {labels[self.player.value]}"
-        self.span.html = f"Span: iterations {labels[first]} to {labels[last]}"
+        return self.live.run, self.live.objective
 
     @property
     def _loaded(self) -> Model:
@@ -158,31 +164,62 @@ class Controls:
             raise RuntimeError("the controls have no model yet")
         return self._model
 
+    def _set(self, **fields: Any) -> None:
+        self.live.param.update(**fields)
+
+    def _moved(self, field: str, of_widget: Callable[[Any], Any], value: Any) -> None:
+        """Take over what the user chose with a widget."""
+        if self._model is not None:
+            self._set(**{field: of_widget(value)})
+
+    def _followed(self, *events: Any) -> None:
+        """Check the fields that have changed, show them in the widgets, and tell the views."""
+        if self._model is None:
+            return
+        names = {event.name for event in events}
+        if not names & {"run", "objective"}:  # else the views load another model first
+            self._check(names)
+            self._show()
+        self._changed()
+
+    def _check(self, changed: set[str]) -> None:
+        """Let the unit and the parameter follow the layer; raise ValueError for those that it does not have."""
+        live, model = self.live, self._loaded
+        channels = model.channels(live.layer).tolist()
+        if live.unit not in channels:
+            wrong, live.unit = live.unit, int(channels[0])
+            if "unit" in changed:
+                raise unknown(f"unit of {shown(live.layer)}", wrong, channels)
+        if live.parameter != self._valid[0]:
+            try:
+                self._valid = live.parameter, tensors.find(model.ds, live.parameter)
+            except (LcakitError, ValueError):
+                live.parameter = self._valid[0]
+                raise
+
     # ---- a file ------------------------------------------------------------------------------------------------
 
     def load(self, model: Model) -> None:
-        """Offer what a model has, and keep the choices that are still possible."""
-        last = model.iterations.size - 1
-        new = self._model is None or self._model.iterations.size != last + 1
-        self._quiet += 1
+        """Offer what a model has, and keep what of the selection is in it."""
+        self._model = None  # what follows is no choice of the user
+        self.live.param.update(**self.live.offer(model))
+        channels = model.channels(self.live.layer).tolist()
+        place = self._valid[1] if self._valid[0] else self._start(model)
+        self._valid = ("", 0) if place is None else (tensors.name_of(model.ds, place), place)
+        unit = self.live.unit if self.live.unit in channels else int(channels[0])
+        self.live.param.update(unit=unit, parameter=self._valid[0])
+        self._offer(model)
         self._model = model
+        self._show()
+
+    def _offer(self, model: Model) -> None:
+        last = model.iterations.size - 1
         self.player.end = self.window.end = max(last, 1)
         self.player.disabled = self.window.disabled = self.everything.disabled = last == 0
-        if new:
-            self.player.value, self.window.value = 0, (0, last)
-        _offer(self.quantity, {QUANTITIES[name]: name for name in model.quantities}, LCA)
-        _offer_several(self.layers, options(model.layers))
-        _offer_several(self.classes, options(model.classes))
-        _offer(self.role, options(model.roles), 0)
-        _offer(self.layer, options(model.layers), 0)
-        self._explain(model)
-        self._units()
-        self._point(self._start(model) if self._parameter is None else self._parameter)
-        self._quiet -= 1
-        self._names()
-
-    def _explain(self, model: Model) -> None:
-        """Disable the widgets that the file has nothing for, and give the reason."""
+        self.quantity.options = {QUANTITIES[name]: name for name in model.quantities}
+        for widget, names in ((self.layers, model.layers), (self.classes, model.classes)):
+            widget.param.update(options=options(names), size=min(_MOST_LISTED, max(2, len(names))))
+        self.role.options, self.layer.options = options(model.roles), options(model.layers)
         _why(self.classes, "Classes", "" if model.classes else _NO_CLASSES)
         _why(self.role, "Role of tensors", "" if len(model.roles) > 1 else _NO_PARAMETERS)
         _why(self.parameter, "Parameter", "" if model.has_parameters else _NO_PARAMETERS)
@@ -191,13 +228,31 @@ class Controls:
         self.quantity.name = f"Quantity (not in this file: {', '.join(missing)})" if missing else "Quantity"
         self.quantity.disabled = not model.quantities
 
+    def _show(self) -> None:
+        """Show the selection in the widgets, and the labels of iterations, which may differ from their positions."""
+        live, model, now = self.live, self._loaded, self.selection()
+        first, last = live.window
+        self.run.value = live.param.run.objects.index(live.run) if self.run.options else None
+        self.objective.value = live.param.objective.objects.index(live.objective)
+        self.player.param.update(value=now.iteration, name=f"Iteration {live.iteration}")
+        self.window.param.update(value=now.window, name=f"Span: iterations {first} to {last}")
+        self.whole.value, self.colours.value = live.whole, live.colours
+        if model.quantities:
+            self.quantity.value = live.quantity
+        self.layers.value = [model.layers.index(name) for name in now.layers]
+        self.classes.value = [model.classes.index(name) for name in now.classes]
+        self.role.value, self.layer.value = model.roles.index(live.role), model.layers.index(live.layer)
+        units = {f"unit {n}": int(n) for n in model.channels(live.layer)}
+        self.unit.param.update(options=units, value=live.unit)
+        self.parameter.value = shown(live.parameter, 200)
+
     def _start(self, model: Model) -> int | None:
         """Return the parameter shown first: that of the first layer with the largest value in the first iteration."""
         if not model.has_parameters:
             return None
         try:
-            tensor = tensors.tensor_of(model, model.layers[self.layer.value], ALL)
-            found = tensors.values(model, tensor, self.selection())
+            tensor = tensors.tensor_of(model, self.live.layer, ALL)
+            found = model.reader.row(model.name("lca"), tensor.columns, 0) if model.has("lca") else np.zeros(1)
         except LcakitError:
             return 0
         return int(tensor.columns.start) + int(np.argmax(np.abs(np.nan_to_num(found))))
@@ -208,69 +263,40 @@ class Controls:
         """Select the iterations between two places on the axis of labels."""
         labels = self._loaded.iterations
         first, last = (figures.iteration_at(labels, x) for x in (left, right))
-        self.window.value = (min(first, last), max(first, last))
+        self._set(window=self._window_of((min(first, last), max(first, last))))
 
     def choose_layer(self, layer: str, iteration: int) -> None:
         """Open a layer at an iteration (a position)."""
-        with self.together():
-            self.player.value = iteration
-            self.layer.value = self._loaded.layers.index(layer)
+        self._set(iteration=int(self._loaded.iterations[iteration]), layer=layer)
 
     def choose_unit(self, unit: int, iteration: int) -> None:
         """Look at a unit of the opened layer, at an iteration (a position)."""
-        with self.together():
-            self.player.value = iteration
-            self.unit.value = unit
+        self._set(iteration=int(self._loaded.iterations[iteration]), unit=unit)
 
     def choose_parameter(self, parameter: int) -> None:
         """Look at a parameter (a position in the dataset) and at its unit."""
-        with self.together():
-            self._point(parameter)
-            unit = tensors.unit_of(self._loaded.ds, parameter)
-            if unit in self.unit.values:
-                self.unit.value = unit
+        model = self._loaded
+        fields: dict[str, Any] = {"parameter": tensors.name_of(model.ds, parameter)}
+        unit = tensors.unit_of(model.ds, parameter)
+        if unit in model.channels(self.live.layer):
+            fields["unit"] = unit
+        self._said = ""
+        self._set(**fields)
 
-    def _all_iterations(self) -> None:
-        self.window.value = (0, self._loaded.iterations.size - 1)
-
-    def _opened(self, *_: Any) -> None:
-        if self._model is not None:
-            with self.together():
-                self._units()
-
-    def _units(self) -> None:
-        channels = [int(n) for n in self._loaded.channels(self._loaded.layers[self.layer.value])]
-        _offer(self.unit, {f"unit {n}": n for n in channels}, channels[0])
-
-    def _point(self, parameter: int | None) -> None:
-        self._parameter = parameter
-        if parameter is not None:
-            self._quiet += 1
-            self.parameter.value = shown(tensors.name_of(self._loaded.ds, parameter), 200)
-            self._quiet -= 1
-        self.note.html = ""
-
-    def _named(self, *_: Any) -> None:
-        if self._quiet or self._model is None:
+    def _named(self, event: Any) -> None:
+        """Look at the parameter that the user typed, or say why not."""
+        if self._model is None or (event.new == shown(self.live.parameter, 200) and not self._said):
             return
         try:
-            parameter = tensors.find(self._model.ds, self.parameter.value or "")
+            self.choose_parameter(tensors.find(self._model.ds, event.new or ""))
         except (LcakitError, ValueError) as error:
-            self.note.html = safe(error, 300)
-            return
-        self._point(parameter)
-        self._event()
+            self._said = safe(error, 300)
+        self._changed()
 
-
-def _offer(widget: Any, choices: dict[str, Any], preferred: Any) -> None:
-    values = list(choices.values())
-    keep = widget.value if widget.value in values else (preferred if preferred in values else next(iter(values), None))
-    widget.param.update(options=choices, value=keep)
-
-
-def _offer_several(widget: Any, choices: dict[str, int]) -> None:
-    keep = [name for name in widget.value if name in choices.values()] or list(choices.values())
-    widget.param.update(options=choices, value=keep, size=min(_MOST_LISTED, max(2, len(choices))))
+    def write(self) -> None:
+        """Write what is to be said about the last name typed."""
+        if self.note.html != self._said:
+            self.note.html = self._said
 
 
 def _why(widget: Any, name: str, reason: str) -> None:

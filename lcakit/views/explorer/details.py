@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from bokeh.models import ColumnDataSource, HoverTool, Range1d
+from bokeh.models import ColumnDataSource, Range1d
 
 from lcakit.plot._tiles import grid, near_square
 from lcakit.views.explorer import figures, tensors, text
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.names import safe
-from lcakit.views.explorer.selection import GRADIENT, LCA, MOVEMENT, Selection
+from lcakit.views.explorer.selection import ALL, GRADIENT, LCA, MOVEMENT, Selection
 from lcakit.views.explorer.views import View, limit_of, palette, window_slice
 
 __all__ = ["ParameterView", "SaliencyView", "UnitView"]
@@ -27,38 +27,42 @@ class UnitView(View):
     """How one unit changed the loss of each class, and what it learned from each of its inputs."""
 
     title = "Unit"
-    fields = frozenset({"window", "layer", "unit", "classes"})
+    fields = frozenset({"window", "layer", "unit", "classes", "role"})
 
     def __init__(self, x_range: Range1d) -> None:
         self.curves = figures.over_time(330, x_range, "iteration")
         self.source = ColumnDataSource({"xs": [], "ys": [], "name": [], "color": []})
         lines = self.curves.multi_line("xs", "ys", source=self.source, color="color", line_width=2, legend_field="name")
-        self.curves.add_tools(HoverTool(tooltips=[("class", "@name")], renderers=[lines]))
+        self.curves.add_tools(figures.hover([("class", "@name")], [lines]))
         figures.legend_beside(self.curves)
         super().__init__([self.curves])
 
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         text.require_choice(model, selection, layers=False)
-        found = model.class_curves(selection.layer, selection.unit)
-        names = selection.classes if model.classes else (f"unit {selection.unit}",)
-        chosen = [model.classes.index(name) for name in names] if model.classes else [0]
+        found = model.class_curves(selection.layer, selection.unit, selection.role)
+        split = bool(model.classes) and found.shape[1] == len(model.classes)
+        names = selection.classes if split else (f"unit {selection.unit}",)
+        chosen = [model.classes.index(name) for name in names] if split else [0]
         rows = window_slice(selection)
-        self._lines(model.iterations[rows], names, found[rows][:, chosen], model.unit)
+        colours = figures.colours_of(chosen, model.classes) if split else list(figures.LINES[:1])
+        self._lines(model.iterations[rows], names, found[rows][:, chosen], colours, model.unit)
         change = found[rows.stop - 1, chosen] - (found[rows.start - 1, chosen] if rows.start else 0)
-        return self._sentence(model, selection, names, change)
+        return self._sentence(model, selection, names if split else (), change)
 
-    def _lines(self, x: np.ndarray, names: tuple[str, ...], columns: np.ndarray, unit: str) -> None:
-        shown, columns, colours = figures.strongest_lines(names, columns)
+    def _lines(self, x: np.ndarray, names: tuple[str, ...], columns: np.ndarray, colours: list[str], unit: str) -> None:
+        shown, columns, colours = figures.strongest_lines(names, columns, colours)
         self.source.data = {"xs": [x] * len(shown), "ys": list(columns.T), "name": shown, "color": colours}
         self.curves.yaxis.axis_label = f"cumulative LCA ({unit})"
 
     def _sentence(self, model: Model, selection: Selection, names: tuple[str, ...], change: np.ndarray) -> str:
         best, unit = int(np.argmin(change)), safe(model.unit)
-        helped = model.classes and change[best] < 0
-        of = f" ({text.join_names(names, model.classes, 'classes')})" if model.classes else ""
+        helped = names and change[best] < 0
+        of = f" ({text.join_names(names, model.classes, 'classes')})" if names else ""
+        of += f" (role {safe(selection.role)}{'' if names else ' in all classes'})" if selection.role != ALL else ""
         most = f", {text.number(change[best])} for class {safe(names[best])}, which it helps most" if helped else ""
         return (
-            f"unit {selection.unit} of {safe(selection.layer)}: cumulative LCA by class, falling where it helps; in "
+            f"unit {selection.unit} of {safe(selection.layer)}: cumulative LCA{' by class' * bool(names)}, "
+            "falling where it helps; in "
             f"{text.span(model, selection.window)} its LCA{of} is <b>{text.number(change.sum())} {unit}</b>{most}."
         )
 
@@ -79,12 +83,14 @@ class SaliencyView(View):
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         if not model.has("lca"):
             raise ValueError("This file holds no LCA of single weights, so a unit has no picture of its inputs.")
-        if changed - {"classes"}:
+        if model.by_class:
+            text.require_class(model, selection)
+        if changed - {"classes"} or model.by_class:
             self._said = self._show(model, selection)
-        return f"{self._said}{text.all_classes(model, selection)}."
+        return f"{self._said}{text.all_classes(model, selection)}.{text.by_parameter(model, selection)}"
 
     def _show(self, model: Model, selection: Selection) -> str:
-        image, shape = _as_picture(model.saliency(selection.layer, selection.unit, selection.window))
+        image, shape = _as_picture(model.saliency(selection.layer, selection.unit, selection.window, selection.classes))
         limit = limit_of(image)
         self.heat.figure.x_range.update(start=0, end=image.shape[1])
         self.heat.show(image, 0, image.shape[1], palette(selection)[::-1], limit)
@@ -127,23 +133,24 @@ class ParameterView(View):
         self.parts = [figures.over_time(190, x_range, "iteration") for _ in self.kinds]
         self.sources = [ColumnDataSource({"x": [], "y": []}) for _ in self.kinds]
         self.markers = [figures.marker(fig) for fig in self.parts]
-        for fig, source, color in zip(self.parts, self.sources, figures.LINES, strict=False):
+        for kind, fig, source, color in zip(self.kinds, self.parts, self.sources, figures.LINES, strict=False):
             line = fig.line("x", "y", source=source, color=color, line_width=1.5)
-            tips = [("iteration", "@x{0}"), ("value", "@y{0.000e+0}")]
-            fig.add_tools(HoverTool(tooltips=tips, renderers=[line], mode="vline"))
+            fig.add_tools(figures.hover([("iteration", "@x{0}"), (kind, "@y{%.4g}")], [line], mode="vline"))
         super().__init__(self.parts, beside=True)
 
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         if selection.parameter is None:
             raise ValueError("This file holds nothing of single parameters; it may be a compact copy.")
         rows, at = window_slice(selection), selection.iteration
-        found = tensors.series(model, selection.parameter)
+        if model.by_class:
+            text.require_class(model, selection)
+        found = tensors.series(model, selection.parameter, selection.classes)
         parts = []
         for kind, fig, source, line in zip(self.kinds, self.parts, self.sources, self.markers, strict=True):
             line.location = int(model.iterations[at])
             y = found.get(kind)
             unit = "" if kind == MOVEMENT else f" {model.unit}"
-            if changed - {"iteration", "classes"}:
+            if changed - {"iteration", "classes"} or (model.by_class and kind == LCA):
                 there = np.full(model.iterations.size, np.nan) if y is None else y
                 source.data = {"x": model.iterations[rows], "y": there[rows]}
                 name = "LCA" if kind == LCA else kind
@@ -155,4 +162,5 @@ class ParameterView(View):
         if LCA in found:
             total = f"; sum of LCA in the span {text.number(found[LCA][rows].sum())} {safe(model.unit)}"
             total += text.all_classes(model, selection)
-        return f"{name} at {text.at(model, selection)}: {', '.join(parts)}{total}."
+        classes = text.by_parameter(model, selection)
+        return f"{name} at {text.at(model, selection)}: {', '.join(parts)}{total}.{classes}"

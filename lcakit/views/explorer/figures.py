@@ -23,7 +23,7 @@ from bokeh.models import (
 from bokeh.models.annotations import BoxAnnotation, ColorBar, Span
 from bokeh.plotting import figure
 
-from lcakit.plot._colours import GUIDE, NOTHING
+from lcakit.plot._colours import GUIDE, NAMED, NOTHING
 from lcakit.plot._raster import even_blocks, label_blocks, strongest
 from lcakit.plot._tiles import tick_step
 from lcakit.views.explorer.names import shown
@@ -35,6 +35,8 @@ __all__ = [
     "Heat",
     "axis_range",
     "block_at",
+    "colours_of",
+    "hover",
     "iteration_at",
     "legend_beside",
     "marker",
@@ -53,8 +55,8 @@ def __dir__() -> list[str]:
     return __all__
 
 
-LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9467bd", "#8c6d31", "#7f9f1f", "#c0392b")
-"""Colours of lines with names: Okabe and Ito's without black, and four more; legible on white and on black."""
+LINES = NAMED
+"""Colours of lines with names, legible on white and on black; those of ``lk.plot``."""
 _OTHERS = "#8a8a8a"
 _MIDDLE = "#7b7b7b"
 """Colour of text that does not follow the theme (legends, colour bars): legible on white and on black."""
@@ -103,6 +105,12 @@ def over_time(height: int, x_range: Range1d, label: str = "", y_label: str = "",
     return fig
 
 
+def hover(tips: list[tuple[str, str]], renderers: list[Any], **options: Any) -> HoverTool:
+    """Return what shows numbers where the mouse points, as printf writes them: Bokeh's own formats cut small ones."""
+    printf = {tip.partition("{")[0]: "printf" for _, tip in tips if "{%" in tip}
+    return HoverTool(tooltips=tips, renderers=renderers, formatters=printf, **options)
+
+
 def marker(fig: Any) -> Span:
     """Add the vertical line of the current iteration."""
     line = Span(location=0, dimension="height", line_color=GUIDE, line_width=2, line_dash="dashed")
@@ -146,20 +154,35 @@ def legend_beside(fig: Any) -> None:
     )
 
 
+def colours_of(places: Sequence[int], names: Sequence[str]) -> list[str]:
+    """Return the colours of some of the classes or layers of a file: each has its own, whatever else is chosen."""
+    return [LINES[place % len(LINES)] for place in places if place < len(names)]
+
+
 def strongest_lines(
-    names: Sequence[str], columns: np.ndarray, most: int = len(LINES)
+    names: Sequence[str], columns: np.ndarray, colours: Sequence[str], most: int = len(LINES)
 ) -> tuple[list[str], np.ndarray, list[str]]:
     """Return names, columns (time, line) and colours of at most ``most`` lines: the strongest, and the rest summed up.
 
-    The strength of a line is the sum of its magnitudes.
+    The strength of a line is the sum of its magnitudes. Lines keep their colours unless two would have the same.
     """
     texts = [shown(name, _NAME_LETTERS) for name in names]
     if len(texts) <= most:
-        return texts, columns, list(LINES[: len(texts)])
+        return texts, columns, _distinct(colours)
     order = np.argsort(-np.abs(columns).sum(0), kind="stable")
     best, rest = np.sort(order[: most - 1]), order[most - 1 :]
     joined = np.column_stack([columns[:, best], columns[:, rest].sum(1)])
-    return [*(texts[n] for n in best), f"{rest.size} others, summed"], joined, [*LINES[: best.size], _OTHERS]
+    own = _distinct([colours[n] for n in best])
+    return [*(texts[n] for n in best), f"{rest.size} others, summed"], joined, [*own, _OTHERS]
+
+
+def _distinct(colours: Sequence[str]) -> list[str]:
+    """Return the colours, those that come a second time replaced by unused ones."""
+    free = [one for one in LINES if one not in colours]
+    out: list[str] = []
+    for colour in colours:
+        out.append(free.pop(0) if colour in out and free else colour)
+    return out
 
 
 def stacked(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -193,7 +216,7 @@ class Heat:
             major_label_text_font_size="8.5pt",
         )
         fig.add_layout(bar, "right")
-        fig.add_tools(HoverTool(tooltips=[("value", "@image{0.000e+0}")], renderers=[self.image]))
+        fig.add_tools(hover([("value", "@image{%.4g}")], [self.image]))
         fig.grid.visible = False
         fig.min_border_right = 24  # the labels of the bar grow after it has been placed
         fig.yaxis[0].ticker = FixedTicker(ticks=[])

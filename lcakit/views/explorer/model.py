@@ -13,18 +13,17 @@ import numpy as np
 import xarray as xr
 
 from lcakit.analysis.aggregate import sum_by
-from lcakit.analysis.computing import compute
-from lcakit.analysis.noise import help_hurt_zero
 from lcakit.analysis.resolution import ALL as ONE_CLASS
 from lcakit.analysis.saliency import saliency
 from lcakit.errors import TrajectoryError
 from lcakit.trajectory.labels import parameter_coord
 from lcakit.trajectory.require import require_tables
 from lcakit.trajectory.schema import loss_unit, split_name, with_suffix
-from lcakit.trajectory.select import with_class_dimension
+from lcakit.trajectory.select import select, with_class_dimension
 from lcakit.views.explorer.names import shown
 from lcakit.views.explorer.reading import Reader
 from lcakit.views.explorer.selection import ALL, CUMULATIVE, GRADIENT, LCA, MOVEMENT, QUANTITIES, WEIGHT, Selection
+from lcakit.views.explorer.signs import Signs, helping_share
 
 __all__ = ["SMALL_BYTES", "WINDOW_BYTES", "Model", "Summary", "objectives"]
 
@@ -62,6 +61,14 @@ def objectives(ds: xr.Dataset) -> list[str]:
     return list(dict.fromkeys(suffix for base, suffix in found if base in ("lca", "lca_unit_class", "loss"))) or [""]
 
 
+def _with_sums(ds: xr.Dataset, objective: str) -> xr.Dataset:
+    """Return ``ds`` with LCA of single parameters, where the file holds it by class only. Lazy."""
+    lca, by_class = with_suffix("lca", objective), with_suffix("lca_class", objective)
+    if lca in ds or by_class not in ds:
+        return ds
+    return ds.assign({lca: ds[by_class].sum("class", dtype=np.float64, skipna=False)})
+
+
 class Model:
     """One run and one objective.
 
@@ -77,9 +84,10 @@ class Model:
         if not ds.sizes.get("iteration", 0):
             raise TrajectoryError("this trajectory has no iteration yet, so there is nothing to explore")
         require_tables(ds)
-        ds = with_class_dimension(ds)
+        ds = _with_sums(with_class_dimension(ds), objective)
         self.ds, self.objective = ds, objective
         self.reader = Reader(ds)
+        self.signs = Signs(self.name("lca"), SMALL_BYTES, WINDOW_BYTES)
         self.iterations: np.ndarray = ds["iteration"].values
         names = ds["layer"].values.astype(str)
         self._kernel_of_layer = ds["kernel_layer"].values
@@ -122,6 +130,20 @@ class Model:
         names = tuple(str(name) for name in self.ds["class"].values)
         return () if names == (ONE_CLASS,) else names
 
+    def class_rows(self, classes: tuple[str, ...]) -> list[int] | None:
+        """Return the positions of classes whose LCA of single parameters is to be summed; None for the sum over all.
+
+        None also where the file has no LCA by class and parameter: what is shown is then of all classes.
+        """
+        if not self.by_class or set(classes) == set(self.classes):
+            return None
+        return [self.classes.index(name) for name in classes]
+
+    @property
+    def by_class(self) -> bool:
+        """Whether the file holds LCA of single parameters by class."""
+        return bool(self.classes) and self.has("lca_class")
+
     @cached_property
     def roles(self) -> tuple[str, ...]:
         """Roles of tensors that sums can be narrowed to."""
@@ -163,12 +185,21 @@ class Model:
         sums = sum_by(self.ds, "kernel_layer", self.name(variable))
         return np.asarray(sums.transpose("iteration", "kernel_layer", "class").values)
 
-    @cached_property
-    def _tensor_sums(self) -> np.ndarray:
-        """LCA (iteration, tensor) of the tensors that the dataset holds."""
-        if self._small:
-            return self._sums_and_signs[0]
-        return np.asarray(sum_by(self.ds, "tensor", self.name("lca")).values)
+    def _tensor_sums(self, classes: tuple[str, ...]) -> np.ndarray:
+        """Return LCA (iteration, tensor) of the tensors that the dataset holds, of classes where the file has them."""
+        ds, own = self._of_classes(classes)
+        if self.signs.small(ds, own):
+            return self.signs.all(ds, own).sums
+        key = ("tensor sums", own)
+        return self.reader.keep(key, lambda: np.asarray(sum_by(ds, "tensor", self.name("lca")).values))
+
+    def _of_classes(self, classes: tuple[str, ...]) -> tuple[xr.Dataset, tuple[str, ...]]:
+        """Return the dataset whose ``lca`` is that of classes, and these; where the file has no such, of all: ()."""
+        if self.class_rows(classes) is None:
+            return self.ds, ()
+        needed = self.name("lca"), self.name("lca_class")
+        held = self.ds.drop_vars([name for name in self.ds.data_vars if name not in needed])
+        return select(held, cls=list(classes)), classes
 
     @cached_property
     def _tensors(self) -> np.ndarray:
@@ -184,14 +215,15 @@ class Model:
     def layer_sums(self, classes: tuple[str, ...], role: str) -> np.ndarray:
         """Return LCA (iteration, layer), summed over classes, and over the tensors of a role. float64.
 
-        With a role, or in a file without classes, the classes do not matter: sums are over all of them.
+        With a role the classes matter only where the file holds them for single parameters.
         """
         if role == ALL and (self.has("lca_unit_class") or self.has("lca_class")):
             if not self.classes:
                 return np.asarray(self._class_sums.sum(-1))
             chosen = [self.classes.index(name) for name in classes]
             return np.asarray(self._class_sums[..., chosen].sum(-1))
-        columns = [self._tensor_sums[:, self._chosen((name,), role)].sum(1) for name in self.layers]
+        sums = self._tensor_sums(classes)
+        columns = [sums[:, self._chosen((name,), role)].sum(1) for name in self.layers]
         return np.column_stack(columns)
 
     def summary(self, selection: Selection) -> Summary:
@@ -215,89 +247,69 @@ class Model:
         """Return the loss change of the selected classes; None where the sums are not theirs or the file has it not."""
         if not self.classes or set(selection.classes) == set(self.classes):
             return whole
-        if selection.role != ALL or not self.has("loss_class"):
+        found = self.class_loss(selection.classes)
+        if (selection.role != ALL and not self.by_class) or found is None:
             return None
         first, last = selection.window
-        chosen = self.ds[self.name("loss_class")].sel({"class": list(selection.classes)}).sum("class").values
-        return float(chosen[last + 1] - chosen[first])
+        return float(found[last + 1] - found[first])
 
-    # ---- signs -------------------------------------------------------------------------------------------------
+    def class_loss(self, classes: tuple[str, ...]) -> np.ndarray | None:
+        """Return the part (snapshot) of the loss that classes have; None where the file holds it not."""
+        if not self.has("loss_class"):
+            return None
+        chosen = self.ds[self.name("loss_class")].isel({"class": [self.classes.index(name) for name in classes]})
+        return np.asarray(chosen.sum("class", dtype=np.float64).values)
 
     def _helping(self, selection: Selection) -> tuple[float | None, str]:
         """Return the share of moving parameters that help, as in Table 1, or None and the reason."""
         if not self.has("lca"):
             return None, "this file holds no LCA of single parameters"
-        first, last = selection.window
-        row_bytes = 4 * self.ds.sizes["parameter"]
-        if self._small:
-            counts = self._sums_and_signs[1][first : last + 1]
-        elif row_bytes * (last - first + 1) <= WINDOW_BYTES:
-            part = self.ds.drop_vars(self._others).isel(iteration=slice(first, last + 1))
-            counts = self._counts(compute(self._signs(part), quiet=True))
-        else:
-            return None, f"counted in spans of up to {max(1, WINDOW_BYTES // row_bytes)} iterations of this large file"
-        helping, hurting, _ = counts[..., self._chosen(selection.layers, selection.role)].sum(-1).T
-        moving = helping + hurting
-        if not moving.any():
-            return None, "no parameter moves"
-        return float(np.mean(helping[moving > 0] / moving[moving > 0])), ""
-
-    @property
-    def _small(self) -> bool:
-        """Whether all LCA is read at once, to have sums and signs of all tensors ready."""
-        return 4 * self.ds.sizes["parameter"] * len(self.iterations) <= SMALL_BYTES
-
-    @property
-    def _others(self) -> list[str]:
-        return [str(name) for name in self.ds.data_vars if name != self.name("lca")]
-
-    @cached_property
-    def _sums_and_signs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sums (iteration, tensor) and counts (iteration, outcome, tensor), in one pass."""
-        sums, shares = compute(sum_by(self.ds, "tensor", self.name("lca")), self._signs(self.ds), quiet=True)
-        return np.asarray(sums.values), self._counts(shares)
-
-    def _signs(self, ds: xr.Dataset) -> xr.DataArray:
-        return help_hurt_zero(ds, self.name("lca"), "tensor")
-
-    def _counts(self, shares: xr.DataArray) -> np.ndarray:
-        sizes = np.bincount(parameter_coord(self.ds, "tensor_index"))[self._tensors]
-        return np.asarray(np.rint(np.asarray(shares.values) * sizes))
+        ds, own = self._of_classes(selection.classes)
+        outcomes = self.signs.between(ds, own, *selection.window)
+        if isinstance(outcomes, int):
+            return None, f"counted in spans of up to {outcomes} iterations of this large file"
+        share = helping_share(outcomes[..., self._chosen(selection.layers, selection.role)])
+        return share, "" if share is not None else "no parameter moves"
 
     # ---- units -------------------------------------------------------------------------------------------------
 
-    def unit_series(self, layer: str, classes: tuple[str, ...]) -> np.ndarray:
-        """Return LCA (iteration, unit) of the units of a layer, summed over classes."""
-        found = self._unit_class(layer)
-        if not self.classes:
-            return np.asarray(found.sum(-1, dtype=np.float64))
-        chosen = [self.classes.index(name) for name in classes]
+    def unit_series(self, layer: str, classes: tuple[str, ...], role: str = ALL) -> np.ndarray:
+        """Return LCA (iteration, unit) of the units of a layer, summed over classes and the tensors of a role.
+
+        With a role the classes matter only where the file holds them for single parameters.
+        """
+        found = self._unit_class(layer, role)
+        chosen = [self.classes.index(name) for name in classes] if found.shape[-1] == len(self.classes) else [0]
         return np.asarray(found[..., chosen].sum(-1, dtype=np.float64))
 
-    def _unit_class(self, layer: str) -> np.ndarray:
+    def _unit_class(self, layer: str, role: str = ALL) -> np.ndarray:
         """Return LCA (iteration, unit, class) of the units of a layer; one class where the file has none by unit."""
-        return self.reader.keep(("units of", layer), lambda: self._read_units(layer))
+        return self.reader.keep(("units of", layer, role), lambda: self._read_units(layer, role))
 
-    def _read_units(self, layer: str) -> np.ndarray:
-        if self.has("lca_unit_class"):
+    def _read_units(self, layer: str, role: str) -> np.ndarray:
+        if role == ALL and self.has("lca_unit_class"):
             rows = self._unit_rows(layer)
             array = self.ds[self.name("lca_unit_class")].isel(unit=slice(int(rows[0]), int(rows[-1]) + 1))
             return np.asarray(array.transpose("iteration", "unit", "class").values)
         variable = "lca_class" if self.has("lca_class") else "lca"
-        part = self.ds.lk.sel(layer=layer)
+        part = self.ds.lk.sel(layer=layer) if role == ALL else self.ds.lk.sel(layer=layer, role=role)
         sums = sum_by(part, "unit", self.name(variable))
         sums = sums if "class" in sums.dims else sums.expand_dims("class", axis=-1)
         return np.asarray(sums.transpose("iteration", "unit", "class").values)
 
-    def class_curves(self, layer: str, unit: int) -> np.ndarray:
-        """Return cumulative LCA (iteration, class) of one unit, by its channel number. float64."""
-        return self._unit_class(layer)[:, self.channels(layer).tolist().index(unit)].cumsum(0, dtype=np.float64)
+    def class_curves(self, layer: str, unit: int, role: str = ALL) -> np.ndarray:
+        """Return cumulative LCA (iteration, class) of one unit, by its channel number; one class where it has none."""
+        return self._unit_class(layer, role)[:, self.channels(layer).tolist().index(unit)].cumsum(0, dtype=np.float64)
 
-    def saliency(self, layer: str, unit: int, window: tuple[int, int]) -> xr.DataArray:
-        """Return minus the LCA of the weights of a unit over a span, as an image; inputs that are none in one row."""
+    def saliency(self, layer: str, unit: int, window: tuple[int, int], classes: tuple[str, ...] = ()) -> xr.DataArray:
+        """Return minus the LCA of the weights of a unit over a span, as an image; inputs that are none in one row.
+
+        It is that of classes where the file holds them for single parameters, else of all.
+        """
         labels = slice(int(self.iterations[window[0]]), int(self.iterations[window[1]]))
         shape = self._one_row(layer)
-        return saliency(self.ds, unit, layer, shape, self.name("lca"), labels).compute()
+        ds = self._of_classes(classes or self.classes)[0]
+        return saliency(ds, unit, layer, shape, self.name("lca"), labels).compute()
 
     def _one_row(self, layer: str) -> tuple[int, int] | None:
         """Return the shape of a linear layer's inputs as one row, None where they may be an image."""

@@ -29,7 +29,7 @@ class UnitsView(View):
     """LCA of each unit of the opened layer over time, as a heat map; a tap chooses the unit and the iteration."""
 
     title = "Unit × iteration"
-    fields = frozenset({"window", "iteration", "layer", "unit", "classes", "quantity", "colours"})
+    fields = frozenset({"window", "iteration", "layer", "unit", "classes", "role", "quantity", "colours"})
 
     def __init__(self, x_range: Range1d, tapped: Callable[[int, int], None]) -> None:
         fig = figures.plain(330, x_range=x_range, y_range=figures.axis_range())
@@ -57,7 +57,7 @@ class UnitsView(View):
             self.heat.show_over_time(columns[rows], model.iterations[rows], end, palette(selection), limit)
             self.heat.name_rows([str(n) for n in channels])
         value = columns[selection.iteration, channels.tolist().index(selection.unit)]
-        classes = text.join_names(selection.classes, model.classes, "classes") if model.classes else ""
+        classes = text.of_classes(model, selection)
         return (
             f"{QUANTITIES[quantity_over_time(selection)]} of the {channels.size} units of {safe(selection.layer)}"
             f"{', ' + classes if classes else ''}: unit {selection.unit} at {text.at(model, selection)} "
@@ -81,7 +81,7 @@ def _unit_sums(model: Model, selection: Selection) -> np.ndarray:
         If no class is selected, or the file holds no LCA.
     """
     text.require_choice(model, selection, layers=False)
-    return running(model.unit_series(selection.layer, selection.classes), selection)
+    return running(model.unit_series(selection.layer, selection.classes, selection.role), selection)
 
 
 class MapView(View):
@@ -106,11 +106,13 @@ class MapView(View):
 
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         tensors.require(model, selection.quantity)
+        if model.by_class and selection.quantity in SIGNED:
+            text.require_class(model, selection)
         tensor = tensors.tensor_of(model, selection.layer, selection.role)
         if self._tiles is None or tensor != self._tensor:
             self._tiles = self._lay_out(model, tensor)
         limit = float(self.heat.mapper.high or 1)
-        if changed - {"parameter", "classes"}:
+        if changed - {"parameter", "classes"} or ("classes" in changed and model.by_class):
             self._values = tensors.values(model, tensor, selection)
             limit = limit_of(self._values)
             colours = palette(selection, selection.quantity)
@@ -137,15 +139,16 @@ class MapView(View):
 
     def _sentence(self, model: Model, selection: Selection, limit: float) -> str:
         unit = "" if selection.quantity in (MOVEMENT, WEIGHT) else f" {safe(model.unit)}"
-        total = ""
+        total, classes = "", ""
         if selection.quantity in SIGNED:
+            classes = text.by_parameter(model, selection)
             together = text.number(float(self._values.sum()))
             total = f", together <b>{together}{unit}</b>{text.all_classes(model, selection)}"
         tensor = f"{self._values.size:,} parameters of {safe(self._tensor.name)}"
         what = f"{tensors.meaning(selection.quantity, selection.whole)}, {text.when(model, selection)}"
         return (
             f"{what}, of the {tensor}{total}. Colours end at "
-            f"±{text.plain_number(limit)}{unit} (99th percentile). Tap a parameter."
+            f"±{text.plain_number(limit)}{unit} (99th percentile).{classes} Tap a parameter."
         )
 
     def _tap(self, x: Any, y: Any) -> None:

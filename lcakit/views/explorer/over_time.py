@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from bokeh.models import ColumnDataSource, HoverTool, Range1d
+from bokeh.models import ColumnDataSource, Range1d
 
 from lcakit.views.explorer import figures, text
 from lcakit.views.explorer.model import Model
@@ -38,7 +38,7 @@ class LossView(View):
     """The loss over the whole run, and below it the residual of each iteration; dragging selects a span."""
 
     title = "Loss"
-    fields = frozenset({"window", "iteration"})
+    fields = frozenset({"window", "iteration", "classes"})
 
     def __init__(self, chosen: _Chosen) -> None:
         self.x_range = figures.axis_range()
@@ -49,8 +49,7 @@ class LossView(View):
         self.error = ColumnDataSource({"x": [], "y": []})
         line = self.loss.line("x", "y", source=self.curve, line_width=2, color=figures.LINES[0])
         self.residual.line("x", "y", source=self.error, line_width=1.5, color=figures.LINES[1])
-        tips = [("snapshot", "@x{0}"), ("loss", "@y{0.0000}")]
-        self.loss.add_tools(HoverTool(tooltips=tips, renderers=[line], mode="vline"))
+        self.loss.add_tools(figures.hover([("snapshot", "@x{0}"), ("loss", "@y{%.5g}")], [line], mode="vline"))
         both = (self.loss, self.residual)
         self.markers = [figures.marker(fig) for fig in both]
         self.shades = [figures.span_tool(fig, chosen) for fig in both]
@@ -59,8 +58,8 @@ class LossView(View):
         super().__init__(both)
 
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
-        if "source" in changed:
-            self._load(model)
+        if changed & {"source", "classes"}:
+            self._load(model, self._part(model, selection))
         left, right = model.ends(selection.window)
         t = int(model.iterations[selection.iteration])
         for line, shade in zip(self.markers, self.shades, strict=True):
@@ -68,12 +67,20 @@ class LossView(View):
             shade.update(left=left, right=right)
         return self._sentence(model, selection)
 
-    def _load(self, model: Model) -> None:
+    def _part(self, model: Model, selection: Selection) -> np.ndarray | None:
+        """Return the loss of the chosen classes; None if all are chosen, or the file does not hold it."""
+        if not model.classes or set(selection.classes) == set(model.classes):
+            return None
+        text.require_class(model, selection)
+        return model.class_loss(selection.classes)
+
+    def _load(self, model: Model, part: np.ndarray | None) -> None:
         snapshots = model.ds["snapshot"].values
         self.x_range.update(start=float(snapshots[0]), end=float(snapshots[-1]))
         for base, source, x in (("loss", self.curve, snapshots), ("residual", self.error, model.iterations)):
             there = model.has(base)
             y = model.ds[model.name(base)].values if there else np.full(x.size, np.nan)
+            y = part if base == "loss" and part is not None else y
             source.data = {"x": x, "y": np.asarray(y, np.float64)}
         self.loss.yaxis.axis_label = f"loss ({model.unit})"
         self.residual.yaxis.axis_label = f"residual ({model.unit})"
@@ -84,13 +91,22 @@ class LossView(View):
         t, unit = selection.iteration, safe(model.unit)
         loss = self.curve.data["y"]
         words = (
-            f"on the full set: <b>{text.plain_number(loss[t])} {unit}</b> before {text.at(model, selection)}, "
+            f"on the full set{self._classes(model, selection)}: "
+            f"<b>{text.plain_number(loss[t])} {unit}</b> before {text.at(model, selection)}, "
             f"change in it <b>{text.number(loss[t + 1] - loss[t])} {unit}</b>"
         )
         if model.has("residual"):
             inside = np.abs(self.error.data["y"][window_slice(selection)])
             words += f"; below, sum of LCA minus change: at most {text.plain_number(inside.max())} {unit} in the span"
         return f"{words}. Drag to select a span."
+
+    def _classes(self, model: Model, selection: Selection) -> str:
+        """Return which classes the curve is of, as text."""
+        if not model.classes or set(selection.classes) == set(model.classes):
+            return ""
+        if model.has("loss_class"):
+            return f", part of {text.join_names(selection.classes, model.classes, 'classes')}"
+        return ", all classes (the file has no loss by class: record with classes)"
 
 
 class LayersView(View):
@@ -105,7 +121,7 @@ class LayersView(View):
         areas = self.figure.patches(
             "xs", "ys", source=self.source, color="color", alpha=0.85, line_width=0.5, legend_field="name"
         )
-        self.figure.add_tools(HoverTool(tooltips=[("layer", "@name")], renderers=[areas]))
+        self.figure.add_tools(figures.hover([("layer", "@name")], [areas]))
         figures.legend_beside(self.figure)
         self.marker = figures.marker(self.figure)
         self.shade = figures.span_tool(self.figure, chosen)
@@ -118,7 +134,7 @@ class LayersView(View):
         rows = window_slice(selection)
         quantity = QUANTITIES[quantity_over_time(selection)]
         if changed != {"iteration"}:
-            self._stack(model.iterations[rows], columns[rows], selection)
+            self._stack(model, model.iterations[rows], columns[rows], selection)
             self.figure.yaxis.axis_label = f"{quantity} ({model.unit})"
         together = columns[selection.iteration].sum()
         return (
@@ -126,8 +142,10 @@ class LayersView(View):
             f"{text.at(model, selection)} together <b>{text.number(together)} {safe(model.unit)}</b>."
         )
 
-    def _stack(self, x: np.ndarray, columns: np.ndarray, selection: Selection) -> None:
-        names, columns, colours = figures.strongest_lines(selection.layers, columns)
+    def _stack(self, model: Model, x: np.ndarray, columns: np.ndarray, selection: Selection) -> None:
+        places = [model.layers.index(name) for name in selection.layers]
+        own = figures.colours_of(places, model.layers)
+        names, columns, colours = figures.strongest_lines(selection.layers, columns, own)
         lower, upper = figures.stacked(columns)
         edge = np.concatenate([x, x[::-1]])
         ys = [np.concatenate([lower[:, n], upper[::-1, n]]) for n in range(len(names))]

@@ -27,7 +27,10 @@ _Key = tuple[object, ...]
 
 
 class Reader:
-    """Rows, sums over rows, and series of the per-parameter variables of one trajectory."""
+    """Rows, sums over rows, and series of the per-parameter variables of one trajectory.
+
+    A variable by class is read one class at a time: pass the position of the class.
+    """
 
     def __init__(self, ds: xr.Dataset, kept_bytes: int = _KEPT_BYTES) -> None:
         self._ds, self._limit, self._held = ds, kept_bytes, 0
@@ -39,35 +42,37 @@ class Reader:
         found: np.ndarray = self._block(name, columns, t // rows)[t % rows]
         return found
 
-    def total(self, name: str, columns: slice, first: int, last: int) -> np.ndarray:
+    def total(self, name: str, columns: slice, first: int, last: int, cls: int | None = None) -> np.ndarray:
         """Return the sum over the rows ``first`` to ``last``, both included, in float64."""
         out = np.zeros(columns.stop - columns.start)
         rows = self._rows(columns)
         for number in range(first // rows, last // rows + 1):
             begin, end = max(first - number * rows, 0), min(last - number * rows + 1, rows)
             if end - begin == rows:
-                out += self._block_total(name, columns, number)
+                out += self._block_total(name, columns, number, cls)
             else:
-                out += self._block(name, columns, number)[begin:end].sum(0, dtype=np.float64)
+                out += self._block(name, columns, number, cls)[begin:end].sum(0, dtype=np.float64)
         return out
 
-    def series(self, name: str, column: int) -> np.ndarray:
+    def series(self, name: str, column: int, cls: int | None = None) -> np.ndarray:
         """Return all rows of one parameter."""
-        return self.keep((name, column), lambda: np.asarray(self._ds[name][:, column].values))
+        where = (slice(None), column) if cls is None else (slice(None), cls, column)
+        return self.keep((name, column, cls), lambda: np.asarray(self._ds[name][where].values))
 
     def _rows(self, columns: slice) -> int:
         """Return the rows of a block: those of a chunk of the file, fewer where a tensor is very large."""
         return int(np.clip(_BLOCK_BYTES // (4 * max(columns.stop - columns.start, 1)), 1, CHUNK_ITERATIONS))
 
-    def _block(self, name: str, columns: slice, number: int) -> np.ndarray:
+    def _block(self, name: str, columns: slice, number: int, cls: int | None = None) -> np.ndarray:
         rows = self._rows(columns)
         part = slice(number * rows, (number + 1) * rows)
-        key = (name, columns.start, columns.stop, number)
-        return self.keep(key, lambda: np.asarray(self._ds[name][part, columns].values))
+        where = (part, columns) if cls is None else (part, cls, columns)
+        key = (name, columns.start, columns.stop, number, cls)
+        return self.keep(key, lambda: np.asarray(self._ds[name][where].values))
 
-    def _block_total(self, name: str, columns: slice, number: int) -> np.ndarray:
-        key = (name, columns.start, columns.stop, number, "total")
-        return self.keep(key, lambda: self._block(name, columns, number).sum(0, dtype=np.float64))
+    def _block_total(self, name: str, columns: slice, number: int, cls: int | None) -> np.ndarray:
+        key = (name, columns.start, columns.stop, number, cls, "total")
+        return self.keep(key, lambda: self._block(name, columns, number, cls).sum(0, dtype=np.float64))
 
     def keep(self, key: _Key, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Return what is kept under a key, or make and keep it; the least recently used goes first."""

@@ -12,7 +12,7 @@ from lcakit.plot._tiles import Tiles
 from lcakit.trajectory.labels import parameter_coord, parameter_index, parameter_name
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.names import shown
-from lcakit.views.explorer.selection import ALL, CUMULATIVE, GRADIENT, LCA, MOVEMENT, QUANTITIES, Selection
+from lcakit.views.explorer.selection import ALL, CUMULATIVE, GRADIENT, LCA, MOVEMENT, QUANTITIES, SIGNED, Selection
 
 __all__ = ["Tensor", "find", "meaning", "name_of", "picture", "require", "series", "tensor_of", "unit_of", "values"]
 
@@ -76,6 +76,8 @@ def values(model: Model, tensor: Tensor, selection: Selection) -> np.ndarray:
     weight     θ[t]                          θ[b+1]
     ========== ============================= ======================================
 
+    LCA is that of the chosen classes where the file holds it by class and parameter, else of all classes.
+
     Raises
     ------
     TrajectoryError
@@ -84,10 +86,13 @@ def values(model: Model, tensor: Tensor, selection: Selection) -> np.ndarray:
     require(model, selection.quantity)
     first, last = selection.window if selection.whole else (selection.iteration, selection.iteration)
     name, read, columns = model.name, model.reader, tensor.columns
-    if selection.quantity == LCA:
-        return read.total(name("lca"), columns, first, last)
-    if selection.quantity == CUMULATIVE:
-        return read.total(name("lca"), columns, 0, last)
+    if selection.quantity in SIGNED:
+        first = 0 if selection.quantity == CUMULATIVE else first
+        chosen = model.class_rows(selection.classes)
+        if chosen is None:
+            return read.total(name("lca"), columns, first, last)
+        by_class = [read.total(name("lca_class"), columns, first, last, cls) for cls in chosen]
+        return np.asarray(np.sum(by_class, axis=0))
     if selection.quantity == GRADIENT:
         last = last + 1 if selection.whole else last
         return read.total(name("gradient"), columns, first, last) / (last - first + 1)
@@ -115,14 +120,21 @@ def meaning(quantity: str, whole: bool) -> str:
     return words.get(quantity) or f"{QUANTITIES[quantity]} at the end"
 
 
-def series(model: Model, parameter: int) -> dict[str, np.ndarray]:
-    """Return movement, gradient and LCA of one parameter over all iterations, of those that the file holds."""
+def series(model: Model, parameter: int, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return movement, gradient and LCA of one parameter over all iterations, of those that the file holds.
+
+    LCA is that of the chosen classes where the file holds it by class and parameter, else of all classes.
+    """
     read, out = model.reader, {}
     if model.has("theta"):
         out[MOVEMENT] = np.diff(read.series("theta", parameter).astype(np.float64))
     if model.has("gradient"):
         out[GRADIENT] = read.series(model.name("gradient"), parameter)[:-1].astype(np.float64)
-    if model.has("lca"):
+    chosen = model.class_rows(classes)
+    if chosen is not None:
+        by_class = [read.series(model.name("lca_class"), parameter, cls) for cls in chosen]
+        out[LCA] = np.sum(by_class, axis=0, dtype=np.float64)
+    elif model.has("lca"):
         out[LCA] = read.series(model.name("lca"), parameter).astype(np.float64)
     return out
 

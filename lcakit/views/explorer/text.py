@@ -12,13 +12,16 @@ __all__ = [
     "UNFINISHED",
     "all_classes",
     "at",
+    "by_parameter",
     "facts",
     "heading",
     "join_names",
     "number",
+    "of_classes",
     "of_what",
     "plain_number",
     "require_choice",
+    "require_class",
     "span",
     "summary",
     "when",
@@ -38,8 +41,7 @@ def require_choice(model: Model, selection: Selection, layers: bool = True) -> N
         raise ValueError("This file holds no LCA. Allocate it: lk.allocate(file, objective), or lcakit allocate FILE.")
     if layers and not selection.layers:
         raise ValueError("Choose at least one layer.")
-    if model.classes and not selection.classes:
-        raise ValueError("Choose at least one class.")
+    require_class(model, selection)
 
 
 def number(value: float) -> str:
@@ -77,23 +79,43 @@ def at(model: Model, selection: Selection) -> str:
     return span(model, (selection.iteration, selection.iteration))
 
 
-def _of_classes(model: Model, selection: Selection) -> str:
+def of_classes(model: Model, selection: Selection) -> str:
     """Return the classes that sums over layers cover, as text; empty if the file has none."""
     if not model.classes:
-        return ""
-    if selection.role != ALL:
+        return f"role {safe(selection.role)}" if selection.role != ALL else ""
+    if selection.role != ALL and not model.by_class:
         return f"role {safe(selection.role)} in all classes"
-    return join_names(selection.classes, model.classes, "classes")
+    names = join_names(selection.classes, model.classes, "classes")
+    return names if selection.role == ALL else f"role {safe(selection.role)} in {names}"
 
 
 def all_classes(model: Model, selection: Selection) -> str:
     """Return a note for a number that covers all classes although only some are chosen; else nothing."""
-    return " (all classes)" if set(selection.classes) != set(model.classes) else ""
+    return "" if model.by_class or not _some(model, selection) else " (all classes)"
+
+
+def _some(model: Model, selection: Selection) -> bool:
+    return set(selection.classes) != set(model.classes)
+
+
+def by_parameter(model: Model, selection: Selection) -> str:
+    """Return which classes a picture of single parameters is of, as a sentence; empty if all are chosen."""
+    if not _some(model, selection):
+        return ""
+    if model.by_class:
+        return f" {join_names(selection.classes, model.classes, 'classes').capitalize()}."
+    return ' For single classes, record with classes="parameter".'
+
+
+def require_class(model: Model, selection: Selection) -> None:
+    """Raise ValueError, with a message for the user, if no class is chosen."""
+    if model.classes and not selection.classes:
+        raise ValueError("Choose at least one class.")
 
 
 def of_what(model: Model, selection: Selection) -> str:
     """Return the layers, classes and role that sums cover, as text."""
-    parts = join_names(selection.layers, model.layers, "layers"), _of_classes(model, selection)
+    parts = join_names(selection.layers, model.layers, "layers"), of_classes(model, selection)
     return ", ".join(part for part in parts if part)
 
 

@@ -18,11 +18,15 @@ from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.selection import LCA, SIGNED, Selection
 from lcakit.views.explorer.text import heading
 
-__all__ = ["HtmlText", "View", "limit_of", "palette", "window_slice"]
+__all__ = ["UNREADABLE", "HtmlText", "View", "limit_of", "palette", "window_slice"]
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+UNREADABLE = (LcakitError, ValueError, OSError, RuntimeError)
+"""What is told in place of a picture; netCDF4 raises RuntimeError where a file was cut short under its feet."""
 
 
 class HtmlText:
@@ -78,7 +82,7 @@ class View:
         try:
             sentence = self._draw(model, selection, changed)
             self._undrawn = set()
-        except (LcakitError, ValueError, OSError) as error:
+        except UNREADABLE as error:
             sentence = safe(error, 600)
             self._undrawn = changed  # to be drawn with the next change
         self.caption.html = heading(self.title, sentence)

@@ -8,9 +8,8 @@ import pytest
 
 _PROCESSES = 4  # each loads torch and more: about 1 GiB
 
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # threads beside processes would wait for each other; set before torch is loaded
+# threads beside processes would wait for each other; this must be set before torch is loaded
+if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

@@ -20,6 +20,7 @@ _PUBLIC = {
     "Recorder": "lcakit.record.recorder",
     "allocate": "lcakit.record.allocation.allocate",
     "ObjectiveSpec": "lcakit.record.allocation.spec",
+    "losses": "lcakit.record.objective.losses",
     "finish": "lcakit.storage.saving",
     "open_trajectory": "lcakit.storage.opening",
     "open_runs": "lcakit.storage.opening",

@@ -3,38 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from lcakit.errors import ObjectiveError
 from lcakit.record.objective import checks, chunks
-from lcakit.record.objective.data import EvaluationSet, as_tensors
-from lcakit.record.objective.describe import couples_batch, describe, model_fingerprint, trainable_parameters
+from lcakit.record.objective.data import EvaluationSet, Storage
+from lcakit.record.objective.describe import describe, model_fingerprint, trainable_parameters
 from lcakit.record.objective.evaluator import Evaluator
-from lcakit.record.objective.isolation import Numerics, ThreadTeam, arithmetic
+from lcakit.record.objective.gathering import Given, gather, gather_pairs
+from lcakit.record.objective.groups import Groups, find_groups
+from lcakit.record.objective.isolation import Numerics, ThreadTeam
 from lcakit.record.objective.layout import fastest_layout
 from lcakit.record.objective.live import LiveModel
-from lcakit.record.objective.losses import ExampleLoss
+from lcakit.record.objective.losses.resolve import ExampleLoss
 from lcakit.record.objective.memory import keep_freed_memory
 from lcakit.record.objective.replicas import Replica, make_replica
+from lcakit.record.objective.sources import Columns, Items, Source, ranges
 from lcakit.record.objective.sweep import Sweep
+from lcakit.record.objective.tally import weighted
 from lcakit.record.objective.targets import find_targets
 from lcakit.record.objective.together import Together, check_together
+from lcakit.record.objective.trees import mapped, tensors, with_first
+from lcakit.record.objective.trial import Trial
+from lcakit.record.objective.weights import example_weights
 from lcakit.trajectory.labels import Labels
 
-__all__ = ["Division", "Parts", "build"]
+__all__ = ["Division", "Parts", "Wanted", "build"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-_SOME = 16  # examples that checks look at
 _MOST_WORKERS = 8
 _WORTH_A_THREAD = 256  # examples
-_HALF = ("tf32", "bfloat16")  # too coarse to see whether a layer couples the batch
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The evaluation set, as the user asked: data, names of classes, groups with their names and the word for one."""
+
+    data: Any
+    class_names: Sequence[str] | None = None
+    groups: Any = None
+    group_names: Sequence[str] | None = None
+    group_kind: str = "group"
+    weights: Any = None
+    collate_fn: Any = None
+    resident: Any = "auto"
 
 
 @dataclass(frozen=True)
@@ -51,102 +70,126 @@ class Parts:
     """What an objective is made of: the layout of θ, the evaluation set, and what evaluates the loss over it."""
 
     labels: Labels
-    class_names: tuple[str, ...] | None
+    groups: Groups
     model_fingerprint: str
+    data_fingerprint: str
     data: EvaluationSet
     evaluator: Evaluator
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """One replica with the examples as the user gave them, to see on a few of them what the objective is like."""
-
-    replica: Replica
-    loss: ExampleLoss
-    x: torch.Tensor
-    y: torch.Tensor
-    numerics: Numerics
-
-    @property
-    def some(self) -> int:
-        return min(len(self.x), _SOME)
-
-    def losses_of(self, start: int, stop: int) -> torch.Tensor:
-        """Return the losses of a range of examples."""
-        device = self.numerics.device
-        return self.loss.function(self.replica.model(self.x[start:stop].to(device)), self.y[start:stop].to(device))
-
-    def couples_batch(self) -> bool:
-        """Check the loss, then say whether that of one example depends on the others in its batch."""
-        checks.check_losses(self.losses_of, self.some)
-        precision = "float32" if self.numerics.precision in _HALF else self.numerics.precision
-        with arithmetic(precision, self.numerics.device):
-            return couples_batch(self.replica.model) or checks.depends_on_batch(self.losses_of, self.some)
-
-
-def build(
-    live: LiveModel,
-    data: Any,
-    loss: ExampleLoss,
-    class_names: Sequence[str] | None,
-    numerics: Numerics,
-    division: Division,
-) -> Parts:
-    """Build the parts of an objective of a live model; the other arguments are those of :class:`lcakit.Objective`.
+def build(live: LiveModel, wanted: Wanted, loss: ExampleLoss, numerics: Numerics, division: Division) -> Parts:
+    """Build the parts of an objective of a live model.
 
     Raises
     ------
     ObjectiveError
         If the data, labels, loss or model cannot be used.
     """
-    x, y = (numerics.cast(part) for part in as_tensors(data))
+    given = (gather if loss.of_batches else gather_pairs)(wanted.data, wanted.collate_fn, wanted.resident)
+    storage = Storage(numerics.device, numerics.cast, given.resident)
+    source = _cast(given.source, numerics)
     with numerics.isolated():
         replica = make_replica(live.model, numerics)
-        seen = checks.probe(replica.model, x, numerics.device)
+        trial = Trial(replica, loss, source, storage, numerics)
+        seen = trial.probe()
         labels = describe(live.model, seen.call_order)
-        targets = find_targets(y, class_names, loss.takes_classes, seen.output_shape)
-        trial = _Trial(replica, loss, x, targets.y, numerics)
+        source, groups, classifies = _sorted_out(source, wanted, loss, seen.output_shape, storage)
+        trial = replace(trial, source=source)
         coupled = trial.couples_batch()
-    check_together(division.together, coupled)
-    examples = EvaluationSet(x, targets.y, targets.labels, targets.n_classes, numerics.device, coupled)
-    size = chunks.batch_size(division.batch_size, len(x), seen.activation_bytes, numerics.device, coupled)
-    if coupled and 1 in (size, len(x) % size):
+    weights = None if wanted.weights is None else example_weights(wanted.weights, source.n_examples)
+    size = _size(division.batch_size, given, seen.activation_bytes, numerics.device, coupled)
+    examples = EvaluationSet(source, groups, storage, coupled, size, weights)
+    check_together(division.together, coupled, examples.by_products or weights is not None)
+    if coupled and source.edges is None and 1 in (size, source.n_examples % size):
         with numerics.isolated():
-            checks.check_last_batch(trial.losses_of, len(x), size)
+            checks.check_last_batch(trial.losses_of, source.n_examples, size)
     fingerprint = model_fingerprint(replica.model, labels)
-    team = ThreadTeam(_n_workers(division.workers, numerics.device, len(x), size if coupled else None))
+    team = ThreadTeam(_n_workers(division.workers, numerics.device, examples, size))
     replicas = [replica, *(make_replica(live.model, numerics) for _ in range(team.workers - 1))]
     if numerics.device.type == "cpu":
         keep_freed_memory()
     _lay_out(examples, trial)
-    sweep = Sweep(replicas, examples, loss.function, team, numerics.precision, targets.n_classes, targets.classifies)
+    sweep = Sweep(replicas, examples, loss, team, numerics.precision, classifies)
     flat = _shared_theta(replicas, labels.n_parameters, numerics)
+    if loss.of_batches or weights is not None:
+        flat.copy_(live.flat(numerics.dtype))
+        with numerics.isolated():
+            sweep.survey(flat, size)
     several = _several(live, sweep, numerics, trial.some) if division.together > 1 else None
     evaluator = Evaluator(numerics, flat, sweep, several, size)
-    return Parts(labels, targets.class_names, fingerprint, examples, evaluator)
+    return Parts(labels, groups, fingerprint, trial.fingerprint(wanted), examples, evaluator)
 
 
-def _n_workers(wanted: int | str, device: torch.device, n_examples: int, batch: int | None) -> int:
-    """Return the number of threads; ``batch`` examples stay together, or None where any can be separated."""
+def _cast(source: Source, numerics: Numerics) -> Source:
+    """Return tensors of floating-point numbers in the type of θ; other batches are cast when they are put in place."""
+    return Columns(mapped(numerics.cast, source.tree)) if isinstance(source, Columns) else source
+
+
+def _sorted_out(
+    source: Source, wanted: Wanted, loss: ExampleLoss, output_shape: tuple[int, ...], storage: Storage
+) -> tuple[Source, Groups, bool]:
+    """Return the examples with their targets as the loss takes them, their groups, and whether accuracy has a meaning.
+
+    Classes are the groups where a loss of outputs has class numbers for targets, and the user gave no other groups.
+    """
+    classifies, groups = False, Groups()
+    if not loss.of_batches:
+        whole = isinstance(source, Columns)
+        y = source.tree[1] if isinstance(source, Columns) else _all_targets(source)
+        found = find_targets(y, wanted.class_names, loss.name, loss.takes_classes, output_shape)
+        classifies, groups = found.classifies, Groups(found.class_names, found.labels)
+        if isinstance(source, Columns) and whole:
+            source = Columns((source.tree[0], found.y))
+    if wanted.groups is not None:
+        groups = find_groups(wanted.groups, wanted.group_names, wanted.group_kind, source, storage.put)
+    return source, groups, classifies
+
+
+def _all_targets(source: Source) -> torch.Tensor:
+    """Return the targets of examples that are not in one tensor."""
+    parts = [source.take(a, b)[1] for a, b in ranges(source)]
+    if len({part.shape[1:] for part in parts}) > 1:
+        parts = [part.reshape(len(part), -1)[:, :1] for part in parts]  # positions: their classes are no groups
+    return torch.cat(parts)
+
+
+def _size(wanted: int | str, given: Given, activation_bytes: float, device: torch.device, coupled: bool) -> int:
+    """Return the examples of a chunk: as asked, as the loader has them, or by their memory."""
+    if given.source.edges is not None:
+        return max(b - a for a, b in ranges(given.source))
+    size = given.batch_size if wanted == "auto" and given.batch_size else wanted
+    return chunks.batch_size(size, given.source.n_examples, activation_bytes, device, coupled)
+
+
+def _n_workers(wanted: int | str, device: torch.device, examples: EvaluationSet, size: int) -> int:
+    """Return the number of threads."""
     if device.type != "cpu":
         return 1
     if wanted == "auto":
-        useful = n_examples // _WORTH_A_THREAD if batch is None else -(-n_examples // batch)
+        n = examples.n_examples
+        useful = -(-n // size) if examples.fixed else n // _WORTH_A_THREAD
+        if isinstance(examples.source, Items):  # a Dataset need not bear several threads
+            useful = 1
         return max(1, min(torch.get_num_threads(), _MOST_WORKERS, useful))
     if not isinstance(wanted, int) or wanted < 1:
         raise ObjectiveError(f'workers must be "auto" or a positive integer, got {wanted!r}')
     return wanted
 
 
-def _lay_out(examples: EvaluationSet, trial: _Trial) -> None:
+def _lay_out(examples: EvaluationSet, trial: Trial) -> None:
     """Store the examples in the memory layout and type that the network is fastest with."""
-    model, function = trial.replica.model, trial.loss.function
+    model = trial.replica.model
 
     def losses_of(x: torch.Tensor) -> torch.Tensor:
-        return function(model(x), examples.y[: len(x)])
+        content = with_first(examples.take(0, len(x)).content, x)
+        return weighted(trial.loss(model, content), None)[0]
 
-    with trial.numerics.isolated(), torch.no_grad():
-        examples.x = fastest_layout(examples.x, model, trial.numerics.precision, losses_of, trial.some)
+    def fastest(x: torch.Tensor) -> torch.Tensor:
+        return fastest_layout(x, model, trial.numerics.precision, losses_of, trial.some)
+
+    if tensors(examples.take(0, trial.some).content):
+        with trial.numerics.isolated(), torch.no_grad():
+            examples.lay_out(fastest)
 
 
 def _shared_theta(replicas: Sequence[Replica], n_parameters: int, numerics: Numerics) -> torch.Tensor:

@@ -11,15 +11,17 @@ from torch import nn
 
 from lcakit.errors import ObjectiveError
 from lcakit.record.objective.describe import call_order
+from lcakit.record.objective.losses.resolve import Found
+from lcakit.record.objective.tally import weighted
 
-__all__ = ["Probe", "check_last_batch", "check_losses", "depends_on_batch", "probe", "usable_device"]
+__all__ = ["MISFITS", "Probe", "check_last_batch", "check_losses", "depends_on_batch", "probe", "usable_device"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-_MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, AssertionError)
+MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, AssertionError)
 
 
 @dataclass(frozen=True)
@@ -35,32 +37,21 @@ class Probe:
     output_shape: tuple[int, ...]
 
 
-def probe(model: nn.Module, x: torch.Tensor, device: torch.device) -> Probe:
-    """Run the model on two examples.
-
-    Raises
-    ------
-    ObjectiveError
-        If the model does not accept them.
-    """
-    few = x[:2].to(device)
-    sizes = [few.numel() * few.element_size()]
+def probe(model: nn.Module, run: Callable[[], Any], examples: int, input_bytes: int) -> Probe:
+    """Run the model on a few examples, as ``run()`` does; it returns the output, if that is known."""
+    sizes = [input_bytes]
     leaves = [m for m in model.modules() if not list(m.children())]
     handles = [m.register_forward_hook(lambda _m, _i, out: sizes.append(_bytes(out))) for m in leaves]
     outputs: list[Any] = []
     try:
         with torch.no_grad():
-            order = call_order(model, lambda: outputs.append(model(few)))
-    except _MISFITS as error:
-        raise ObjectiveError(
-            f"the model does not accept the evaluation set: x has shape {tuple(x.shape)} and type {x.dtype}; {error}"
-        ) from error
+            order = call_order(model, lambda: outputs.append(run()))
     finally:
         for handle in handles:
             handle.remove()
     output = outputs[0]
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else ()
-    return Probe(order, sum(sizes) / len(few), shape)
+    return Probe(order, sum(sizes) / examples, shape)
 
 
 def usable_device(device: str | torch.device) -> torch.device:
@@ -72,31 +63,72 @@ def usable_device(device: str | torch.device) -> torch.device:
         raise ObjectiveError(f"device {device!r} cannot be used: {error}. Found a CPU and {cuda}.") from error
 
 
-def check_losses(losses_of: Callable[[int, int], torch.Tensor], n: int) -> None:
-    """Raise ObjectiveError unless the first ``n`` examples have finite, repeatable losses, one each."""
+def check_losses(found_of: Callable[[int, int], Found], n: int, of_batches: bool) -> None:
+    """Raise ObjectiveError unless the first ``n`` examples have finite, repeatable losses, one or more each."""
     try:
         with torch.no_grad():
-            losses, again = losses_of(0, n), losses_of(0, n)
-    except _MISFITS as error:
-        raise ObjectiveError(f"the loss does not accept the model's output and y: {error}") from error
-    shape = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
-    if shape != (n,):
-        raise ObjectiveError(
-            f"the loss must return one value per example: for {n} examples it returned {shape}, expected ({n},). "
-            'Use reduction="none" and average over everything but the examples: nn.CrossEntropyLoss(reduction="none"), '
-            'or lambda output, y: F.cross_entropy(output, y, reduction="none"), which loss="cross_entropy" is by name.'
+            found, again = found_of(0, n), found_of(0, n)
+    except ObjectiveError:
+        raise
+    except MISFITS as error:
+        what = (
+            "batch_loss does not accept the model and a batch"
+            if of_batches
+            else "the loss does not accept the model's output and y"
         )
+        raise ObjectiveError(f"{what}: {error}") from error
+    _check_shape(found, n, of_batches)
+    losses = weighted(found, None)[0]
     if not bool(torch.isfinite(losses).all()):
         raise ObjectiveError(
             f"the loss is not finite at the model's current parameters (example losses {losses[:4].tolist()} …). "
             "Check the data and the loss function."
         )
     # additions on a GPU may come in any order
-    if not (torch.equal(losses, again) or (losses.is_cuda and torch.allclose(losses, again, rtol=1e-5))):
+    repeated = weighted(again, None)[0]
+    if not (torch.equal(losses, repeated) or (losses.is_cuda and torch.allclose(losses, repeated, rtol=1e-5))):
         raise ObjectiveError(
             "the loss differs between two evaluations at the same parameters, so it is not a function of them. "
-            "Something random runs even in eval mode: use nn.Dropout, or F.dropout(…, training=self.training)."
+            "Something random runs even in eval mode: use nn.Dropout, or F.dropout(…, training=self.training); or pass "
+            "fixed_noise=True, which gives each batch the same random numbers every time."
         )
+
+
+def _check_shape(found: Found, n: int, of_batches: bool) -> None:
+    losses, weights = found.losses, found.weights
+    is_tensor = isinstance(losses, torch.Tensor)
+    shape = tuple(losses.shape) if is_tensor else type(losses).__name__
+    if of_batches and (not is_tensor or losses.dim() == 0 or len(losses) == 0):
+        raise ObjectiveError(
+            f"batch_loss must return one loss per example (n, …), or (losses, weights); it returned {_told(losses)}. "
+            'Do not average: use reduction="none".'
+        )
+    if not of_batches and (shape != (n,) if weights is None or not is_tensor else len(losses) != n):
+        raise ObjectiveError(
+            f"the loss must return one value per example: for {n} examples it returned {shape}, expected ({n},). "
+            'Use reduction="none" and average over everything but the examples: nn.CrossEntropyLoss(reduction="none"), '
+            'or lambda output, y: F.cross_entropy(output, y, reduction="none"), which loss="cross_entropy" is by name.'
+        )
+    if not losses.is_floating_point():
+        raise ObjectiveError(f"losses must be real numbers with a fraction, got {losses.dtype}.")
+    if weights is None:
+        return
+    if not isinstance(weights, torch.Tensor) or weights.shape != losses.shape:
+        got = tuple(weights.shape) if isinstance(weights, torch.Tensor) else type(weights).__name__
+        raise ObjectiveError(f"weights must have the shape of the losses {shape}, got {got}.")
+    if weights.requires_grad:
+        raise ObjectiveError(
+            "the weights of the losses depend on the parameters, so Σ wℓ / Σ w is no mean of fixed weights. Multiply "
+            "the losses by them instead, or detach them."
+        )
+    if bool((weights < 0).any()):
+        raise ObjectiveError(f"weights must not be negative, got {float(weights.min()):g}.")
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, torch.Tensor) and value.dim() == 0:
+        return "a single number (a mean over the batch?)"
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
 
 
 def depends_on_batch(losses_of: Callable[[int, int], torch.Tensor], n: int) -> bool:
@@ -114,7 +146,7 @@ def check_last_batch(losses_of: Callable[[int, int], torch.Tensor], n: int, batc
     try:
         with torch.no_grad():
             losses_of(n - 1, n)
-    except _MISFITS as error:
+    except MISFITS as error:
         raise ObjectiveError(
             f"{n} examples in batches of {batch_size} leave a last batch of one, which has no batch statistics. "
             "Choose another batch_size (it is part of the objective where a layer couples the batch)."

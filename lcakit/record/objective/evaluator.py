@@ -76,5 +76,5 @@ class Evaluator:
                 return evaluate(batch_size=self.batch_size)
             except torch.OutOfMemoryError as error:
                 shortage = error.with_traceback(None)  # which holds what fills the device
-            coupled = self.sweep.data.keep_order
+            coupled = self.sweep.data.fixed
             self.batch_size = chunks.halve(self.batch_size, self.flat.device, coupled, shortage)

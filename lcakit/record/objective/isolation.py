@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,10 +29,14 @@ PRECISIONS = ("float32", "float64", "tf32", "bfloat16")
 
 
 @contextlib.contextmanager
-def generators_kept() -> Iterator[None]:
-    """Restore the global generators of torch (CPU and GPUs), NumPy and ``random`` at the end."""
+def generators_kept(*holders: Any) -> Iterator[None]:
+    """Restore, at the end, the global generators of torch (CPU and GPUs), NumPy and ``random``, and those of holders.
+
+    A holder is a Dataset or a DataLoader, say, whose attributes, and theirs, are searched for generators.
+    """
     cpu, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    restore = [_restorer(generator) for holder in holders for generator in _generators(holder)]
     try:
         yield
     finally:
@@ -38,6 +45,46 @@ def generators_kept() -> Iterator[None]:
         random.setstate(python_state)
         if gpus:
             torch.cuda.set_rng_state_all(gpus)
+        for put_back in restore:
+            put_back()
+
+
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_PLAIN = (torch.Tensor, np.ndarray, str, bytes, int, float, complex, type, ModuleType)
+_DEPTH, _MANY = 6, 1000  # how far attributes are searched, and the longest sequence that is
+
+
+def _generators(holder: Any) -> Iterator[Any]:
+    """Yield the generators that an object holds in its attributes, or in those of what it holds."""
+    seen: set[int] = set()
+
+    def search(value: Any, depth: int) -> Iterator[Any]:
+        if value is None or isinstance(value, _PLAIN) or id(value) in seen or depth > _DEPTH:
+            return
+        seen.add(id(value))
+        if isinstance(value, _GENERATORS):
+            yield value
+            return
+        inside: Any = getattr(value, "__dict__", {})
+        parts = [*inside.values()] if isinstance(inside, Mapping) else []
+        if isinstance(value, Mapping) and len(value) < _MANY:
+            parts += value.values()
+        elif isinstance(value, list | tuple | set) and len(value) < _MANY:
+            parts += value
+        for part in parts:
+            yield from search(part, depth + 1)
+
+    yield from search(holder, 0)
+
+
+def _restorer(generator: Any) -> Callable[[], object]:
+    """Return what puts a generator back to its present state."""
+    if isinstance(generator, random.Random):
+        return functools.partial(generator.setstate, generator.getstate())
+    if not isinstance(generator, np.random.Generator):  # torch.Generator and RandomState have the same methods
+        return functools.partial(generator.set_state, generator.get_state())
+    state = copy.deepcopy(generator.bit_generator.state)
+    return lambda: setattr(generator.bit_generator, "state", state)
 
 
 @contextlib.contextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
+import psutil
 import torch
 
-__all__ = ["free_bytes", "keep_freed_memory"]
+__all__ = ["free_bytes", "host_bytes", "keep_freed_memory"]
 
 
 def __dir__() -> list[str]:
@@ -36,3 +37,8 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         for option in (_TRIM, _MMAP):
             libc.mallopt(*option)
+
+
+def host_bytes() -> int:
+    """Return the bytes of memory that the machine has free, or can free at once."""
+    return int(psutil.virtual_memory().available)

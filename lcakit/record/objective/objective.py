@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from lcakit.errors import unknown
-from lcakit.record.objective.building import Division, build
+from lcakit.record.objective.building import Division, Wanted, build
 from lcakit.record.objective.checks import usable_device
 from lcakit.record.objective.isolation import PRECISIONS, Numerics, generators_kept
 from lcakit.record.objective.live import LiveModel
-from lcakit.record.objective.losses import Loss, resolve_loss
+from lcakit.record.objective.losses.resolve import BatchLoss, Loss, chosen_loss
 from lcakit.record.objective.sweep import Evaluation
 from lcakit.record.objective.targets import no_classes
 
@@ -126,6 +126,14 @@ class Objective:
         precision: str = "float32",
         workers: int | str = "auto",
         together: int = 1,
+        *,
+        batch_loss: BatchLoss | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        groups: Any = None,
+        group_names: Sequence[str] | None = None,
+        group_kind: str = "group",
+        weights: Any = None,
+        resident: bool | str = "auto",
     ) -> None:
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
@@ -134,15 +142,17 @@ class Objective:
         self.device = usable_device(device if device is not None else self._live.device)
         self.precision, self.together = precision, together
         self._numerics = Numerics(self.device, precision)
-        example_loss = resolve_loss(loss)
+        example_loss = chosen_loss(loss, batch_loss, class_names, groups, group_names)
         self.loss_name, self.loss_unit = example_loss.name, example_loss.unit
-        with generators_kept(), torch.inference_mode(False):
+        wanted = Wanted(data, class_names, groups, group_names, group_kind, weights, collate_fn, resident)
+        with generators_kept(data), torch.inference_mode(False):
             division = Division(batch_size, workers, together)
-            parts = build(self._live, data, example_loss, class_names, self._numerics, division)
-        self.labels, self.class_names, self.data = parts.labels, parts.class_names, parts.data
+            parts = build(self._live, wanted, example_loss, self._numerics, division)
+        self.labels, self.data = parts.labels, parts.data
+        self.class_names, self.class_kind = parts.groups.names, parts.groups.kind
         self.batch_coupling = parts.data.keep_order
         self.norm_mode = "evaluation_batch" if self.batch_coupling else "none"
-        self.model_fingerprint, self.data_fingerprint = parts.model_fingerprint, parts.data.fingerprint
+        self.model_fingerprint, self.data_fingerprint = parts.model_fingerprint, parts.data_fingerprint
         self._evaluator = parts.evaluator
         self.evaluations, self.seconds = 0, 0.0
         self._timed: dict[bool, float] = {}
@@ -173,7 +183,7 @@ class Objective:
 
         A batch cannot be cut by class then: each class takes a backward pass of twice the cost of the forward pass.
         """
-        return (1 + 2 * self.n_classes) / 3 if self.batch_coupling and self.n_classes else 1.0
+        return (1 + 2 * self.n_classes) / 3 if self.data.by_products else 1.0
 
     def parameters_vector(self) -> np.ndarray:
         """Return the model's present parameters as a float32 array (K,), as :meth:`parameters_tensor` does."""

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
-from lcakit.record.objective.data import Chunk, EvaluationSet
+from lcakit.errors import ObjectiveError
+from lcakit.record.objective.data import Batch, Chunk, EvaluationSet
 from lcakit.record.objective.isolation import ThreadTeam, arithmetic
-from lcakit.record.objective.losses import Loss
+from lcakit.record.objective.losses.resolve import ExampleLoss, Found
 from lcakit.record.objective.replicas import Replica
+from lcakit.record.objective.tally import Evaluation, Tally, right_answers, weighted
 
 __all__ = ["Evaluation", "Sweep"]
 
 
 def __dir__() -> list[str]:
     return __all__
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One pass over the evaluation set at one θ.
-
-    ``loss`` is the mean loss, ``class_losses`` (C,) its parts by class, ``accuracy`` NaN where the task has none or it
-    was not asked for; ``gradient`` is on the objective's device: (K,), or (C, K) when asked by class, or None.
-    """
-
-    loss: float
-    class_losses: np.ndarray | None
-    accuracy: float
-    gradient: torch.Tensor | None
 
 
 @dataclass
@@ -59,21 +46,29 @@ class _Rows:
 
 @dataclass
 class Sweep:
-    """What a pass needs besides θ; ``classifies`` says that accuracy has a meaning."""
+    """What a pass needs besides θ; ``classifies`` says that accuracy has a meaning.
+
+    ``mass`` is Σ w once it is known, of which the loss is a mean.
+    """
 
     replicas: list[Replica]
     data: EvaluationSet
-    per_example: Loss
+    loss: ExampleLoss
     team: ThreadTeam
     precision: str
-    n_classes: int
     classifies: bool
+    mass: float | None = None
+
+    @property
+    def n_classes(self) -> int:
+        """C, or 0 without classes or groups."""
+        return self.data.groups.n
 
     def run(self, flat: torch.Tensor, batch_size: int, *, gradient: bool, classes: bool, accuracy: bool) -> Evaluation:
         """Evaluate each share on a replica of its own; ``flat`` is the θ that the replicas view."""
-        device, n = flat.device, self.data.n_examples
+        device = flat.device
         shares = self.data.shares(len(self.replicas), batch_size, by_class=classes and gradient)
-        losses = torch.empty(n, dtype=torch.float64, device=device)
+        tally = Tally.empty(self.data, device, len(shares))
         height = (self.n_classes if classes else 1) if gradient else 0
         total = torch.zeros((height, len(flat)), dtype=flat.dtype, device=device)
         owners = [{chunk.label for chunk in share} for share in shares]
@@ -84,10 +79,13 @@ class Sweep:
             rows = _Rows(total, others)
             correct = torch.zeros((), dtype=torch.int64, device=device)
             with arithmetic(self.precision, device), torch.set_grad_enabled(gradient):
-                for chunk in shares[index]:
-                    output = self._chunk(self.replicas[index], chunk, losses, rows, classes)
+                for chunk, batch in self.data.batches(shares[index]):
+                    found = self.loss(self.replicas[index].model, batch.content)
+                    terms = tally.add(index, chunk, batch, found)
+                    if terms.requires_grad:
+                        self._backward(self.replicas[index], chunk, batch, terms, rows, classes)
                     if count:
-                        correct += (output.argmax(1) == self.data.y[chunk.start : chunk.stop]).sum()
+                        correct += right_answers(found, batch)
             return correct, rows
 
         try:
@@ -97,43 +95,73 @@ class Sweep:
                 replica.release_gradients()
         for _, rows in parts:
             rows.add_private()
-        total /= n
         correct = sum(int(right) for right, _ in parts) if count else None  # a GPU waits for this
-        return self.result(losses, (total if classes else total[0]) if gradient else None, correct)
+        mass = self._mass(tally)
+        total /= mass
+        return tally.evaluation(mass, (total if classes else total[0]) if gradient else None, correct)
 
-    def result(self, losses: torch.Tensor, gradient: torch.Tensor | None, correct: int | None) -> Evaluation:
-        """Return the result of a pass, from the loss of each example (n,) and the number of right answers."""
-        n, by_class = self.data.n_examples, self._by_class(losses)
-        return Evaluation(
-            float(losses.sum() if by_class is None else by_class.sum()) / n,
-            None if by_class is None else by_class.cpu().numpy() / n,
-            float("nan") if correct is None else correct / n,
-            gradient,
+    def _backward(
+        self, replica: Replica, chunk: Chunk, batch: Batch, terms: torch.Tensor, rows: _Rows, classes: bool
+    ) -> None:
+        """Add the gradient of the sum of the terms of a chunk, or one for the part of each group."""
+        if classes and chunk.label is None and batch.groups is not None:  # the batch cannot be cut by group
+            present = chunk.present or batch.groups.unique().tolist()
+            for label in present:
+                replica.bind_gradient(rows.of(label, None))
+                (terms * _like(batch.groups == label, terms)).sum().backward(retain_graph=label != present[-1])
+        else:
+            replica.bind_gradient(rows.of(chunk.label or 0, chunk.label))
+            terms.sum().backward()
+
+    def _mass(self, tally: Tally) -> float:
+        """Return Σ w; raise ObjectiveError if it is zero, or not that of earlier passes."""
+        mass = tally.mass()
+        if not mass > 0:
+            raise ObjectiveError(
+                "the weights of all losses are zero, so there is no mean. Check what the loss ignores, and the weights."
+            )
+        if self.mass is None:
+            self.mass = mass
+        elif abs(mass - self.mass) > 1e-6 * self.mass:
+            raise ObjectiveError(
+                f"the weights add up to {mass:g}, in an earlier pass to {self.mass:g}: they must not change with the "
+                "parameters or from pass to pass."
+            )
+        return mass
+
+    def survey(self, flat: torch.Tensor, batch_size: int) -> None:
+        """Make one pass that looks at every batch, so that errors come before anything long starts."""
+        (share,) = self.data.shares(1, batch_size, by_class=False)
+        tally = Tally.empty(self.data, flat.device, 1)
+        with arithmetic(self.precision, flat.device), torch.no_grad():
+            for chunk, batch in self.data.batches(share):
+                found = self.loss(self.replicas[0].model, batch.content)
+                check_batch(chunk, batch, found)
+                tally.add(0, chunk, batch, found)
+        self._mass(tally)
+
+
+def check_batch(chunk: Chunk, batch: Batch, found: Found) -> None:
+    """Raise ObjectiveError unless a batch has losses that are finite where they count, and groups in their shape."""
+    where = f"examples {chunk.start} … {chunk.stop - 1}"
+    terms, weights = weighted(found, batch.weights)
+    if len(found.losses) != chunk.stop - chunk.start:
+        raise ObjectiveError(
+            f"{where}: the loss returned {len(found.losses)} values for {chunk.stop - chunk.start} examples. The first "
+            "dimension of the losses is the examples of the batch."
+        )
+    if weights is not None and bool(((weights < 0) | ~weights.isfinite()).any()):
+        raise ObjectiveError(f"{where}: weights must be finite and not negative, got {float(weights.min()):g}.")
+    if not bool(terms.isfinite().all()):
+        raise ObjectiveError(f"{where}: the loss is not finite at the model's current parameters.")
+    if batch.groups is not None and batch.groups.dim() > 1 and batch.groups.shape != found.losses.shape:
+        raise ObjectiveError(
+            f"groups have shape {tuple(batch.groups.shape)}, the losses {tuple(found.losses.shape)}: give one group "
+            "for each loss, or for each example. (Of the T tokens of a sequence the last T - 1 are predicted: "
+            "groups[:, 1:].)"
         )
 
-    def _chunk(self, replica: Replica, chunk: Chunk, losses: torch.Tensor, rows: _Rows, classes: bool) -> torch.Tensor:
-        """Write the losses of one chunk, add its gradient, return the model's output."""
-        where = slice(chunk.start, chunk.stop)
-        output = replica.model(self.data.x[where])
-        each = self.per_example(output, self.data.y[where])
-        losses[where] = each.detach()
-        if each.requires_grad and classes and self.data.keep_order:
-            self._backward_by_class(replica, chunk, each, rows)
-        elif each.requires_grad:
-            replica.bind_gradient(rows.of(chunk.label or 0, chunk.label))
-            each.sum().backward()
-        return output.detach() if isinstance(output, torch.Tensor) else output
 
-    def _backward_by_class(self, replica: Replica, chunk: Chunk, each: torch.Tensor, rows: _Rows) -> None:
-        """One vector-Jacobian product per class that occurs: with BatchNorm a batch cannot be cut by class."""
-        labels = self.data.y[chunk.start : chunk.stop]
-        for label in chunk.present:
-            replica.bind_gradient(rows.of(label, None))
-            (each * (labels == label)).sum().backward(retain_graph=label != chunk.present[-1])
-
-    def _by_class(self, losses: torch.Tensor) -> torch.Tensor | None:
-        if self.data.class_counts is None:
-            return None
-        if self.data.class_order is not None:
-            losses = losses[self.data.class_order]
-        return torch.stack([part.sum() for part in losses.split(self.data.class_counts)])
+def _like(mask: torch.Tensor, terms: torch.Tensor) -> torch.Tensor:
+    """Return a mask of examples or positions that multiplies terms (n, …)."""
+    return mask if mask.dim() == terms.dim() else mask.reshape(len(mask), *(1,) * (terms.dim() - 1))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from lcakit.errors import ObjectiveError
+from lcakit.record.objective.groups import class_numbers, names_of
 
-__all__ = ["Targets", "class_labels", "find_targets", "no_classes"]
+__all__ = ["Targets", "check_targets", "class_labels", "find_targets", "no_classes"]
 
 
 def __dir__() -> list[str]:
@@ -21,7 +22,7 @@ class Targets:
     """Targets of the evaluation set, in the user's order.
 
     ``y`` is what the loss gets, ``labels`` are the class numbers (int64) or None, ``class_names`` their names or None.
-    ``classifies`` says that the largest output is a predicted class, so that accuracy has a meaning.
+    ``classifies`` says that the output tells a predicted class, so that accuracy has a meaning.
     """
 
     y: torch.Tensor
@@ -29,14 +30,9 @@ class Targets:
     class_names: tuple[str, ...] | None
     classifies: bool
 
-    @property
-    def n_classes(self) -> int:
-        """C, or 0 where the targets are not classes."""
-        return len(self.class_names or ())
-
 
 def find_targets(
-    y: torch.Tensor, class_names: Sequence[str] | None, takes_classes: bool, output_shape: tuple[int, ...]
+    y: torch.Tensor, class_names: Sequence[str] | None, loss: str, takes_classes: bool, output_shape: tuple[int, ...]
 ) -> Targets:
     """Find the classes of an evaluation set.
 
@@ -46,6 +42,8 @@ def find_targets(
         Targets, one entry per example.
     class_names
         Names of the classes; they make integer targets of any loss classes.
+    loss
+        Name of the loss.
     takes_classes
         Whether the loss is one of classes, so that integer targets are classes without names.
     output_shape
@@ -56,12 +54,39 @@ def find_targets(
     ObjectiveError
         For labels outside the classes, or a name given twice.
     """
-    classifies = takes_classes and len(output_shape) == 2 and y.dim() == 1 and not y.is_floating_point()
-    n_classes = output_shape[1] if classifies else None
+    binary = takes_classes and loss.startswith("bce")
+    check_targets(y, takes_classes and not binary, output_shape)
+    single = binary and output_shape[1:] in ((), (1,))
+    classifies = takes_classes and (single or len(output_shape) == 2) and y.dim() == 1 and not y.is_floating_point()
+    classifies = classifies and (single or not binary)
+    n_classes = (2 if binary else output_shape[1]) if classifies else None
     if class_names is not None:
         n_classes = len(class_names)
-    labels = class_labels(y, n_classes) if takes_classes or class_names is not None else None
-    return Targets(y if labels is None else labels, labels, _names(class_names, labels, n_classes), classifies)
+    labels = (
+        class_labels(y, n_classes)
+        if (takes_classes and (classifies or not binary)) or class_names is not None
+        else None
+    )
+    names = None if labels is None else names_of(class_names, n_classes or int(labels.max()) + 1)
+    return Targets(y if labels is None else labels, labels, names, classifies)
+
+
+def check_targets(y: torch.Tensor, takes_classes: bool, output_shape: tuple[int, ...]) -> None:
+    """Raise ObjectiveError for targets that cannot be what a loss of classes needs, saying what would be."""
+    if not takes_classes or len(output_shape) != 2 or y.dim() != 1:
+        return
+    if y.is_floating_point():
+        whole = bool((y == y.round()).all())
+        remedy = "pass y.long()" if whole else 'use loss="mse" for numbers'
+        raise ObjectiveError(
+            f"y has the type {y.dtype}, and cross_entropy needs class numbers: {remedy} (or probabilities of the "
+            f"classes, in the output's shape (n, {output_shape[1]}))."
+        )
+    if output_shape[1] == 1 and not y.is_complex() and bool(((y == 0) | (y == 1)).all()):
+        raise ObjectiveError(
+            "the network has one output and y is 0 or 1: over one class the cross-entropy is always 0. Use "
+            'loss="bce", which takes one logit, or give the network two outputs.'
+        )
 
 
 def class_labels(y: torch.Tensor, n_classes: int | None) -> torch.Tensor | None:
@@ -74,32 +99,12 @@ def class_labels(y: torch.Tensor, n_classes: int | None) -> torch.Tensor | None:
     """
     if y.dim() != 1 or y.is_floating_point() or y.is_complex():
         return None
-    labels = y.to(torch.int64)
-    low, high = int(labels.min()), int(labels.max())
-    top = high if n_classes is None else n_classes - 1
-    if low < 0 or high > top:
-        wrong = sorted({int(v) for v in labels.unique() if v < 0 or v > top})
-        raise ObjectiveError(
-            f"labels {wrong[:10]} are outside the classes 0 … {top}. "
-            "Relabel the data, or give the network (and class_names) more classes."
-        )
-    return labels
+    return class_numbers(y, n_classes)
 
 
 def no_classes() -> ObjectiveError:
     """Return the error for gradients or losses by class where there are no classes."""
     return ObjectiveError(
-        "this objective has no classes: its targets are not one integer per example. Ask without classes=True."
+        "this objective has no classes: its targets are not one integer per example. Ask without classes=True, or "
+        "give it groups=…"
     )
-
-
-def _names(given: Sequence[str] | None, labels: torch.Tensor | None, n_classes: int | None) -> tuple[str, ...] | None:
-    if labels is None:
-        return None
-    if given is None:
-        return tuple(str(k) for k in range(n_classes if n_classes is not None else int(labels.max()) + 1))
-    names = [str(name) for name in given]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ObjectiveError(f"each class needs its own name; class_names has {twice[0]!r} more than once")
-    return tuple(names)

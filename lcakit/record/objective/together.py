@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from lcakit.errors import ObjectiveError
+from lcakit.record.objective.data import Batch
 from lcakit.record.objective.isolation import arithmetic
 from lcakit.record.objective.replicas import Replica
 from lcakit.record.objective.sweep import Evaluation, Sweep
+from lcakit.record.objective.tally import Tally, right_answers
 
 __all__ = ["FEWEST", "Together", "check_together"]
 
@@ -58,13 +61,11 @@ class Together:
             rows: dict[int, torch.Tensor] = {}
             correct = torch.zeros(count, dtype=torch.int64, device=device)
             with arithmetic(sweep.precision, device):
-                for chunk in shares[index]:
-                    where, row = slice(chunk.start, chunk.stop), chunk.label or 0
-                    gradient, (each, right) = self.gradients(
-                        self.replicas[index], thetas, sweep.data.x[where], sweep.data.y[where]
-                    )
+                for chunk, batch in sweep.data.batches(shares[index]):
+                    row = chunk.label or 0
+                    gradient, (each, right) = self.gradients(self.replicas[index], thetas, batch.content)
                     rows[row] = rows[row].add_(gradient) if row in rows else gradient
-                    losses[:, where] = each
+                    losses[:, chunk.start : chunk.stop] = each
                     correct += right
             return rows, correct
 
@@ -72,21 +73,24 @@ class Together:
         for rows, _ in parts:
             for row, gradient in rows.items():
                 total[:, row] += gradient
-        total /= sweep.data.n_examples
+        n = float(sweep.data.n_examples)
+        total /= n
         correct = torch.stack([right for _, right in parts]).sum(0).tolist() if sweep.classifies else [None] * count
         gradients = total if classes else total[:, 0]
-        return [sweep.result(*found) for found in zip(losses, gradients, correct, strict=True)]
+        each = zip(losses, gradients, correct, strict=True)
+        return [Tally.of(sweep.data, sums).evaluation(n, gradient, right) for sums, gradient, right in each]
 
-    def gradients(self, replica: Replica, thetas: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> Any:
+    def gradients(self, replica: Replica, thetas: torch.Tensor, batch: Any) -> Any:
         """Return Σ_n ∇ℓ_n (S, K) of a chunk, and its losses (S, n) and right answers (S,)."""
-        return vmap(grad(self._loss_of(replica), has_aux=True), (0, None, None))(thetas, x, y)
+        return vmap(grad(self._loss_of(replica), has_aux=True), (0, None))(thetas, batch)
 
     def _loss_of(self, replica: Replica) -> Callable[..., Any]:
-        def loss(theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> Any:
-            parameters = dict(zip(self.names, replica.cut(theta), strict=True))
-            output = functional_call(replica.model, parameters, (x,))
-            each = self.sweep.per_example(output, y)
-            right = (output.argmax(1) == y).sum() if self.sweep.classifies else each.new_zeros(()).to(torch.int64)
+        whole = _WithLoss(replica.model, self.sweep)
+
+        def loss(theta: torch.Tensor, batch: Any) -> Any:
+            names = (f"model.{name}" for name in self.names)
+            parameters = dict(zip(names, replica.cut(theta), strict=True))
+            each, right = functional_call(whole, parameters, (batch,))
             return each.sum(), (each, right)
 
         return loss
@@ -94,18 +98,18 @@ class Together:
     def check(self, theta: torch.Tensor, some: int) -> None:
         """Raise ObjectiveError unless the gradients of ``some`` examples are those of one θ after the other."""
         thetas = torch.stack([theta, 1.01 * theta])
-        x, y = self.sweep.data.x[:some], self.sweep.data.y[:some]
+        batch = self.sweep.data.take(0, some).content
         loss = self._loss_of(self.replicas[0])
 
         def alone(flat: torch.Tensor) -> torch.Tensor:
             flat = flat.clone().requires_grad_(True)
             with torch.enable_grad():
-                return torch.autograd.grad(loss(flat, x, y)[0], flat)[0]
+                return torch.autograd.grad(loss(flat, batch)[0], flat)[0]
 
         try:
             with arithmetic(self.sweep.precision, theta.device):
                 expected = torch.stack([alone(flat) for flat in thetas])
-                found, _ = self.gradients(self.replicas[0], thetas, x, y)
+                found, _ = self.gradients(self.replicas[0], thetas, batch)
         except _MISFITS as error:
             raise _cannot(str(error)) from error
         close = _CLOSE.get(self.sweep.precision, 1e-3)
@@ -113,13 +117,32 @@ class Together:
             raise _cannot("its gradients differ from those of one θ after the other")
 
 
+class _WithLoss(nn.Module):
+    """A network and its loss as one function of parameters: batch -> losses of examples, and right answers."""
+
+    def __init__(self, model: nn.Module, sweep: Sweep) -> None:
+        super().__init__()
+        self.model, self.sweep = model, sweep
+
+    def forward(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the losses (n,), and how many answers are right."""
+        found = self.sweep.loss(self.model, batch)
+        if found.weights is not None or found.losses.dim() != 1:
+            raise ValueError("its losses have weights, or are of positions")
+        counts = self.sweep.classifies
+        right = right_answers(found, Batch(batch)) if counts else found.losses.new_zeros(()).to(torch.int64)
+        return found.losses, right
+
+
 def _cannot(why: str) -> ObjectiveError:
     return ObjectiveError(f"the network cannot be evaluated at several θ at once: {why}. Leave together out.")
 
 
-def check_together(together: Any, coupled: bool) -> None:
-    """Raise ObjectiveError unless that many θ can be evaluated at once."""
+def check_together(together: Any, coupled: bool, divided: bool = False) -> None:
+    """Raise ObjectiveError unless that many θ can be evaluated at once, of ``divided`` batches or weighted examples."""
     if isinstance(together, bool) or not isinstance(together, int) or together < 1:
         raise ObjectiveError(f"together must be a whole number of at least 1 (θ at once), got {together!r}")
     if together > 1 and coupled:
         raise _cannot("a layer (BatchNorm) couples the examples of a batch")
+    if together > 1 and divided:
+        raise _cannot("examples have weights, or batches mix their groups")

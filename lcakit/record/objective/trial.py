@@ -1,0 +1,114 @@
+"""One replica with the examples as the user gave them, to see on a few of them what an objective is like."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lcakit.errors import ObjectiveError
+from lcakit.record.objective import checks
+from lcakit.record.objective.data import Storage
+from lcakit.record.objective.describe import couples_batch, tensors_fingerprint
+from lcakit.record.objective.isolation import Numerics, arithmetic
+from lcakit.record.objective.losses.resolve import ExampleLoss, Found
+from lcakit.record.objective.replicas import Replica
+from lcakit.record.objective.sources import Columns, Source, ranges, tree_bytes
+from lcakit.record.objective.tally import weighted
+from lcakit.record.objective.trees import describe_tree, tensors
+
+__all__ = ["Trial"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_SOME = 16  # examples that checks look at
+_HALF = ("tf32", "bfloat16")  # too coarse to see whether a layer couples the batch
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A replica, a loss, and examples in the user's order."""
+
+    replica: Replica
+    loss: ExampleLoss
+    source: Source
+    storage: Storage
+    numerics: Numerics
+
+    @property
+    def some(self) -> int:
+        """How many examples are tried: those of the first batch, where batches cannot be cut."""
+        return min(self.source.n_examples, _SOME) if self.source.edges is None else self.source.edges[1]
+
+    def batch(self, start: int, stop: int) -> Any:
+        """Return a range of examples on the device."""
+        return self.storage.put(self.source.take(start, stop))
+
+    def found_of(self, start: int, stop: int) -> Found:
+        """Return the losses of a range of examples, with their weights."""
+        return self.loss(self.replica.model, self.batch(start, stop))
+
+    def losses_of(self, start: int, stop: int) -> torch.Tensor:
+        """Return the weighted loss of each of a range of examples."""
+        terms = weighted(self.found_of(start, stop), None)[0]
+        return terms if terms.dim() == 1 else terms.flatten(1).sum(1)
+
+    def probe(self) -> checks.Probe:
+        """Run the model on two examples, or on the first batch.
+
+        Raises
+        ------
+        ObjectiveError
+            If it does not accept them.
+        """
+        model, count = self.replica.model, min(2, self.some) if self.source.edges is None else self.some
+        batch = self.batch(0, count)
+        given = batch if self.loss.of_batches else batch[0]
+
+        def run() -> Any:
+            return self.loss(model, batch).output if self.loss.of_batches else model(given)
+
+        try:
+            seen = checks.probe(model, run, count, tree_bytes(given))
+        except ObjectiveError:
+            raise
+        except checks.MISFITS as error:
+            what = (
+                "batch_loss does not accept the model and a batch"
+                if self.loss.of_batches
+                else "the model does not accept the evaluation set"
+            )
+            raise ObjectiveError(f"{what}: {self._told(given)}; {error}") from error
+        return seen
+
+    def _told(self, given: Any) -> str:
+        if not self.loss.of_batches and isinstance(given, torch.Tensor):
+            n = self.source.n_examples
+            return f"x has shape {(n, *given.shape[1:])} and type {given.dtype}"
+        return f"the batch is {describe_tree(given)}"
+
+    def couples_batch(self) -> bool:
+        """Check the loss, then say whether that of one example depends on the others in its batch."""
+        checks.check_losses(self.found_of, self.some, self.loss.of_batches)
+        precision = "float32" if self.numerics.precision in _HALF else self.numerics.precision
+        with arithmetic(precision, self.numerics.device):
+            if couples_batch(self.replica.model):
+                return True
+            return self.source.edges is None and checks.depends_on_batch(self.losses_of, self.some)
+
+    def fingerprint(self, wanted: Any) -> str:
+        """Return a SHA-256 of the examples in the user's order, with the groups and weights that come as arrays."""
+        if isinstance(self.source, Columns):
+            digest = tensors_fingerprint(*tensors(self.source.tree))
+        else:
+            found = hashlib.sha256()
+            for start, stop in ranges(self.source):
+                found.update(tensors_fingerprint(*tensors(self.source.take(start, stop))).encode())
+            digest = found.hexdigest()
+        further = [torch.as_tensor(v) for v in (wanted.groups, wanted.weights) if v is not None and not callable(v)]
+        return tensors_fingerprint(*further, torch.tensor(list(digest.encode()))) if further else digest

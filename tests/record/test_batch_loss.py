@@ -235,8 +235,7 @@ def test_reading_a_dataset_that_augments_advances_no_generator(own):
     expected, _ = Noisy(make(0))[0]
     model, data = dense(), Noisy(make(0))
     torch.manual_seed(3)
-    with pytest.warns(LcakitWarning, match="other items each time"):
-        objective = lk.Objective(model, data)
+    objective = lk.Objective(model, data)
     objective.gradient()
     assert torch.equal(data[0][0], expected)
     assert objective.loss() == objective.loss()

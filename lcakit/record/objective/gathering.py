@@ -144,12 +144,6 @@ def _of_dataset(data: Any, collate: Any, resident: Any, size: int | None = None,
             "read once (or resident=False), so that the loss would not be a function of the parameters. Pass the "
             "Dataset without its random transforms, or resident=True."
         )
-    if changes:
-        _say(
-            "the Dataset gives other items each time it is read (a random augmentation?). The objective is the loss "
-            "over the items as they were read now; pass the Dataset without random transforms for that of the data "
-            "themselves."
-        )
     return Given(source.in_memory() if stays else source, size, stays)
 
 

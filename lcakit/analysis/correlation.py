@@ -20,7 +20,8 @@ from scipy.stats import ks_2samp
 
 from lcakit.analysis.kernels.fold import fold
 from lcakit.analysis.kernels.groups import reduce_groups
-from lcakit.errors import TrajectoryError, unknown
+from lcakit.analysis.weight_groups import RANDOM, SHARED, random_groups, shared_groups
+from lcakit.errors import unknown
 from lcakit.trajectory.labels import parameter_coord
 from lcakit.trajectory.require import require, require_iterations, require_tables
 from lcakit.trajectory.select import select
@@ -31,9 +32,6 @@ __all__ = ["GROUPS", "SHARED", "correlation_test", "mean_correlation"]
 def __dir__() -> list[str]:
     return __all__
 
-
-SHARED = ("output", "input")
-"""What the weights that are correlated have in common: a unit of the layer, or one of its inputs."""
 
 GROUPS = (*SHARED, "random")
 """Groups of :func:`correlation_test`: weights that share something, and random ones to compare with."""
@@ -49,7 +47,13 @@ class _Moments:
 
 
 def mean_correlation(
-    ds: xr.Dataset, layer: str, by: str = "output", like: str = "input", seed: int = 0, lca: str = "lca"
+    ds: xr.Dataset,
+    layer: str,
+    by: str = "output",
+    like: str = "input",
+    seed: int = 0,
+    lca: str = "lca",
+    random: str = "apart",
 ) -> xr.DataArray:
     r"""Return the mean correlation over time between the LCA of the kernel weights of each group.
 
@@ -68,12 +72,16 @@ def mean_correlation(
         their taps and units; ``"random"``: random groups. In a grouped convolution inputs are counted within a
         group of channels, as the file does.
     like
-        ``"output"`` or ``"input"``: random groups are as many and as large as these (weights whose LCA never
-        varies, which are left out later, among them).
+        ``"output"`` or ``"input"``: random groups are as many as these (weights whose LCA never varies, which are left
+        out later, among them).
     seed
         Of the random groups.
     lca
         Name of the variable; of LCA by class (``lca_class``), each class is treated by itself.
+    random
+        How random groups are drawn: ``"apart"``, as in the paper, so that no two weights of a group share an input or
+        an output which makes them as large as the smaller of the numbers of inputs and outputs, or
+        ``"any"``, the groups of ``like`` shuffled, as many and as large as these.
 
     Returns
     -------
@@ -99,18 +107,21 @@ def mean_correlation(
         raise unknown("grouping of weights", by, GROUPS)
     if like not in SHARED:
         raise unknown("grouping of weights to be like", like, SHARED)
+    if random not in RANDOM:
+        raise unknown("way to draw random groups", random, RANDOM)
     part, array = _kernel(ds, layer, lca)
-    ids, names = _group_ids(part, like if by == "random" else by)
     if by == "random":
-        ids, names = np.random.default_rng(seed).permutation(ids), {}
+        ids, groups = random_groups(part, like, random, np.random.default_rng(seed))
+        return _correlations(array, [ids])[0].isel(group=slice(groups))
+    ids, names = shared_groups(part, by)
     return _correlations(array, [ids])[0].assign_coords(names)
 
 
-def correlation_test(ds: xr.Dataset, layer: str, seed: int = 0, lca: str = "lca") -> xr.Dataset:
+def correlation_test(ds: xr.Dataset, layer: str, seed: int = 0, lca: str = "lca", random: str = "apart") -> xr.Dataset:
     r"""Compare the correlation inside groups that share an output or an input with that inside random groups.
 
     The two-sample Kolmogorov-Smirnov statistic is the largest distance between the distribution functions of
-    :math:`\bar r_g` (:func:`mean_correlation`) over the groups and over random groups of the same sizes.
+    :math:`\bar r_g` (:func:`mean_correlation`) over the groups and over random groups.
 
     .. math:: D = \max_r |F_{shared}(r) - F_{random}(r)|
 
@@ -120,6 +131,8 @@ def correlation_test(ds: xr.Dataset, layer: str, seed: int = 0, lca: str = "lca"
         See :func:`mean_correlation`.
     seed
         Of the random groups.
+    random
+        How they are drawn: ``"apart"`` (the paper) or ``"any"``, see :func:`mean_correlation`.
 
     Returns
     -------
@@ -145,11 +158,15 @@ def correlation_test(ds: xr.Dataset, layer: str, seed: int = 0, lca: str = "lca"
     >>> correlation_test(tiny_trajectory(), "fc")["grouping"].values.tolist()
     ['output', 'input']
     """
+    if random not in RANDOM:
+        raise unknown("way to draw random groups", random, RANDOM)
     part, array = _kernel(ds, layer, lca)
     rng = np.random.default_rng(seed)
-    shared = [_group_ids(part, by)[0] for by in SHARED]
-    found = _correlations(array, [*shared, *(rng.permutation(ids) for ids in shared)])
-    tests = [_compared(ours, random) for ours, random in zip(found[:2], found[2:], strict=True)]
+    shared = [shared_groups(part, by)[0] for by in SHARED]
+    drawn, groups = zip(*(random_groups(part, by, random, rng) for by in SHARED), strict=True)
+    found = _correlations(array, [*shared, *drawn])
+    others = [one.isel(group=slice(count)) for one, count in zip(found[2:], groups, strict=True)]
+    tests = [_compared(ours, other) for ours, other in zip(found[:2], others, strict=True)]
     out = xr.concat(tests, dim=xr.DataArray(list(SHARED), dims="grouping", name="grouping"))
     names = {
         "correlation": "mean correlation of LCA inside groups",
@@ -195,20 +212,6 @@ def _kernel(ds: xr.Dataset, layer: str, lca: str) -> tuple[xr.Dataset, xr.DataAr
         raise unknown("layer with a kernel", layer, with_kernel)
     part = select(ds, layer=layer, role="kernel")
     return part, require(part, lca).transpose(..., "iteration", "parameter")
-
-
-def _group_ids(part: xr.Dataset, by: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return the group of each weight of a kernel, 0 … n−1, and the labels of the groups."""
-    if by == "output":
-        units, ids = np.unique(parameter_coord(part, "unit_index"), return_inverse=True)
-        rows = np.searchsorted(part["unit"].values, units)
-        return ids, {"unit": ("group", units), "unit_channel": ("group", part["unit_channel"].values[rows])}
-    inputs, tensors = (parameter_coord(part, name) for name in ("input_index", "tensor_index"))
-    if (inputs < 0).any():
-        raise TrajectoryError("the weights of this kernel have no inputs (input_index is -1); group them by output")
-    pairs, ids = np.unique(np.stack([tensors, inputs]), axis=1, return_inverse=True)  # a layer may have two kernels
-    names = part["tensor"].values.astype(str)[pairs[0]]
-    return ids.reshape(-1), {"input": ("group", pairs[1]), "tensor": ("group", names)}
 
 
 def _correlations(array: xr.DataArray, groupings: list[np.ndarray]) -> list[xr.DataArray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from lcakit.analysis.corrections import corrected
 from lcakit.analysis.kernels.minima import running_minimum
 from lcakit.analysis.layerwise import LAYER_GROUPINGS, layer_lca
 from lcakit.errors import unknown
@@ -57,12 +58,27 @@ def argmin_iteration(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca")
     return _labels_of(ds, running_minimum(_per_layer(ds, by, lca))["position"])
 
 
-def freeze_candidates(runs: xr.Dataset, by: str = "kernel_layer", lca: str = "lca", least: float = 0.01) -> xr.Dataset:
+def freeze_candidates(
+    runs: xr.Dataset,
+    by: str = "kernel_layer",
+    lca: str = "lca",
+    least: float = 0.01,
+    level: float | None = 0.05,
+    trials: int = 1999,
+    seed: int = 0,
+) -> xr.Dataset:
     r"""Say which layers would better have been frozen, from when on, and how much loss that might have saved.
 
     .. math:: \mathrm{gain}_\ell = \sum_{t \ge s_\ell} A_\ell[t], \qquad s_\ell = \text{argmin\_iteration}
 
-    The gain supposes that the other layers would have done the same; they do not (section 4.2 of the paper), so read it
+    Every noisy sum gives something back after its minimum. A gain is told from noise by random walks of the same steps:
+    :math:`\sum_t \pm A_\ell[t]`, each sign by a coin, as of a layer that goes nowhere:
+
+    .. math:: p_\ell = \frac{1 + \#\{\text{walks with a gain} \ge \mathrm{gain}_\ell\}}{1 + \#\text{walks}}
+
+    Steps that follow each other are not independent, as coins are, so read p as a sieve.
+
+    The gain supposes that the other layers would have done the same; they do not (section 4 of the paper), so read it
     as a reason to try, not as a forecast.
 
     Parameters
@@ -71,37 +87,49 @@ def freeze_candidates(runs: xr.Dataset, by: str = "kernel_layer", lca: str = "lc
         One trajectory, or several joined along ``run``.
     by, lca
         See :func:`layer_lca`.
-    least
-        A layer is a candidate if its gain is at least this share of the whole loss change.
+    least, level
+        A layer is a candidate if its gain is at least this share of the whole loss change, and ``p_corrected`` below
+        the level. None: whatever p is.
+    trials, seed
+        Random walks for each layer, the same signs for all, and the seed of their signs.
 
     Returns
     -------
     Dataset
         ``snapshot`` (:func:`argmin_iteration`), ``lca`` (over the run) and ``gain`` (≥ 0), both in the unit of the
-        loss, ``relative_gain`` (of the absolute loss change), ``candidate`` (bool), each ([run,] layer), and
-        ``agreement`` (layer): the share of runs in which the layer is a candidate. Lazy.
+        loss, ``relative_gain`` (of the absolute loss change), ``p`` and ``p_corrected`` (for the number of layers,
+        Holm; in each run by itself), ``candidate`` (bool), each ([run,] layer), and ``agreement`` (layer): the share of
+        runs in which the layer is a candidate. Lazy.
 
     Raises
     ------
     TrajectoryError
         If the file does not hold this LCA.
     ValueError
-        For a negative share, or a grouping that is not into layers.
+        For a negative share, a level outside (0, 1), no walks, or a grouping that is not into layers.
 
     Examples
     --------
     >>> from lcakit.testing import tiny_trajectory
-    >>> freeze_candidates(tiny_trajectory(), least=0.005)["candidate"].values
+    >>> freeze_candidates(tiny_trajectory(), least=0.005, level=None)["candidate"].values
     array([False,  True])
     """
     if by not in LAYER_GROUPINGS:
         raise unknown("grouping into layers", by, LAYER_GROUPINGS)
     if not least >= 0:
         raise ValueError(f"least must be a share of the loss change, at least 0; got {least}")
-    found = running_minimum(_per_layer(runs, by, lca))
+    if level is not None and not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, or None for any p; got {level}")
+    if trials < 1 or trials != int(trials):
+        raise ValueError(f"trials must be a whole number of random walks, at least 1; got {trials}")
+    series = _per_layer(runs, by, lca)
+    found = running_minimum(series)
     gain = found["total"] - found["minimum"]
+    p = _as_random_walks(series, gain, int(trials), seed)
+    p_corrected = corrected(p, "layer")
     relative = gain / abs(found["total"].sum("layer"))
     candidate = (relative >= least) & (gain > 0)
+    candidate = candidate if level is None else candidate & (p_corrected < level)
     agreement = candidate.mean("run") if "run" in candidate.dims else candidate.astype(np.float64)
     unit = {"units": loss_unit(runs, lca)}
     return xr.Dataset(
@@ -110,6 +138,8 @@ def freeze_candidates(runs: xr.Dataset, by: str = "kernel_layer", lca: str = "lc
             "lca": found["total"].assign_attrs(long_name="LCA over the run", **unit),
             "gain": gain.assign_attrs(long_name="LCA after the minimum", **unit),
             "relative_gain": relative.assign_attrs(long_name="gain over the absolute loss change", units="1"),
+            "p": p.assign_attrs(long_name="p-value of the gain against random walks", units="1"),
+            "p_corrected": p_corrected.assign_attrs(long_name="p-value (holm)", units="1"),
             "candidate": candidate.assign_attrs(long_name="worth freezing", units="1"),
             "agreement": agreement.assign_attrs(long_name="share of runs that agree", units="1"),
         }
@@ -118,6 +148,33 @@ def freeze_candidates(runs: xr.Dataset, by: str = "kernel_layer", lca: str = "lc
 
 def _per_layer(ds: xr.Dataset, by: str, lca: str) -> xr.DataArray:
     return require(ds, lca) if by == "parameter" else layer_lca(ds, by, lca)
+
+
+def _as_random_walks(series: xr.DataArray, gain: xr.DataArray, trials: int, seed: int) -> xr.DataArray:
+    """Return the share of random walks of a layer's steps that give back as much, ([run,] layer)."""
+    steps = series.astype(np.float64)
+    steps = steps.chunk(iteration=-1) if steps.chunks is not None else steps
+    out: xr.DataArray = xr.apply_ufunc(
+        _share_of_walks,
+        steps,
+        gain,
+        kwargs={"trials": trials, "seed": seed},
+        input_core_dims=[["iteration"], []],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[np.float64],
+    )
+    return out.transpose(*gain.dims)
+
+
+def _share_of_walks(steps: np.ndarray, gain: float, trials: int, seed: int) -> float:
+    rng = np.random.default_rng(seed)
+    as_much = 0
+    for _ in range(trials):
+        walk = np.cumsum(np.where(rng.random(steps.size) < 0.5, -steps, steps))
+        back = walk[-1] - min(walk.min(), 0.0) if steps.size else 0.0
+        as_much += back >= gain * (1 - 1e-12)  # the same steps, summed in another order
+    return (1 + as_much) / (1 + trials)
 
 
 def _labels_of(ds: xr.Dataset, position: xr.DataArray) -> xr.DataArray:

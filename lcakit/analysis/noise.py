@@ -1,4 +1,4 @@
-"""Learning is noisy: how many parameters help, how many hurt (section 3.1 of the LCA paper)."""
+"""Learning is noisy: how many parameters help, how many hurt (section 3 of the LCA paper)."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_ZEROS = ("counted", "ignored")
+
+
 def help_hurt_zero(ds: xr.Dataset, lca: str = "lca", by: str | None = None) -> xr.DataArray:
     r"""Return the fractions of parameters that help, hurt and do neither, in each iteration.
 
@@ -58,7 +61,7 @@ def help_hurt_zero(ds: xr.Dataset, lca: str = "lca", by: str | None = None) -> x
 
     Notes
     -----
-    Section 3.1 of the paper; helping over helping and hurting is Fig. 3c.
+    Section 3 of the paper; helping over helping and hurting is Fig. 3c.
 
     Examples
     --------
@@ -170,10 +173,14 @@ def iterations_helped(ds: xr.Dataset, lca: str = "lca") -> xr.DataArray:
     return xr.DataArray(counts, dims=dims, coords=coords | {"outcome": OUTCOMES}, name="iterations", attrs=attrs)
 
 
-def helped_histogram(ds: xr.Dataset, bins: int = 50, lca: str = "lca") -> xr.DataArray:
-    r"""Return the histogram over parameters of the share of recorded iterations helped, zeros ignored (Fig. 3d).
+def helped_histogram(ds: xr.Dataset, bins: int = 50, lca: str = "lca", zeros: str = "counted") -> xr.DataArray:
+    r"""Return the histogram over parameters of the share of recorded iterations helped (Fig. 3d).
 
-    .. math:: n_{help}[i] \,/\, (n_{help}[i] + n_{hurt}[i])
+    .. math:: n_{help}[i] \,/\, T \quad\text{(counted)}, \qquad n_{help}[i] \,/\, (n_{help}[i] + n_{hurt}[i]) \quad
+              \text{(ignored)}
+
+    The paper divides by all T iterations, so that weights that never move, such as those of pixels that are always
+    black, are a spike at 0. Among those that move, which help more often than they hurt is seen without the zeros.
 
     Parameters
     ----------
@@ -181,19 +188,22 @@ def helped_histogram(ds: xr.Dataset, bins: int = 50, lca: str = "lca") -> xr.Dat
         See :func:`iterations_helped`.
     bins
         Number of equal bins from 0 to 1.
+    zeros
+        ``"counted"``: of all iterations, every parameter; ``"ignored"``: of the iterations in which the parameter's
+        LCA is not zero, parameters without any left out.
 
     Returns
     -------
     DataArray
         (bin), int64 numbers of parameters; ``left`` and ``right`` on ``bin``. The last bin holds its right end.
-        Parameters that never move are left out. Lazy.
+        With zeros counted they sum to the number of parameters. Lazy.
 
     Raises
     ------
     TrajectoryError
         If the file holds neither ``lca`` nor the counts of iterations.
     ValueError
-        For fewer than one bin.
+        For fewer than one bin, or another way with zeros.
 
     Examples
     --------
@@ -203,13 +213,16 @@ def helped_histogram(ds: xr.Dataset, bins: int = 50, lca: str = "lca") -> xr.Dat
     """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
+    if zeros not in _ZEROS:
+        raise unknown("way with zeros", zeros, _ZEROS)
     counts = iterations_helped(ds, lca)
-    helping, hurting = counts.sel(outcome="helping", drop=True), counts.sel(outcome="hurting", drop=True)
+    helping = counts.sel(outcome="helping", drop=True)
+    of = counts.sum("outcome") if zeros == "counted" else counts.drop_sel(outcome="zero").sum("outcome")
     edges = np.linspace(0, 1, bins + 1)
     out: xr.DataArray = xr.apply_ufunc(
         _histogram_of_shares,
         helping,
-        hurting,
+        of,
         kwargs={"edges": edges},
         input_core_dims=[["parameter"]] * 2,
         output_core_dims=[["bin"]],
@@ -222,9 +235,8 @@ def helped_histogram(ds: xr.Dataset, bins: int = 50, lca: str = "lca") -> xr.Dat
     return out.rename("parameters").assign_attrs(long_name="parameters by share of iterations helped", units="1")
 
 
-def _histogram_of_shares(helping: np.ndarray, hurting: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    moves = helping + hurting > 0
-    counts, _ = np.histogram(helping[moves] / (helping + hurting)[moves], edges)
+def _histogram_of_shares(helping: np.ndarray, of: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    counts, _ = np.histogram(helping[of > 0] / of[of > 0], edges)
     return counts
 
 

@@ -1,4 +1,4 @@
-"""Oscillation: weights turn around and gradients cross zero every few iterations (section 3.2, Table S2).
+"""Oscillation: weights turn around and gradients cross zero every few iterations (section 3, Table S2).
 
 A sign change is counted between neighbouring *nonzero* values: a zero takes the sign of the last nonzero
 value before it, and zeros at the start are skipped. What happens between two recorded snapshots is not seen: with
@@ -72,7 +72,7 @@ def weight_turns(ds: xr.Dataset) -> xr.DataArray:
 
     Notes
     -----
-    Section 3.2 of the paper.
+    Section 3 of the paper.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def gradient_crossings(ds: xr.Dataset) -> xr.DataArray:
 
     Notes
     -----
-    Section 3.2 of the paper.
+    Section 3 of the paper.
 
     Examples
     --------

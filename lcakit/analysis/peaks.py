@@ -12,8 +12,8 @@ from scipy.signal import find_peaks
 
 from lcakit.analysis.aggregate import grouped, sum_by
 from lcakit.analysis.kernels.groups import sum_squares
-from lcakit.errors import unknown
-from lcakit.trajectory import labels
+from lcakit.errors import TrajectoryError, unknown
+from lcakit.trajectory import labels, schema
 from lcakit.trajectory.require import require, require_iterations, require_tables, source
 from lcakit.trajectory.schema import split_name, with_suffix
 
@@ -24,7 +24,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-QUANTITIES = ("lca", "gradient", "movement")
+QUANTITIES = ("lca", "gradient", "movement", "effective_gradient")
 
 
 def peak_iterations(
@@ -39,7 +39,11 @@ def peak_iterations(
 
     .. math:: A_\ell[t-1] > A_\ell[t] < A_\ell[t+1], \quad A_\ell[t] < 0
 
-    For the norms :math:`\|∇L(θ_t)\|_\ell` and :math:`\|θ_{t+1} - θ_t\|_\ell` it is the local maxima that count.
+    For the norms :math:`\|∇L(θ_t)\|_\ell`, :math:`\|θ_{t+1} - θ_t\|_\ell` and :math:`\|\tilde g_c[t]\|_\ell` it is the
+    local maxima that count. The effective gradient is the mean gradient along the step, by class,
+
+    .. math:: \tilde g_c[t, i] = A_c[t, i] \,/\, (θ_i(t+1) - θ_i(t)), \quad 0 \text{ where } θ_i \text{ stays}
+
     Neighbours of equal value are one peak, at the first of their iterations, if the values before and after
     are weaker. The first and the last iteration lack a neighbour and are not peaks.
 
@@ -51,11 +55,13 @@ def peak_iterations(
         Number of peaks of each series, 1 … T.
     of
         ``"lca"``; or ``"gradient"`` (of the full set, at the snapshot where the iteration starts) or
-        ``"movement"``: the L2 norms of the layer's part of these vectors.
+        ``"movement"``: the L2 norms of the layer's part of these vectors, never split by class. Or
+        ``"effective_gradient"`` (Fig. S16): that of :math:`\tilde g`, by class from ``lca_class`` and ``theta``; a file
+        without ``lca_class`` is refused unless ``classes=False``, which takes ``lca``.
     by
         ``"kernel_layer"``, ``"layer"``, or another grouping of :func:`lcakit.analysis.aggregate.sum_by`.
     classes
-        Split LCA by class where the file holds it by class. Norms are never split.
+        Split LCA by class where the file holds it by class.
     lca
         ``"lca"``, or with a suffix (``"lca_val"``, which also stands for ``gradient_val``) for another objective.
 
@@ -94,7 +100,12 @@ def layer_series(ds: xr.Dataset, of: str, by: str, classes: bool, lca: str) -> x
         raise unknown("quantity with peaks", of, QUANTITIES)
     if by not in labels.GROUPINGS:
         raise unknown("grouping", by, labels.GROUPINGS)
-    out = _lca_series(ds, by, classes, lca) if of == "lca" else _norm_series(ds, of, by, lca)
+    if of == "lca":
+        out = _lca_series(ds, by, classes, lca)
+    elif of == "effective_gradient":
+        out = _effective_series(ds, by, classes, lca)
+    else:
+        out = _norm_series(ds, of, by, lca)
     return out.rename({by: "layer"}) if by == "kernel_layer" else out
 
 
@@ -115,6 +126,26 @@ def _norm_series(ds: xr.Dataset, of: str, by: str, lca: str) -> xr.DataArray:
     vectors = start if of == "gradient" else start.copy(data=_movement(array.data))
     squares = grouped(vectors, "parameter", *labels.group_ids(ds, by), sum_squares)
     return (squares**0.5).assign_attrs(array.attrs | {"long_name": f"norm of the {of}"})
+
+
+def _effective_series(ds: xr.Dataset, by: str, classes: bool, lca: str) -> xr.DataArray:
+    """Return the L2 norm of LCA over movement of each layer, by class: (…, iteration, layer[, class])."""
+    name = with_suffix("lca_class", split_name(lca)[1]) if classes else lca
+    if classes and name not in ds:
+        raise TrajectoryError(
+            f"the effective gradient by class needs {name!r}, LCA of each parameter by class, which the file does not "
+            'hold. Record with classes="parameter", or pass classes=False for that of the whole loss.'
+        )
+    array, theta = require(ds, name), require(ds, "theta").transpose(..., "snapshot", "parameter")
+    require_tables(ds)
+    start = theta.isel(snapshot=slice(None, -1)).rename(snapshot="iteration")
+    moved = start.copy(data=_movement(theta.data)).assign_coords(iteration=array["iteration"].values)
+    still = moved == 0
+    vectors = (array / moved.where(~still, 1.0)).where(~still, 0.0).transpose(..., "iteration", "parameter")
+    squares = grouped(vectors, "parameter", *labels.group_ids(ds, by), sum_squares)
+    out = (squares**0.5).transpose(..., "iteration", by, "class") if classes else squares**0.5
+    unit = schema.loss_unit(ds, lca)
+    return out.assign_attrs(long_name="norm of the effective gradient", units=unit)
 
 
 def _movement(theta: Any) -> Any:

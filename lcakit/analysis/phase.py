@@ -1,6 +1,6 @@
 """Do layers move in phase with their gradients, and with each other: lagged correlations.
 
-The paper explains hurting layers by a phase lag (section 4.2): a layer that reacts a few iterations late moves against
+The paper explains hurting layers by a phase lag (section 4): a layer that reacts a few iterations late moves against
 a gradient that has turned meanwhile. Here is the lag itself.
 """
 

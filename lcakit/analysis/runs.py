@@ -6,6 +6,7 @@ SciPy does the statistics.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from scipy import stats
 
 from lcakit.analysis.corrections import CORRECTIONS as CORRECTIONS
 from lcakit.analysis.corrections import corrected, with_correction
-from lcakit.errors import TrajectoryError, unknown
+from lcakit.errors import LcakitWarning, TrajectoryError, unknown
 from lcakit.trajectory.join import join as align
 
 __all__ = ["STATISTICS", "align", "bootstrap", "compare", "corrected", "one_sample", "require_runs", "summary"]
@@ -26,6 +27,8 @@ def __dir__() -> list[str]:
 
 
 METHODS = ("t", "rank")
+_BOOTSTRAPS = ("percentile", "basic", "BCa", "t")
+_FEW_RUNS = 8
 STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
 """Statistics that :func:`bootstrap` knows by name."""
 
@@ -104,6 +107,10 @@ def bootstrap(
 
     for the percentile method: each :math:`x^*` has as many runs as the array, drawn from these with replacement.
 
+    With few runs such an interval is too narrow: one of 95 % around the mean of n Gaussian numbers holds the truth in
+    about 50, 75, 81, 84 and 90 % of cases for n = 2, 3, 4, 5 and 10. Below eight runs a warning says so; ``method="t"``
+    gives Student's interval, which is right for Gaussian numbers at any n, as :func:`summary` does.
+
     Parameters
     ----------
     array
@@ -115,7 +122,8 @@ def bootstrap(
     resamples
         B.
     method
-        ``"percentile"``, ``"basic"`` or ``"BCa"`` (NaN where all runs agree).
+        ``"percentile"``, ``"basic"`` or ``"BCa"`` (NaN where all runs agree); or ``"t"``, Student's interval of the
+        mean, without resampling.
     seed
         The same seed gives the same interval.
 
@@ -129,20 +137,39 @@ def bootstrap(
     TrajectoryError
         For fewer than two runs.
     ValueError
-        For a confidence outside its range, an unknown statistic or, when it is computed, an unknown method.
+        For a confidence outside its range, an unknown statistic or method, or a t interval of something else than the
+        mean.
+
+    Warns
+    -----
+    LcakitWarning
+        If there are too few runs for the interval to hold what its confidence says.
 
     Examples
     --------
     >>> from lcakit.testing import tiny_trajectory
     >>> runs = align({f"seed {seed}": tiny_trajectory(seed=seed) for seed in range(4)})
-    >>> found = bootstrap(runs["loss"].isel(snapshot=-1))
+    >>> found = bootstrap(runs["loss"].isel(snapshot=-1), method="t")
     >>> bool(found["low"] < found["estimate"] < found["high"])
     True
     """
-    require_runs(array)
+    n = require_runs(array)
     _check_confidence(confidence)
     if statistic not in STATISTICS:
         raise unknown("statistic", statistic, STATISTICS)
+    if method not in _BOOTSTRAPS:
+        raise unknown("method of intervals", method, _BOOTSTRAPS)
+    if method == "t":
+        if statistic != "mean":
+            raise ValueError(f'a t interval is of the mean, got statistic={statistic!r}; pass method="percentile"')
+        return summary(array, confidence)[["mean", "low", "high"]].rename(mean="estimate")
+    if n < _FEW_RUNS:
+        warnings.warn(
+            f"a bootstrap of {n} runs is too narrow for its {confidence:.0%} (of three runs, 95 % hold about 75 %): "
+            'pass method="t" for Student\'s interval of the mean, or record more runs',
+            LcakitWarning,
+            stacklevel=2,
+        )
     reduce = STATISTICS[statistic]
 
     def interval(values: np.ndarray) -> np.ndarray:

@@ -8,18 +8,23 @@ piece, so that chunks of the file make no difference.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
 from lcakit.analysis.peaks import QUANTITIES as QUANTITIES
 from lcakit.analysis.peaks import apply_to_series, layer_series, peak_iterations, strongest_peaks
+from lcakit.errors import unknown
 
-__all__ = ["peak_iterations", "synchronization_test", "synchronized"]
+__all__ = ["peak_iterations", "synchronization_test", "synchronized", "tiers"]
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+SHIFTS = ("layer", "layer_and_class")
 
 
 def synchronized(peaks: xr.DataArray, min_fraction: float = 1.0) -> xr.Dataset:
@@ -64,6 +69,56 @@ def synchronized(peaks: xr.DataArray, min_fraction: float = 1.0) -> xr.Dataset:
     return xr.Dataset({"synchronized": flags, "count": count})
 
 
+def tiers(peaks: xr.DataArray, fractions: Sequence[float] = (0.25, 0.5)) -> xr.Dataset:
+    r"""Sort peaks into tiers by the share of layers that have a peak of the same class at this iteration (Fig. S15).
+
+    .. math:: \text{tier } n: \quad f_n \cdot \#\{\ell\} \le \#\{\ell : t \in P_\ell\} < f_{n+1} \cdot \#\{\ell\}
+
+    The paper colours networks of many layers in two tiers: 25 to 50 % of the kernel layers, and at least 50 %.
+
+    Parameters
+    ----------
+    peaks
+        Result of :func:`peak_iterations`.
+    fractions
+        f, ascending, each in (0, 1]; it is always at least two layers.
+
+    Returns
+    -------
+    Dataset
+        ``in_tier`` (the dimensions of ``peaks``), int64: 0 for peaks of fewer layers, 1 for the first tier, and so on;
+        ``count`` ([class,] tier), iterations in each tier, which are in this tier alone. ``tier`` is the fraction it
+        begins at. Lazy.
+
+    Raises
+    ------
+    ValueError
+        For fractions that do not ascend, and as :func:`synchronized`.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> found = tiers(peak_iterations(tiny_trajectory(50), k=20), (0.5, 1.0))
+    >>> found["in_tier"].max().item()
+    2
+    """
+    edges = [float(fraction) for fraction in fractions]
+    if not edges or sorted(set(edges)) != edges:
+        raise ValueError(f"fractions must ascend, such as (0.25, 0.5); got {fractions!r}")
+    found = [synchronized(peaks, edge) for edge in edges]
+    tier = xr.DataArray(edges, dims="tier", name="tier", attrs={"long_name": "least share of layers", "units": "1"})
+    reached = [one["count"] for one in found]
+    alone = [more - fewer for more, fewer in zip(reached, [*reached[1:], 0], strict=True)]
+    count = xr.concat(alone, dim=tier).transpose(..., "tier")
+    in_tier = xr.concat([one["synchronized"] for one in found], dim="tier").sum("tier")
+    return xr.Dataset(
+        {
+            "in_tier": in_tier.assign_attrs(long_name="tier of the peak", units="1"),
+            "count": count.assign_attrs(long_name="iterations with synchronized peaks", units="1"),
+        }
+    )
+
+
 def synchronization_test(
     ds: xr.Dataset,
     max_shift: int = 2,
@@ -75,12 +130,18 @@ def synchronization_test(
     by: str = "kernel_layer",
     classes: bool = True,
     lca: str = "lca",
+    shift: str = "layer",
 ) -> xr.Dataset:
     r"""Compare the number of synchronized peaks with that of layers shifted against each other in time.
 
-    In each trial every layer is shifted, all its classes together, by its own random number of iterations from
-    ``-max_shift … max_shift``. Draws that shift all layers alike are drawn again, because they change nothing.
-    Peaks that leave the run are dropped.
+    In each trial every layer is shifted by its own random number of iterations from ``-max_shift … max_shift``. Peaks
+    that leave the run are dropped. What is shifted on its own is a matter of ``shift``:
+
+    - ``"layer"``: a layer with all its classes. Draws that shift all layers alike are drawn again, because they change
+      nothing. What classes have in common stays, so that only being in step across layers is tested.
+    - ``"layer_and_class"``, as the paper has it (Fig. 6): each layer in each class, and any draw counts, also one that
+      happens to shift all layers of a class alike. Among L layers that is :math:`(2 s + 1)^{1 - L}` of the classes (1
+      in 25 for three layers and s = 2), whose peaks all stay in step, so that this baseline is higher.
 
     .. math:: p = \frac{1 + \#\{\text{trials}: baseline \ge observed\}}{1 + \#\text{trials}}
 
@@ -96,6 +157,8 @@ def synchronization_test(
         See :func:`peak_iterations`.
     min_fraction
         See :func:`synchronized`.
+    shift
+        ``"layer"`` or ``"layer_and_class"``, see above. Without classes they differ in which draws count.
 
     Returns
     -------
@@ -106,11 +169,13 @@ def synchronization_test(
     Raises
     ------
     TrajectoryError, ValueError
-        As :func:`peak_iterations` and :func:`synchronized`; and ValueError for no trials, or a largest shift below 1.
+        As :func:`peak_iterations` and :func:`synchronized`; and ValueError for no trials, a largest shift below 1, or
+        another ``shift``.
 
     Notes
     -----
-    The paper, MNIST-FC: 9.4 synchronized peaks per class against 0.4; without classes 12 of 20.
+    Fig. 6 of the paper, MNIST-FC: 9.4 synchronized peaks per class against 0.4 for layers shifted in each class
+    (``shift="layer_and_class"``); without classes 12 of 20.
 
     Examples
     --------
@@ -122,15 +187,17 @@ def synchronization_test(
     for name, number in (("max_shift", max_shift), ("trials", trials)):
         if number < 1 or number != int(number):
             raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+    if shift not in SHIFTS:
+        raise unknown("way to shift layers", shift, SHIFTS)
     series = layer_series(ds, of, by, classes, lca)
     peaks = strongest_peaks(series, k, of)
     layer = _layer_dim(peaks)
     n_layers = peaks.sizes[layer]
     need = _layers_needed(n_layers, min_fraction)
     observed = synchronized(peaks, min_fraction)["count"]
-    shifts = _draw_shifts(np.random.default_rng(seed), int(trials), n_layers, int(max_shift))
     table = peaks.drop_vars("value")
     table = table if "class" in table.dims else table.expand_dims("class")
+    shifts = _shifts(shift, seed, (int(trials), table.sizes["class"], n_layers), int(max_shift))
     options = {"shifts": shifts, "iterations": series["iteration"].values, "need": need}
     core = ["class", layer, "rank"]
     baseline = apply_to_series(
@@ -190,6 +257,15 @@ def _shared(peaks: np.ndarray, need: int) -> tuple[np.ndarray, int]:
     return enough[place], int(enough.sum())
 
 
+def _shifts(how: str, seed: int, size: tuple[int, int, int], max_shift: int) -> np.ndarray:
+    """Return random shifts (trial, class, layer): the same for all classes, or each of its own."""
+    rng = np.random.default_rng(seed)
+    if how == "layer_and_class":
+        return rng.integers(-max_shift, max_shift, size, endpoint=True)
+    trials, _, n_layers = size
+    return np.broadcast_to(_draw_shifts(rng, trials, n_layers, max_shift)[:, None], size)
+
+
 def _draw_shifts(rng: np.random.Generator, trials: int, n_layers: int, max_shift: int) -> np.ndarray:
     """Return random shifts (trial, layer), none of them the same for all layers."""
     shifts = rng.integers(-max_shift, max_shift, (trials, n_layers), endpoint=True)
@@ -199,13 +275,13 @@ def _draw_shifts(rng: np.random.Generator, trials: int, n_layers: int, max_shift
 
 
 def _count_shifted(peaks: np.ndarray, shifts: np.ndarray, iterations: np.ndarray, need: int) -> np.ndarray:
-    """Return synchronized moments per class, for peaks (class, layer, rank) in each trial of shifts (trial, layer)."""
+    """Return synchronized moments per class for peaks (class, layer, rank) and shifts (trial, class, layer)."""
     found = ~np.isnan(peaks)
     cls, layer, _ = np.nonzero(found)
     place = np.searchsorted(iterations, peaks[found])
     counts = np.empty(len(shifts))
     for trial, shift in enumerate(shifts):
-        moved = place + shift[layer]
+        moved = place + shift[cls, layer]
         inside = (moved >= 0) & (moved < iterations.size)
         layers_at = np.bincount((cls * iterations.size + moved)[inside])
         counts[trial] = np.count_nonzero(layers_at >= need)

@@ -51,7 +51,7 @@ class Intervention:
         The layer's own momentum, in [0, 1). SGD only.
     delay
         The same in iterations: d = 0, 1, … sets the momentum to :math:`d / (d + 1)`, with which a gradient acts d
-        iterations late in the mean (section 4.2 of the paper: 0 … 9 for the last layer). The learning rate stays as it
+        iterations late in the mean (section 4 of the paper: 0 … 9 for the last layer). The learning rate stays as it
         is; a step of the same length in the long run takes ``lr_factor`` = (1 − momentum) / (1 − the run's).
 
     Raises
@@ -246,7 +246,7 @@ def freeze_at_argmin(layer: str, path: str | os.PathLike[str], network: str, lab
 
     Notes
     -----
-    :func:`lcakit.layers.argmin_iteration` says where that is; section 4.2 of the paper freezes layers.
+    :func:`lcakit.layers.argmin_iteration` says where that is; section 4 of the paper freezes layers.
     """
     name = _layer_name(layer, kernel_layers(labels))
     with open_trajectory(path) as ds:

@@ -139,10 +139,12 @@ def lenet_small(data_shape: Shape, n_classes: int) -> nn.Module:
     return lenet(data_shape, n_classes, (6, 12), 50)
 
 
-def allcnn(data_shape: Shape, n_classes: int, width: int = 96) -> nn.Module:
+def allcnn(data_shape: Shape, n_classes: int, width: int = 96, relu_everywhere: bool = False) -> nn.Module:
     """All-convolutional network with BatchNorm, ``width`` and 2 ``width`` channels: 1 371 658 parameters on CIFAR-10.
 
-    Every convolution has a bias; ReLU after each, the last included; strides take the place of pools.
+    Every convolution has a bias; strides take the place of pools. As in the paper's network there is no ReLU after the
+    two convolutions with a stride, nor on the last one's outputs, the logits; ``relu_everywhere`` (``allcnn-relu``)
+    puts one after each convolution, which makes no logit negative.
     """
     plan = [  # channels, taps, stride, BatchNorm, dropout
         (width, 3, 1, True, 0.0),
@@ -161,7 +163,8 @@ def allcnn(data_shape: Shape, n_classes: int, width: int = 96) -> nn.Module:
         parts[f"conv{k}"] = nn.Conv2d(inputs, channels, taps, stride, padding=taps // 2)
         if norm:
             parts[f"norm{k}"] = nn.BatchNorm2d(channels)
-        parts[f"relu{k}"] = nn.ReLU()
+        if relu_everywhere or (stride == 1 and k < len(plan)):
+            parts[f"relu{k}"] = nn.ReLU()
         if dropout:
             parts[f"drop{k}"] = nn.Dropout(dropout)
         inputs = channels
@@ -244,9 +247,12 @@ def vgg(
     return nn.Sequential(parts)
 
 
-def vgg5(data_shape: Shape, n_classes: int) -> nn.Module:
-    """Three convolutions (64, 128, 256), each with a pool, and a dense layer of 512."""
-    return vgg(data_shape, n_classes, (64, "pool", 128, "pool", 256, "pool"), (512,), 0.0)
+def vgg5(data_shape: Shape, n_classes: int, dropout: float = 0.5) -> nn.Module:
+    """Three convolutions (64, 128, 256), each with a pool, and a dense layer of 512 with dropout 0.5.
+
+    ``vgg5-no-dropout`` is the same network without dropout.
+    """
+    return vgg(data_shape, n_classes, (64, "pool", 128, "pool", 256, "pool"), (512,), dropout)
 
 
 def vgg9(data_shape: Shape, n_classes: int) -> nn.Module:
@@ -268,9 +274,11 @@ NETWORKS: dict[str, Builder] = {
     "lenet": lenet,
     "lenet-small": lenet_small,
     "allcnn": allcnn,
+    "allcnn-relu": lambda data_shape, n_classes: allcnn(data_shape, n_classes, relu_everywhere=True),
     "allcnn-small": lambda data_shape, n_classes: allcnn(data_shape, n_classes, width=16),
     "resnet20": resnet,
     "resnet8": lambda data_shape, n_classes: resnet(data_shape, n_classes, blocks=1),
     "vgg5": vgg5,
+    "vgg5-no-dropout": lambda data_shape, n_classes: vgg5(data_shape, n_classes, dropout=0.0),
     "vgg9": vgg9,
 }

@@ -93,8 +93,9 @@ def helped_histogram(
     lca: str = "lca",
     backend: str = "bokeh",
     title: str = "How often each parameter helps",
+    zeros: str = "counted",
 ) -> Any:
-    """Draw the histogram over parameters of the share of iterations helped, zeros ignored (figure 3d).
+    """Draw the histogram over parameters of the share of iterations helped (figure 3d).
 
     Horizontal: share of iterations, from 0 to 1. Vertical: number of parameters. The dashed line is one half.
 
@@ -108,6 +109,9 @@ def helped_histogram(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    zeros
+        ``"counted"``: of all iterations, so that parameters that never move stand at 0; ``"ignored"``: of those in
+        which the parameter's LCA is not zero.
 
     Returns
     -------
@@ -119,7 +123,7 @@ def helped_histogram(
     TrajectoryError
         If the file holds neither ``lca`` nor the counts of iterations.
     ValueError
-        For fewer than one bin, or an unknown backend.
+        For fewer than one bin, another way with zeros, or an unknown backend.
 
     Examples
     --------
@@ -128,9 +132,9 @@ def helped_histogram(
     ['mostly hurting', 'mostly helping']
     """
     load(backend)
-    counts = compute(noise.helped_histogram(ds, bins, lca), quiet=True)
+    counts = compute(noise.helped_histogram(ds, bins, lca, zeros), quiet=True)
     counts = counts.sum("run") if "run" in counts.dims else counts
-    axes = "share of iterations helped (zeros ignored)", "parameters"
+    axes = "share of iterations helped" + (" (zeros ignored)" if zeros == "ignored" else ""), "parameters"
     left, right = counts["left"].values, counts["right"].values
     marks = []
     for name, where in (("hurting", right <= 0.5), ("helping", right > 0.5)):

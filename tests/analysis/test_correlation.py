@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
 import lcakit as lk
-from lcakit.analysis.correlation import correlation_test, mean_correlation
+from lcakit.analysis.correlation import _kernel, correlation_test, mean_correlation
+from lcakit.analysis.weight_groups import random_groups
 from lcakit.testing import chunked, tiny_trajectory
 from lcakit.trajectory.labels import Labels, TensorSpec
 from lcakit.trajectory.schema import build_dataset
@@ -56,13 +57,66 @@ def test_mean_correlation_against_all_pairs(chunks, iterations, seed, layer, dat
     ds["lca"].values[:, 34] = 0.1  # and this one always helps as little
     ds = rechunked(ds, chunks)
     with nothing_computed():
-        got = mean_correlation(ds, layer, by, like, seed)
+        got = mean_correlation(ds, layer, by, like, seed, random="any")
     assert is_lazy(got) == (chunks is not None)
     assert got.dims == ("group",)
     values, ids = kernel_of(ds, layer)
     expected = ids[like if by == "random" else by]
     expected = np.random.default_rng(seed).permutation(expected) if by == "random" else expected
     np.testing.assert_allclose(got, slow_groups(values, expected), rtol=1e-9, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(any_chunks(), st.integers(0, 5), st.sampled_from(["conv1", "fc"]), st.sampled_from(["output", "input"]))
+def test_random_groups_apart_against_all_pairs(chunks, seed, layer, like):
+    ds = rechunked(tiny_trajectory(12, seed=seed), chunks)
+    with nothing_computed():
+        got = mean_correlation(ds, layer, "random", like, seed)
+    assert is_lazy(got) == (chunks is not None)
+    part, _ = _kernel(ds, layer, "lca")
+    drawn, groups = random_groups(part, like, "apart", np.random.default_rng(seed))
+    values, ids = kernel_of(ds, layer)
+    assert groups == got.sizes["group"] == ids[like].max() + 1
+    assert_apart(drawn, groups, ids)
+    expected = [slow_correlation(values[:, drawn == g]) for g in range(groups)]
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+
+
+def assert_apart(drawn: np.ndarray, groups: int, ids: dict[str, np.ndarray]) -> None:
+    """No two weights of a group share an input or an output, and each group has as many weights as there can be."""
+    for g in range(groups):
+        members = drawn == g
+        for side in ids.values():
+            assert np.unique(side[members]).size == members.sum()
+        assert members.sum() == min(side.max() + 1 for side in ids.values())
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(4, 3), (3, 4), (10, 10), (2, 30), (1, 5)])
+@pytest.mark.parametrize("like", ["output", "input"])
+def test_weights_are_drawn_alike_into_random_groups_apart(outputs, inputs, like):
+    ds = dataset(np.ones((2, outputs * inputs), np.float32), outputs, inputs)
+    part, _ = _kernel(ds, "w", "lca")
+    ids = {"output": np.repeat(np.arange(outputs), inputs), "input": np.tile(np.arange(inputs), outputs)}
+    often = np.zeros(outputs * inputs)
+    for seed in range(300):
+        drawn, groups = random_groups(part, like, "apart", np.random.default_rng(seed))
+        assert_apart(drawn, groups, ids)
+        often += drawn < groups
+    share = groups * min(outputs, inputs) / (outputs * inputs)
+    assert np.abs(often / 300 - share).max() < 0.15
+
+
+def test_groups_that_share_are_told_from_groups_apart(rng):
+    """LCA that is shared by all weights of an output: any random group of it holds some, groups apart hold none."""
+    common = np.repeat(rng.normal(size=(200, 3)), 20, axis=1)  # three outputs, twenty inputs
+    ds = dataset((common + 0.5 * rng.normal(size=(200, 60))).astype(np.float32), 3, 20)
+    apart, some = (correlation_test(ds, "w", random=how).sel(grouping="output") for how in ("apart", "any"))
+    assert float(apart["correlation"]) == float(some["correlation"]) > 0.7
+    assert abs(float(apart["random"])) < 0.15 < float(some["random"])
+    with pytest.raises(ValueError, match="apart"):
+        correlation_test(ds, "w", random="shuffled")
+    with pytest.raises(ValueError, match="apart"):
+        mean_correlation(ds, "w", "random", random="shuffled")
 
 
 def test_groups_are_labelled():
@@ -163,7 +217,7 @@ def test_another_objective():
 def test_correlation_test_against_scipy(chunks, seed, layer):
     ds = rechunked(tiny_trajectory(25, seed=seed), chunks)
     with nothing_computed():
-        got = correlation_test(ds, layer, seed)
+        got = correlation_test(ds, layer, seed, random="any")
     assert all(is_lazy(got[name]) == (chunks is not None) for name in got)
     values, ids = kernel_of(ds, layer)
     rng = np.random.default_rng(seed)
@@ -180,7 +234,7 @@ def test_correlation_test_against_scipy(chunks, seed, layer):
 def test_weights_into_one_unit_that_move_together_are_found(rng):
     signal = rng.normal(size=(60, 20, 1))
     values = (signal + rng.normal(size=(60, 20, 15))).reshape(60, -1)
-    test = correlation_test(dataset(values, 20, 15), "w").load()
+    test = correlation_test(dataset(values, 20, 15), "w", random="any").load()
     np.testing.assert_allclose(test["correlation"].sel(grouping="output"), 0.5, atol=0.05)
     assert test["p"].sel(grouping="output") < 1e-6
     assert test["p"].sel(grouping="input") > 1e-3

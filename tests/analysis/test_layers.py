@@ -198,13 +198,13 @@ def test_freeze_candidates():
     ds["lca"][:, layer == "conv1"] = -1  # 24 kernels and 3 biases: helps to the end
     fc = np.flatnonzero(layer == "fc")[0]
     ds["lca"][:6, fc], ds["lca"][6:, fc] = -10, 12  # stops after six iterations
-    got = freeze_candidates(ds)
+    got = freeze_candidates(ds, level=None)
     assert got["snapshot"].values.tolist() == [10, 6]
     assert got["gain"].values.tolist() == [0, 48]
     np.testing.assert_allclose(got["relative_gain"], [0, 48 / (270 + 12)])
     assert got["candidate"].values.tolist() == [False, True]
-    assert not freeze_candidates(ds, least=0.2)["candidate"].any()
-    both = freeze_candidates(lk.runs.align({"a": ds, "b": tiny_trajectory(10)}))
+    assert not freeze_candidates(ds, least=0.2, level=None)["candidate"].any()
+    both = freeze_candidates(lk.runs.align({"a": ds, "b": tiny_trajectory(10)}), level=None)
     assert both["agreement"].values.tolist() == [0, 0.5]
     with pytest.raises(ValueError, match="least"):
         freeze_candidates(ds, least=-1)
@@ -216,4 +216,46 @@ def test_a_layer_that_gains_nothing_is_no_candidate():
     ds = tiny_trajectory(4)
     ds["lca"][:] = 0
     ds["lca"][:, 0], ds["lca"][:, 60] = -1, [-1, 1, 1, -1]
-    assert freeze_candidates(ds, least=0)["candidate"].values.tolist() == [False, True]
+    assert freeze_candidates(ds, least=0, level=None)["candidate"].values.tolist() == [False, True]
+
+
+def steps_of(*series: list[float]) -> xr.Dataset:
+    """A trajectory of two layers, conv1 and fc, with these steps."""
+    ds = tiny_trajectory(len(series[0]))
+    ds["lca"][:] = 0
+    ds["lca"][:, 0], ds["lca"][:, 60] = series
+    return ds
+
+
+@pytest.mark.parametrize("chunks", [None, {"iteration": 3, "parameter": 20}])
+def test_the_p_value_of_a_gain_against_all_random_walks(chunks):
+    """Twin: all 2^n signs of n steps, instead of a sample of them."""
+    first, second = [-3.0, 1, -2, 0.5, 4, 1, -1, 2, 1], [-1.0] * 6 + [0.5, 0.25, 0.25]
+    ds = rechunked(steps_of(first, second), chunks)
+    with nothing_computed():
+        got = freeze_candidates(ds, trials=4000)
+    assert is_lazy(got["p"]) == (chunks is not None)
+    for layer, steps in enumerate((first, second)):
+        signs = np.array(np.meshgrid(*[[-1, 1]] * 9)).reshape(9, -1).T
+        walks = np.concatenate([np.zeros((512, 1)), np.cumsum(signs * steps, axis=1)], axis=1)
+        back = walks[:, -1] - walks.min(axis=1)
+        expected = np.mean(back >= float(got["gain"][layer]) - 1e-9)
+        assert float(got["p"][layer]) == pytest.approx(expected, abs=0.03)
+
+
+def test_noise_is_no_candidate_and_a_layer_that_turns_is_one(rng):
+    noise = rng.normal(size=100)
+    turns = np.r_[np.full(50, -1.0), np.full(50, 0.8)] + 0.5 * rng.normal(size=100)
+    got = freeze_candidates(steps_of(noise.tolist(), turns.tolist()), least=0)
+    assert got["candidate"].values.tolist() == [False, True]
+    assert freeze_candidates(steps_of(noise.tolist(), turns.tolist()), least=0, level=None)["candidate"].all()
+    assert float(got["p_corrected"].sel(layer="fc")) < 0.01
+    hurts = freeze_candidates(steps_of([0.0] * 40, [0.1] * 40), least=0)
+    assert hurts["candidate"].values.tolist() == [False, True]
+    assert hurts["snapshot"].values.tolist() == [0, 0]
+
+
+def test_options_of_the_random_walks_are_checked():
+    for option in ({"level": 0}, {"level": 1.5}, {"trials": 0}, {"trials": 1.5}):
+        with pytest.raises(ValueError, match=next(iter(option))):
+            freeze_candidates(tiny_trajectory(4), **option)

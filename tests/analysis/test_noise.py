@@ -23,8 +23,9 @@ def test_iterations_helped_against_counting(chunks, seed):
     ds = rechunked(ds, chunks)
     with nothing_computed():
         got = iterations_helped(ds)
-        shares = helped_histogram(ds, bins=4)
-    assert is_lazy(got) == is_lazy(shares) == (chunks is not None)
+        shares = helped_histogram(ds, bins=4, zeros="ignored")
+        of_all = helped_histogram(ds, bins=4)
+    assert is_lazy(got) == is_lazy(shares) == is_lazy(of_all) == (chunks is not None)
     assert got.dtype == np.int64
     for k, column in enumerate(values.T):
         expected = [sum(x < 0 for x in column), sum(x > 0 for x in column), sum(x == 0 for x in column)]
@@ -35,6 +36,20 @@ def test_iterations_helped_against_counting(chunks, seed):
         if moves:
             counts[min(int(4 * sum(x < 0 for x in moves) / len(moves)), 3)] += 1
     assert shares.values.tolist() == counts.tolist()
+    paper = np.zeros(4, int)  # all iterations, all parameters
+    for column in values.T:
+        paper[min(int(4 * sum(x < 0 for x in column) / len(column)), 3)] += 1
+    assert of_all.values.tolist() == paper.tolist()
+
+
+def test_parameters_that_never_move_are_the_spike_at_zero():
+    ds = tiny_trajectory(10)
+    ds["lca"][:, :7] = 0
+    ds["lca"][:, 7:] = -1
+    assert helped_histogram(ds, bins=5).values.tolist() == [7, 0, 0, 0, 54]
+    assert helped_histogram(ds, bins=5, zeros="ignored").values.tolist() == [0, 0, 0, 0, 54]
+    with pytest.raises(ValueError, match="counted"):
+        helped_histogram(ds, zeros="dropped")
 
 
 def test_more_rows_than_a_byte_counts():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -7,8 +9,11 @@ from scipy import stats
 
 import lcakit as lk
 from lcakit.analysis import corrections, runs
+from lcakit.errors import LcakitWarning
 from lcakit.testing import tiny_trajectory
 from tests.support.laziness import is_lazy, nothing_computed
+
+FEW = "ignore:a bootstrap of:lcakit.errors.LcakitWarning"
 
 
 @pytest.fixture(params=[False, True], ids=["numpy", "dask"])
@@ -37,6 +42,7 @@ def test_summary_leaves_nan_out_and_knows_one_run(sample):
     assert np.isnan(single["sd"]).all()
 
 
+@pytest.mark.filterwarnings(FEW)
 def test_bootstrap_is_seeded_and_covers(sample):
     with nothing_computed():
         got = runs.bootstrap(sample, resamples=2000)
@@ -51,6 +57,7 @@ def test_bootstrap_is_seeded_and_covers(sample):
     np.testing.assert_allclose(median["estimate"], np.median(sample.values, axis=0))
 
 
+@pytest.mark.filterwarnings(FEW)
 def test_bootstrap_takes_its_options(sample):
     usual = runs.bootstrap(sample, resamples=500)
     narrow = runs.bootstrap(sample, resamples=500, confidence=0.5)
@@ -58,6 +65,33 @@ def test_bootstrap_takes_its_options(sample):
     basic = runs.bootstrap(sample, resamples=500, method="basic")
     np.testing.assert_allclose(basic["low"], 2 * usual["estimate"] - usual["high"])
     assert (runs.bootstrap(sample, resamples=500, seed=1)["low"] != usual["low"]).any()
+
+
+@pytest.mark.parametrize(("n", "warned"), [(2, True), (3, True), (7, True), (8, False), (20, False)])
+def test_a_bootstrap_of_few_runs_says_that_it_is_too_narrow(rng, n, warned):
+    few = xr.DataArray(rng.normal(size=n), dims="run")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        runs.bootstrap(few, resamples=20)
+    said = [str(one.message) for one in caught if issubclass(one.category, LcakitWarning)]
+    assert bool(said) == warned
+    assert all(f"a bootstrap of {n} runs is too narrow for its 95%" in text for text in said)
+
+
+@pytest.mark.filterwarnings(FEW)
+def test_t_intervals_hold_what_they_say_where_a_bootstrap_does_not(rng):
+    """Three Gaussian runs, many times: about 95 % of t intervals hold the mean, and three quarters of the others."""
+    many = xr.DataArray(rng.normal(size=(3, 2000)), dims=("run", "case"))
+    with nothing_computed():
+        exact = runs.bootstrap(many.chunk(case=500), method="t")
+    narrow = runs.bootstrap(many, resamples=400)
+    held = {name: float(((one["low"] < 0) & (one["high"] > 0)).mean()) for name, one in (("t", exact), ("b", narrow))}
+    assert held["t"] == pytest.approx(0.95, abs=0.02)
+    assert held["b"] == pytest.approx(0.75, abs=0.04)
+    mean = many.mean("run")
+    half = stats.t.ppf(0.975, 2) * many.std("run", ddof=1) / np.sqrt(3)
+    np.testing.assert_allclose(exact["estimate"], mean, atol=1e-12)
+    np.testing.assert_allclose(exact["high"], mean + half)
 
 
 @pytest.mark.parametrize("method", ["t", "rank"])
@@ -107,6 +141,10 @@ def test_wrong_use_is_said(sample):
         runs.summary(sample, confidence=95)
     with pytest.raises(ValueError, match="statistic"):
         runs.bootstrap(sample, "mode")
+    with pytest.raises(ValueError, match="BCa"):
+        runs.bootstrap(sample, method="bca")
+    with pytest.raises(ValueError, match="a t interval is of the mean"):
+        runs.bootstrap(sample, "median", method="t")
     with pytest.raises(ValueError, match="method"):
         runs.compare(sample, sample, method="z")
     with pytest.raises(lk.TrajectoryError, match="at least 2 runs, got 1"):

@@ -84,6 +84,34 @@ def test_vgg_has_the_papers_layers():
     assert layers.count("Dropout") == 2
 
 
+def test_allcnn_has_no_relu_after_strides_nor_on_the_logits():
+    network = build("allcnn-small", (1, 8, 8), 10, seed=0)
+    modules = list(network.children())
+    bare = []  # convolutions whose output no ReLU follows before the next convolution
+    for n, module in enumerate(modules):
+        if isinstance(module, torch.nn.Conv2d):
+            after = next((m for m in modules[n + 1 :] if isinstance(m, torch.nn.ReLU | torch.nn.Conv2d)), None)
+            bare += [module] if not isinstance(after, torch.nn.ReLU) else []
+    assert [(module.stride[0], module.out_channels) for module in bare] == [(2, 16), (2, 32), (1, 10)]
+    logits = network(torch.rand(20, 1, 8, 8))
+    assert (logits < 0).any()
+    assert not (logits == 0).any()
+
+
+def test_the_other_readings_have_as_many_parameters():
+    shape, sizes = (3, 32, 32), {}
+    for name in ("allcnn", "allcnn-relu", "vgg5", "vgg5-no-dropout"):
+        sizes[name] = sum(p.numel() for p in build(name, shape, 10, seed=0).parameters())
+    assert sizes["allcnn"] == sizes["allcnn-relu"]
+    assert sizes["vgg5"] == sizes["vgg5-no-dropout"]
+    assert (build("allcnn-relu", (1, 8, 8), 10, seed=0)(torch.rand(9, 1, 8, 8)) >= 0).all()
+    drops = {
+        name: [m.p for m in build(name, shape, 10, seed=0).children() if isinstance(m, torch.nn.Dropout)]
+        for name in ("vgg5", "vgg5-no-dropout")
+    }
+    assert drops == {"vgg5": [0.5], "vgg5-no-dropout": []}
+
+
 @pytest.mark.parametrize("name", ["resnet9", "resnet2", "resnet8w0"])
 def test_impossible_residual_networks(name):
     with pytest.raises(ValueError, match="resnet20, or resnet8w4"):

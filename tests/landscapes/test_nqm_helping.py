@@ -59,6 +59,9 @@ def test_opposite_signs_against_an_integral(seed, with_x, with_y):
         ((0, 0, 0, 1, 1), 0.0),
         ((0, 1, 0, 0, 1), 0.0),
         ((1, 1, 0, 0.0, 3.0), 0.5),
+        ((1, 1, 1, -0.5, 3.0), stats.norm.cdf(0.5) - stats.norm.cdf(-3.0)),
+        ((1, 4, 2, -0.5, 1.0), stats.norm.cdf(0.5) - stats.norm.cdf(-0.5)),
+        ((1, 1, -1, 2.0, 2.0), 1 - (stats.norm.cdf(2.0) - stats.norm.cdf(-2.0))),
     ],
 )
 def test_opposite_signs_at_the_edges(arguments, expected):
@@ -82,6 +85,33 @@ def test_lca_against_a_loop(chunks, dim):
             for i, h in enumerate(p.curvature):
                 a, b = theta.values[run, t, i], theta.values[run, t + 1, i]
                 assert abs(values[run, t, i] - (0.5 * h * b**2 - 0.5 * h * a**2)) < 1e-12
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.sampled_from([1.0, -1.0]))
+def test_opposite_signs_of_numbers_that_move_together(seed, sign):
+    """Twin: x and y are both lines in one normal number, whose quantiles are tried one by one."""
+    rng = np.random.default_rng(seed)
+    (mx, my), (sx, sy) = rng.normal(size=2), rng.uniform(0.2, 2, 2)
+    z = stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000)
+    expected = np.mean((mx + sx * z) * (my + sign * sy * z) < 0)
+    assert opposite_signs(sx**2, sy**2, sign * sx * sy, mx, my) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", [o for o in OPTIMIZERS if not o.averaging], ids=str)
+def test_helping_from_a_start_that_does_not_vary(optimizer):
+    """At iteration 0 the only chance is the noise of the step: what probability_helping says for this one place."""
+    mean = np.array([1.0, 0.2, -2.0, 0.3])
+    p = NoisyQuadratic([1.0, 0.5, 0.1, 0.8], start_mean=mean, start_variance=0.0)
+    exact = nqm.expected_helping(p, optimizer, 3, [0, 1])["helping"]
+    first = nqm.probability_helping(p, optimizer, xr.DataArray(mean, dims="direction"), 3)
+    np.testing.assert_allclose(exact.sel(iteration=0), first, atol=1e-9)
+    assert first.max() > 0.5
+    theta = nqm.simulate(p, optimizer, 3, range(6), runs=RUNS, seed=3, theta=True)["theta"]
+    one = nqm.lca(p, theta)
+    for window in (1, 4):
+        summed = one.isel(iteration=slice(0, window)).sum("iteration")
+        assert_probability((summed < 0).mean("run"), nqm.expected_helping(p, optimizer, 3, 0, window)["helping"])
 
 
 @pytest.mark.parametrize("mean", [0.0, [1.0, 0.0, -2.0, 0.3]])

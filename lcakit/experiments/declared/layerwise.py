@@ -1,4 +1,4 @@
-"""Experiments with layers: those that hurt, frozen, slowed down or less delayed (section 4.2 of the paper)."""
+"""Experiments with layers: those that hurt, frozen, slowed down or less delayed (section 4 of the paper)."""
 
 from __future__ import annotations
 

@@ -20,8 +20,10 @@ def opposite_signs(var_x: Any, var_y: Any, cov: Any, mean_x: Any = 0.0, mean_y: 
     .. math:: P(xy < 0) = \frac1π \arccos ρ \quad\text{for means of zero}
 
     and :math:`Φ(h) + Φ(k) - 2 Φ_2(h, k; ρ)` with :math:`h = -μ_x / σ_x`, :math:`k = -μ_y / σ_y` otherwise, the
-    bivariate Φ₂ by Owen's T. Where one is a multiple of the other (ρ = ±1, as without noise) the sign of ρ decides,
-    and a number that cannot vary has the sign of its mean.
+    bivariate Φ₂ by Owen's T. Where one moves with the other (ρ = ±1, as after a start that does not vary) both signs
+    are those of one normal number on either side of h and of ρk, so that the probability is
+    :math:`|Φ(h) - Φ(k)|` for ρ = 1 and :math:`1 - |Φ(h) - Φ(-k)|` for ρ = −1. A number that cannot vary has the sign
+    of its mean.
 
     Parameters
     ----------
@@ -42,9 +44,11 @@ def opposite_signs(var_x: Any, var_y: Any, cov: Any, mean_x: Any = 0.0, mean_y: 
         rest = np.sqrt(np.maximum(vx * vy - c**2, 0)) / (sx * sy)  # √(1 − ρ²)
         rho = c / (sx * sy)
         centred = np.arctan2(rest, rho) / np.pi
-        general = _with_means(-mx / sx, -my / sy, rho, rest)
+        h, k = -mx / sx, -my / sy
+        general = _with_means(h, k, rho, rest)
+        together = _moving_together(h, k, rho)
     out = np.where((mx == 0) & (my == 0), centred, general)
-    out = np.where(rest < 1e-7, (rho < 0).astype(float), out)
+    out = np.where(rest < 1e-7, together, out)
     still = (vx == 0) | (vy == 0)
     return np.where(still, _one_still(mx, my, sx, sy), out)
 
@@ -54,6 +58,13 @@ def _with_means(h: np.ndarray, k: np.ndarray, rho: np.ndarray, rest: np.ndarray)
     one = 2 * (_owen(h, (k - rho * h) / rest) + _owen(k, (h - rho * k) / rest))
     opposite = (h * k < 0) | ((h * k == 0) & (h + k < 0))
     probability: np.ndarray = one + opposite
+    return probability
+
+
+def _moving_together(h: np.ndarray, k: np.ndarray, rho: np.ndarray) -> np.ndarray:
+    """Return the probability for ρ = ±1: signs differ between the two places where x and y cross zero, or outside."""
+    between = np.abs(ndtr(h) - ndtr(np.where(rho < 0, -k, k)))
+    probability: np.ndarray = np.where(rho < 0, 1 - between, between)
     return probability
 
 

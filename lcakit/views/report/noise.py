@@ -85,7 +85,7 @@ def _helped(s: Subject) -> str:
     median = counts["right"].values[int(np.argmax(share >= 0.5))]
     more = counts.values[counts["left"].values >= 0.5].sum() / max(counts.values.sum(), 1)
     often = f"{percent(more)} help at least half of the time"
-    return f"The median parameter helps in about {percent(median)} of its iterations; {often}."
+    return f"The median parameter helps in about {percent(median)} of the iterations; {often}."
 
 
 def _windows(s: Subject) -> str:

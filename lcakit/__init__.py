@@ -54,6 +54,7 @@ _PUBLIC = {
     "explore": "lcakit.views.explorer",
     "report": "lcakit.views.report",
     "animate": "lcakit.views.animation",
+    "units": "lcakit.record.units",
     "interop": "lcakit.sharing.importers",
     "from_arrays": "lcakit.sharing.importers.arrays",
     "from_checkpoints": "lcakit.sharing.importers.checkpoints",

@@ -38,6 +38,8 @@ def __dir__() -> list[str]:
 
 TENSOR_TABLE = ("tensor", "tensor_layer", "tensor_role", "tensor_offset", "tensor_size", "tensor_shape")
 LAYER_TABLE = ("layer", "layer_kind", "kernel_layer")
+_PLAIN_UNITS = ("neuron", "channel", "row")
+"""Units along one axis of their tensor, whose other axes are inputs and taps."""
 UNIT_TABLE = ("unit", "unit_layer", "unit_channel")
 LABELS = ("tensor_index", "layer_index", "unit_index", "input_index", "tap_index")
 
@@ -230,10 +232,17 @@ def _unit_label_problems(ds: xr.Dataset) -> Iterator[str]:
 
 
 def _axis_problems(ds: xr.Dataset) -> Iterator[str]:
-    """Tensors of two axes or more have inputs, of three or more taps; the entries of others have none (-1)."""
-    rank = (ds["tensor_shape"].values > 0).sum(axis=1)[ds["tensor_index"].values]
+    """Tensors of two axes or more have inputs, of three or more taps; the entries of others have none (-1).
+
+    Where units are not rows (gates of one neuron, rows of one head), what tells their entries apart may be either.
+    """
+    tensor = ds["tensor_index"].values
+    rank = (ds["tensor_shape"].values > 0).sum(axis=1)[tensor]
+    usual = np.ones(rank.size, bool)
+    if "tensor_unit" in ds.coords:
+        usual = np.isin(ds["tensor_unit"].values.astype(str), ("", *_PLAIN_UNITS))[tensor]
     for name, least in (("input_index", 2), ("tap_index", 3)):
-        if not np.array_equal(ds[name].values >= 0, rank >= least):
+        if not np.array_equal(ds[name].values[usual] >= 0, rank[usual] >= least):
             yield f"{name} is not -1 in exactly the tensors of fewer than {least} axes"
 
 

@@ -17,6 +17,7 @@ import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.trajectory.schema import ROLES
+from lcakit.trajectory.unit_axes import UnitAxes, parse_axes
 
 __all__ = [
     "GROUPINGS",
@@ -43,9 +44,11 @@ GROUPINGS = ("tensor", "layer", "kernel_layer", "unit", "role")
 class TensorSpec:
     """One parameter tensor.
 
-    ``shape`` is the natural shape; the unit axis is the first one (output neurons, output channels), except in a
-    transposed convolution (``transposed=True``: in, out per group, taps …, with ``groups``). ``kernel_layer`` names the
-    layer whose kernel this tensor's layer is merged into (itself, for a layer with a kernel).
+    ``shape`` is the natural shape. ``axes`` says which entries are of which unit (:mod:`lcakit.trajectory.unit_axes`);
+    without it the unit axis is the first one (output neurons, output channels), except in a transposed convolution
+    (``transposed=True``: in, out per group, taps …, with ``groups``). The first unit has the number ``first_unit`` in
+    its layer, and ``unit_kind`` says what the units are (``"neuron"``, ``"head"``, …; ``"none"`` if not known).
+    ``kernel_layer`` names the layer whose kernel this tensor's layer is merged into (itself, if it has a kernel).
     """
 
     name: str
@@ -56,10 +59,15 @@ class TensorSpec:
     kernel_layer: str = ""
     transposed: bool = False
     groups: int = 1
+    axes: str = ""
+    first_unit: int = 0
+    unit_kind: str = ""
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise unknown("tensor role", self.role, ROLES)
+        if self.axes:
+            parse_axes(self.axes, self.shape)  # raises where they do not fit
 
     @property
     def size(self) -> int:
@@ -67,19 +75,21 @@ class TensorSpec:
         return math.prod(self.shape)
 
     @property
+    def unit_axes(self) -> UnitAxes:
+        """The axes of the tensor, with what each of them counts."""
+        first = f"(group={self.groups} input) unit" if self.transposed and len(self.shape) >= 2 else "unit input"
+        usual = f"{first} tap..." if len(self.shape) >= 2 else "unit" * len(self.shape)
+        return parse_axes(self.axes or usual, self.shape)
+
+    @property
     def unit_view(self) -> tuple[int, int, int, int]:
         """Shape (groups, before, units, after) of the tensor such that units are axes 0 and 2 (C order)."""
-        if self.transposed and len(self.shape) >= 2:
-            taps = math.prod(self.shape[2:])
-            return self.groups, self.shape[0] // self.groups, self.shape[1], taps
-        units = self.shape[0] if self.shape else 1
-        return 1, 1, units, self.size // max(units, 1)
+        return self.unit_axes.view
 
     @property
     def n_units(self) -> int:
         """Number of units that the tensor contributes to."""
-        groups, _, units, _ = self.unit_view
-        return groups * units
+        return self.unit_axes.n_units
 
 
 @dataclass(frozen=True)
@@ -106,8 +116,11 @@ class Labels:
 
     @cached_property
     def units_per_layer(self) -> tuple[int, ...]:
-        """Number of units of each layer: that of its widest tensor."""
-        return tuple(max(t.n_units for t in self.tensors if t.layer == layer) for layer in self.layers)
+        """Number of units of each layer: those of its tensors, which may share them."""
+        ends = dict.fromkeys(self.layers, 0)
+        for t in self.tensors:
+            ends[t.layer] = max(ends[t.layer], t.first_unit + t.n_units)
+        return tuple(ends.values())
 
     @cached_property
     def first_unit(self) -> dict[str, int]:
@@ -127,12 +140,12 @@ class Labels:
         layer_row = {layer: i for i, layer in enumerate(self.layers)}
         for row, (spec, offset) in enumerate(zip(self.tensors, self.offsets, strict=True)):
             place = slice(offset, offset + spec.size)
-            unit, inputs, tap = _positions(spec)
             columns["tensor_index"][place] = row
             columns["layer_index"][place] = layer_row[spec.layer]
-            columns["unit_index"][place] = unit + self.first_unit[spec.layer]
-            columns["input_index"][place] = inputs
-            columns["tap_index"][place] = tap
+            axes = spec.unit_axes
+            columns["unit_index"][place] = axes.index("unit") + (self.first_unit[spec.layer] + spec.first_unit)
+            columns["input_index"][place] = axes.index("input")
+            columns["tap_index"][place] = axes.index("tap")
         return columns
 
     def coords(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
@@ -150,6 +163,8 @@ class Labels:
             "tensor_offset": np.array(self.offsets, np.int64),
             "tensor_size": np.array([t.size for t in self.tensors], np.int64),
         }
+        if any(t.unit_kind for t in self.tensors):
+            tensor["tensor_unit"] = np.array([t.unit_kind for t in self.tensors])
         out |= {name: (("tensor",), values) for name, values in tensor.items()}
         out["tensor_shape"] = (("tensor", "axis"), np.array(shapes, np.int64).reshape(len(shapes), rank))
         first = {layer: next(t for t in self.tensors if t.layer == layer) for layer in self.layers}
@@ -165,20 +180,6 @@ class Labels:
         )
         out["unit_channel"] = (("unit",), np.concatenate(channels).astype(np.int32))
         return out
-
-
-def _positions(spec: TensorSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return unit, input and tap index of each entry of a tensor, flat in C order."""
-    groups, before, units, after = spec.unit_view
-    group, row, unit, rest = np.indices((groups, before, units, after), np.int32, sparse=True)
-    none = np.full(1, -1, np.int32)
-    taps = math.prod(spec.shape[2:])
-    tap = rest % taps if len(spec.shape) > 2 else none
-    inputs = group * before + row if spec.transposed else rest // taps
-    inputs = inputs if len(spec.shape) >= 2 else none
-    whole = (groups, before, units, after)  # laid out only here, and narrow: there are networks of 10⁸ parameters
-    unit, inputs, tap = (np.broadcast_to(part, whole).ravel() for part in (group * units + unit, inputs, tap))
-    return unit, inputs, tap
 
 
 def group_ids(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:
@@ -217,7 +218,9 @@ def _ids_of_table(ds: xr.Dataset, by: str) -> tuple[np.ndarray, xr.DataArray]:
     index = parameter_coord(ds, f"{by}_index").astype(np.int64)
     if by == "unit":  # a selection keeps the original unit numbers, so look them up
         return np.searchsorted(ds["unit"].values, index), ds["unit"]
-    return index, ds[by].drop_vars([c for c in ds[by].coords if c not in (by, "layer_kind", "tensor_role")])
+    return index, ds[by].drop_vars(
+        [c for c in ds[by].coords if c not in (by, "layer_kind", "tensor_role", "tensor_unit")]
+    )
 
 
 def is_whole(ds: xr.Dataset) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -84,13 +85,27 @@ def pieces_of(labels: Labels, height: int = 1, most: int | None = None) -> tuple
 def _parts(labels: Labels, width: int) -> Iterator[Part]:
     rows_of_layers = {name: row for row, name in enumerate(labels.layers)}
     for spec, offset in zip(labels.tensors, labels.offsets, strict=True):
-        first, layer = labels.first_unit[spec.layer], rows_of_layers[spec.layer]
-        if spec.size <= width:
-            yield Part(slice(offset, offset + spec.size), spec.unit_view, first, layer)
-            continue
-        groups, before, units, after = spec.unit_view
-        for block in range(groups * before):
-            for row in range(0, units, rows := max(1, width // after)):
-                count, start = min(rows, units - row), offset + (block * units + row) * after
-                place = slice(start, start + count * after)
-                yield Part(place, (1, 1, count, after), first + block // before * units + row, layer)
+        first, layer = labels.first_unit[spec.layer] + spec.first_unit, rows_of_layers[spec.layer]
+        for start, view, unit in _cuts(spec.unit_view, width):
+            yield Part(slice(offset + start, offset + start + math.prod(view)), view, first + unit, layer)
+
+
+def _cuts(view: tuple[int, int, int, int], width: int) -> Iterator[tuple[int, tuple[int, int, int, int], int]]:
+    """Yield start, view and first unit of the parts of a tensor, none larger than ``width`` where it has rows."""
+    groups, before, units, after = view
+    block = units * after
+    if groups * before * block <= width:
+        yield 0, view, 0
+    elif groups * units == 1:  # a single unit can be cut anywhere
+        for start in range(0, before * after, width):
+            yield start, (1, 1, 1, min(width, before * after - start)), 0
+    elif block <= width:
+        for group in range(groups):
+            for row in range(0, before, rows := width // block):
+                count = min(rows, before - row)
+                yield (group * before + row) * block, (1, count, units, after), group * units
+    else:
+        for row in range(groups * before):
+            for unit in range(0, units, rows := max(1, width // after)):
+                count, start = min(rows, units - unit), row * block + unit * after
+                yield start, (1, 1, count, after), row // before * units + unit

@@ -92,7 +92,7 @@ def build(live: LiveModel, wanted: Wanted, loss: ExampleLoss, numerics: Numerics
         replica = make_replica(live.model, numerics)
         trial = Trial(replica, loss, source, storage, numerics)
         seen = trial.probe()
-        labels = describe(live.model, seen.call_order)
+        labels = describe(live.model, seen.units)
         source, groups, classifies = _sorted_out(source, wanted, loss, seen.output_shape, storage)
         trial = replace(trial, source=source)
         coupled = trial.couples_batch()

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from lcakit.errors import ObjectiveError
-from lcakit.record.objective.describe import call_order
+from lcakit.record.objective.describe import see
 from lcakit.record.objective.losses.resolve import Found
 from lcakit.record.objective.tally import weighted
+from lcakit.record.units.seen import Seen
 
 __all__ = ["MISFITS", "Probe", "check_last_batch", "check_losses", "depends_on_batch", "probe", "usable_device"]
 
@@ -28,11 +29,11 @@ MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyE
 class Probe:
     """What a forward pass on two examples shows.
 
-    ``call_order`` names the modules as they are called, ``activation_bytes`` is per example, and ``output_shape`` is
+    ``units`` is what it shows of units and norm layers, ``activation_bytes`` is per example, and ``output_shape`` is
     that of the output for the two examples, empty where it is not a tensor.
     """
 
-    call_order: list[str]
+    units: Seen
     activation_bytes: float
     output_shape: tuple[int, ...]
 
@@ -45,13 +46,13 @@ def probe(model: nn.Module, run: Callable[[], Any], examples: int, input_bytes: 
     outputs: list[Any] = []
     try:
         with torch.no_grad():
-            order = call_order(model, lambda: outputs.append(run()))
+            units = see(model, lambda: outputs.append(run()))
     finally:
         for handle in handles:
             handle.remove()
     output = outputs[0]
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else ()
-    return Probe(order, sum(sizes) / examples, shape)
+    return Probe(units, sum(sizes) / examples, shape)
 
 
 def usable_device(device: str | torch.device) -> torch.device:

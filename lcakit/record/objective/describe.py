@@ -1,22 +1,25 @@
-"""From a torch module to labels: its tensors, the role of each, and the kernel that each norm layer belongs to."""
+"""From a torch module to labels: its tensors, the role and the units of each, and the kernel of each norm layer."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
 
-from lcakit.trajectory.labels import Labels, TensorSpec
+from lcakit.record.units.lookup import Owned
+from lcakit.record.units.seen import Seen, look
+from lcakit.record.units.specs import specs_of
+from lcakit.trajectory.labels import Labels
 
 __all__ = [
-    "call_order",
     "couples_batch",
     "describe",
     "make_deterministic",
     "model_fingerprint",
     "name_cleaner",
+    "see",
     "tensors_fingerprint",
     "trainable_parameters",
     "unwrap",
@@ -29,13 +32,6 @@ def __dir__() -> list[str]:
 
 
 _WRAPPERS: tuple[type[nn.Module], ...] = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-_NORMS: tuple[type[nn.Module], ...] = (
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def _inner(model: nn.Module) -> tuple[str, nn.Module] | None:
@@ -109,101 +105,25 @@ def make_deterministic(model: nn.Module) -> nn.Module:
     return model
 
 
-def _owner(name: str, modules: dict[str, nn.Module]) -> tuple[str, str, nn.Module]:
-    """Return layer name, parameter name and module of a tensor; a parametrized tensor belongs to the outer layer."""
-    path, _, leaf = name.rpartition(".")
-    if ".parametrizations." in f".{path}.":
-        path, _, rest = f".{path}".partition(".parametrizations.")
-        path, leaf = path.lstrip("."), rest
-    return path, leaf, modules[path]
+def see(model: nn.Module, run: Callable[[], object]) -> Seen:
+    """Return what ``run()``, a forward pass of the model on a few examples, shows of its units and norm layers."""
+    return look(_owned(model), model, run)
 
 
-def _role(leaf: str, parameter: torch.Tensor, module: nn.Module) -> str:
-    if isinstance(module, _NORMS):
-        return "norm_shift" if leaf.startswith("bias") else "norm_scale"
-    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-        return "embedding"
-    if "bias" in leaf:
-        return "bias"
-    return "kernel" if parameter.dim() >= 2 else "other"
-
-
-def _kind(module: nn.Module) -> str:
-    return type(module).__name__.lower()
-
-
-def call_order(model: nn.Module, run: Callable[[], object]) -> list[str]:
-    """Return the names of the modules in the order in which ``run()`` first calls them."""
-    order: dict[str, None] = {}
-    handles = []
-    for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name)))
-    try:
-        run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return list(order)
-
-
-def describe(model: nn.Module, order: Iterable[str] = ()) -> Labels:
+def describe(model: nn.Module, seen: Seen | None = None) -> Labels:
     """Return the labels of a model's trainable parameters.
 
-    ``order`` is the call order of its modules (:func:`call_order`): a norm layer belongs to the last kernel called
-    before it whose units it can scale, failing that to the last such kernel in definition order.
+    ``seen`` is what a forward pass shows (:func:`see`). Without it a norm layer belongs to the last kernel before it in
+    definition order with as many units, and units that only a probe finds are not known.
     """
+    return Labels(tuple(specs_of(_owned(model), seen or Seen())))
+
+
+def _owned(model: nn.Module) -> list[Owned]:
     bare = unwrap(model)
     clean = name_cleaner(bare)
     modules = {clean(name): unwrap(module) for name, module in bare.named_modules()}
-    found = []
-    for name, parameter in trainable_parameters(bare):
-        layer, leaf, module = _owner(name, modules)
-        found.append((name, layer or "(root)", _role(leaf, parameter, module), parameter, module))
-    width = {
-        layer: _width(parameter, module)
-        for _, layer, role, parameter, module in found
-        if role in ("kernel", "embedding")
-    }
-    norms = {
-        layer: len(parameter) for _, layer, role, parameter, _ in found if role == "norm_scale" and parameter.dim()
-    }
-    called = [name or "(root)" for name in order]
-    defined = list(dict.fromkeys(layer for _, layer, *_ in found))
-    sequence = called if set(defined) <= set(called) else defined
-    kernel_of = _merge_norms(sequence, width, norms)
-    specs = [
-        TensorSpec(
-            name,
-            tuple(parameter.shape),
-            role,
-            layer,
-            _kind(module),
-            kernel_of.get(layer, layer),
-            transposed=isinstance(module, _TRANSPOSED) and role == "kernel",
-            groups=int(module.groups) if isinstance(module, _TRANSPOSED) and role == "kernel" else 1,
-        )
-        for name, layer, role, parameter, module in found
-    ]
-    return Labels(tuple(specs))
-
-
-def _width(parameter: torch.Tensor, module: nn.Module) -> int:
-    if isinstance(module, _TRANSPOSED):
-        return int(module.out_channels)
-    return int(parameter.shape[0])
-
-
-def _merge_norms(sequence: list[str], width: dict[str, int], norms: dict[str, int]) -> dict[str, str]:
-    """Return, for each norm layer, the last kernel before it with as many units (or the last kernel at all)."""
-    merged: dict[str, str] = {}
-    kernels: list[str] = []
-    for layer in sequence:
-        if layer in width:
-            kernels.append(layer)
-        elif layer in norms and kernels:
-            fitting = [k for k in kernels if width[k] == norms[layer]]
-            merged[layer] = (fitting or kernels)[-1]
-    return merged
+    return [Owned(name, parameter, modules) for name, parameter in trainable_parameters(bare)]
 
 
 def model_fingerprint(model: nn.Module, labels: Labels) -> str:

@@ -54,7 +54,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_NAMES = ("tensor", "tensor_role", "layer", "layer_kind", "class")
+_NAMES = ("tensor", "tensor_role", "tensor_unit", "layer", "layer_kind", "class")
 _LABEL_BYTES, _LABEL_RATIO = 64 * 2**20, 16
 """Labels are loaded on opening: at most this many bytes, or this many times the size of the file."""
 

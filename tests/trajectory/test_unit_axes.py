@@ -107,7 +107,7 @@ def test_labels_with_gates_and_without_units_are_in_order():
     gates = TensorSpec("r.w", (8, 3), "kernel", "r", axes="(tap=4 unit) input", unit_kind="hidden unit")
     bias = TensorSpec("r.b", (8,), "bias", "r", axes="(tap=4 unit)", unit_kind="hidden unit")
     rest = TensorSpec("r.t", (2,), "other", "r", axes="none", first_unit=2, unit_kind="none")
-    ds = tiny_trajectory(labels=(gates, bias, rest))
+    ds = tiny_trajectory(layers=(gates, bias, rest))
     assert not label_problems(ds)
     assert ds["tensor_unit"].values.tolist() == ["hidden unit", "hidden unit", "none"]
     twice = ds["tap_index"].copy()

@@ -29,7 +29,7 @@ class Seen:
 
     ``axes`` are those that probes found, ``outputs`` which of them are of the outputs of a layer that the table knows
     (a subclass with parameters of its own), ``rows`` the parameters that integers look rows up in, ``roles`` those of
-    norm layers that the table does not know. ``passed`` has, for each parameter and for each module that was called, the
+    norm layers that the table does not know. ``passed`` has, for each parameter and each module that was called, the
     parameters that the data had passed before, the last one last; ``joined`` those whose output the parameter works on,
     or that it works on together.
     """

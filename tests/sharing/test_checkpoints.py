@@ -156,7 +156,7 @@ def without(name):
         ),
         (lambda s: s | {"2.bias": torch.ones(3, dtype=torch.int64)}, r"'2.bias' is int64 \(3,\)"),
         (lambda s: {"model": {}}, "no tensors in it"),
-        (lambda s: {"weights": s}, "no tensors in it; it holds 'weights'"),
+        (lambda s: {"weights": 3}, "no tensors in it; it holds 'weights'"),
         (lambda s: [s], "holds a list, expected a state_dict"),
     ],
 )

@@ -7,10 +7,8 @@ as many splits as the distance takes; it cannot tell what each parameter did in 
 
 from __future__ import annotations
 
+import itertools
 import os
-import pickle
-import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +20,24 @@ import xarray as xr
 from torch import nn
 
 from lcakit.errors import RecordingError, TrajectoryError
-from lcakit.packages import package
 from lcakit.record.allocation.allocate import allocate
 from lcakit.record.objective.describe import describe, name_cleaner, unwrap
 from lcakit.record.objective.objective import Objective
 from lcakit.sharing.importers.arrays import from_arrays
 from lcakit.sharing.importers.names import guess_labels, is_learned
-from lcakit.sharing.importers.numbered import SAFETENSORS, Paths, numbered
+from lcakit.sharing.importers.numbered import Paths, numbered
 from lcakit.sharing.importers.rows import Rows, lazy
+from lcakit.sharing.importers.states import (
+    WRAPPERS,
+    State,
+    flattened,
+    in_wrappers,
+    load,
+    logged_rates,
+    read_state,
+    stated_step,
+    unwrapped,
+)
 from lcakit.storage import opening, saving
 from lcakit.storage.paths import writable_path
 from lcakit.trajectory.labels import Labels
@@ -41,12 +49,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
-"""Where training loops put the state of the model inside a checkpoint, in the order in which they are tried."""
-
-State = Mapping[str, torch.Tensor]
-
-
 def from_checkpoints(
     paths: Paths,
     model: nn.Module | None = None,
@@ -54,6 +56,8 @@ def from_checkpoints(
     out: str | os.PathLike[str] | None = None,
     *,
     pattern: str | None = None,
+    order: str = "number",
+    prefix: str | None = None,
     attrs: Mapping[str, Any] | None = None,
     compression: str | None = None,
     overwrite: bool = False,
@@ -71,8 +75,10 @@ def from_checkpoints(
     ----------
     paths
         Files, a glob pattern, or a folder. ``.safetensors``; or ``.pt``, ``.pth``, ``.ckpt``, ``.bin`` as far as they
-        hold nothing but tensors and plain data (they are read with ``weights_only=True``). The state of the model may
-        lie under ``state_dict``, ``model_state_dict``, ``model``, ``net`` or ``module``; buffers are left out.
+        hold nothing but tensors and plain data (they are read with ``weights_only=True``). Also folders that hold one,
+        or its shards and their index, as trainers write them: ``"output"`` with ``checkpoint-500/model.safetensors``
+        in it. The state of the model may lie anywhere in nested dicts, such as under ``state_dict`` and ``model``;
+        buffers are left out.
     model
         The model: its trainable parameters, in their order, are the parameters; that of the objective by default.
         Without a model all floating-point tensors are, in the order of the first file, and what they are is guessed
@@ -82,9 +88,16 @@ def from_checkpoints(
     out
         File to write; without it the result is lazy and reads the checkpoints, which must stay where they are.
     pattern
-        Regular expression with one group, the number of a checkpoint, searched for in its name: ``"epoch=([0-9]+)"``.
-        By default the number is the last integer of the name. Numbers become the ``snapshot`` coordinate, and say the
-        order.
+        Regular expression with one group, the number of a checkpoint, searched for in its name, then in its path:
+        ``"epoch=([0-9]+)"``. By default the number is the step that a trainer wrote (``trainer_state.json``, or
+        Lightning's ``global_step``), else the last integer of the name, or of the folder's name where each file has its
+        own.
+        Numbers become the ``snapshot`` coordinate, and say the order.
+    order
+        ``"number"``; ``"time"`` takes the files in the order in which they were written, as snapshots 0, 1, ….
+    prefix
+        What stands before the model's names in a checkpoint that holds several (``"ema_model."``); found where it
+        holds one.
     attrs
         Root attributes that are known of the training.
     compression, overwrite
@@ -96,7 +109,9 @@ def from_checkpoints(
     Returns
     -------
     xarray.Dataset
-        One snapshot per checkpoint, ``theta`` in float32.
+        One snapshot per checkpoint, ``theta`` in float32. ``learning_rate`` where a trainer wrote it: the mean of what
+        it logged between two checkpoints, or the value before. One checkpoint at a time is in memory, as far as the
+        rows are read one at a time.
 
     Raises
     ------
@@ -123,16 +138,17 @@ def from_checkpoints(
     """
     if allocation and objective is None:
         raise ValueError(f"{', '.join(allocation)}: options of lk.allocate, which needs an objective=…")
-    files = numbered(paths, pattern)
+    files = numbered(paths, pattern, order, stated_step)
     target = writable_path(out) if out is not None else None
     if target is not None:
         _refuse_existing(target, overwrite)
     model = objective.model if model is None and objective is not None else model
-    names = _Names.of_model(model, objective) if model is not None else _Names.of_file(next(iter(files.values())))
+    names = _Names.of_file(next(iter(files.values()))) if model is None else _Names.of_model(model, objective, prefix)
     _check(files.values(), names, model if objective is not None else None)
     theta = lazy(_Checkpoints(tuple(files.values()), names), whole_rows=True)
     facts = {"imported_from": "checkpoints"} | dict(attrs or {})
-    ds = from_arrays(theta, names.labels, snapshot=np.array(list(files)), attrs=facts)
+    rates = {} if order == "time" else _learning_rates(files)
+    ds = from_arrays(theta, names.labels, snapshot=np.array(list(files)), attrs=facts, **rates)
     if target is not None:
         saving.save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet)
     if objective is None:
@@ -148,61 +164,23 @@ def _refuse_existing(target: Path, overwrite: bool) -> None:
         )
 
 
+def _learning_rates(files: Mapping[int, Path]) -> dict[str, np.ndarray]:
+    """Return the learning rate of each stretch between two checkpoints, where trainers wrote it down."""
+    logged: dict[int, float] = {}
+    for path in files.values():
+        logged |= logged_rates(path)
+    if not logged:
+        return {}
+    steps, values = np.array(sorted(logged)), np.array([logged[step] for step in sorted(logged)])
+    ends, found = list(files), []
+    for start, stop in itertools.pairwise(ends):
+        inside = values[(steps > start) & (steps <= stop)]
+        before = values[max(0, int(np.searchsorted(steps, start, "right")) - 1)]
+        found.append(inside.mean() if inside.size else before)
+    return {"learning_rate": np.array(found)}
+
+
 # ---- what is in them -------------------------------------------------------------------------------------------------
-
-
-def read_state(path: Path) -> State:
-    """Return the tensors of a checkpoint, mapped from the file, by the names they have in it.
-
-    Raises
-    ------
-    TrajectoryError
-        If the file cannot be read, holds no tensors, or would need code to be run.
-    """
-    if not path.is_file():
-        raise TrajectoryError(f"{path}: there is no such file")
-    state = _read_safetensors(path) if path.suffix in SAFETENSORS else _read_pickled(path)
-    for name in WRAPPERS:
-        if isinstance(state.get(name), Mapping):
-            state = state[name]
-            break
-    tensors = {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    if not tensors:
-        raise TrajectoryError(
-            f"{path}: no tensors in it; it holds {', '.join(map(repr, list(state)[:10])) or 'nothing'}. The state of "
-            f"the model is looked for at the top, and under {', '.join(WRAPPERS)}."
-        )
-    return tensors
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    safetensors = package("safetensors", f"reading {path.name}")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise TrajectoryError(f"{path}: cannot be read as a safetensors file ({error})") from error
-
-
-def _read_pickled(path: Path) -> Mapping[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise TrajectoryError(
-            f"{path}: cannot be read: it is damaged, or holds more than tensors and plain data{_not_plain(error)}, and "
-            "lcakit never runs code from a file. Save the model's state_dict() alone, best as .safetensors."
-        ) from error
-    except Exception as error:  # a damaged file can fail anywhere in the reader
-        raise TrajectoryError(f"{path}: cannot be read as a checkpoint of PyTorch ({error})") from error
-    if not isinstance(state, Mapping):
-        raise TrajectoryError(f"{path}: holds a {type(state).__name__}, expected a state_dict or a dict with one in it")
-    return state
-
-
-def _not_plain(error: pickle.UnpicklingError) -> str:
-    """Return what PyTorch's reader refused (its own message also advises to run the file, which is unsafe)."""
-    found = re.search(r"GLOBAL (\S{1,100})", str(error))
-    return f" ({found[1]})" if found else ""
 
 
 def _bare(name: str) -> str:
@@ -215,14 +193,16 @@ class _Names:
     """Which tensors of a checkpoint are parameters: ``learned`` maps names in it (without wrappers) to those of θ.
 
     A tied parameter has several names. ``ignored`` are buffers and frozen parameters; None: whatever is not learned.
+    ``prefix`` is what the user says that stands before the names.
     """
 
     labels: Labels
     learned: dict[str, str]
     ignored: frozenset[str] | None
+    prefix: str | None = None
 
     @classmethod
-    def of_model(cls, model: nn.Module, objective: Objective | None) -> _Names:
+    def of_model(cls, model: nn.Module, objective: Objective | None, prefix: str | None) -> _Names:
         bare = unwrap(model)
         clean = name_cleaner(bare)
         labels = describe(model)
@@ -243,13 +223,41 @@ class _Names:
                 "the names in checkpoints, so it is not clear which is which. Rename that part of the model."
             )
         ignored = {_bare(clean(name)) for name in bare.state_dict()} - learned.keys()
-        return cls(labels, learned, frozenset(ignored))
+        return cls(labels, learned, frozenset(ignored), prefix)
 
     @classmethod
     def of_file(cls, path: Path) -> _Names:
         state = {_bare(name): value for name, value in read_state(path).items() if value.is_floating_point()}
         labels = guess_labels({name: tuple(value.shape) for name, value in state.items()})
         return cls(labels, {t.name: t.name for t in labels.tensors}, None)
+
+    def read(self, path: Path) -> State:
+        """Return the state of the model in a checkpoint: at the top, under the usual names, or where its names are."""
+        stored = load(path)
+        if self.ignored is None:
+            return in_wrappers(stored, path)
+        state = {name: value for name, value in unwrapped(stored).items() if isinstance(value, torch.Tensor)}
+        if self.prefix is None and self._starts({_bare(str(name)): value for name, value in state.items()}) == [""]:
+            return state
+        tensors = {_bare(name): value for name, value in flattened(stored)}
+        starts = [p for p in self._starts(tensors) if f".{p}".endswith(f".{_bare(self.prefix or '')}")]
+        if len(starts) > 1:
+            several = ", ".join(map(repr, starts))
+            raise TrajectoryError(f"{path}: holds the model several times, under {several}. Say with prefix=… which.")
+        if not starts and self.prefix is not None:
+            raise TrajectoryError(f"{path}: no state of the model under prefix={self.prefix!r}")
+        if not starts:
+            return in_wrappers(stored, path)
+        return {name[len(starts[0]) :]: value for name, value in tensors.items() if name.startswith(starts[0])}
+
+    def _starts(self, tensors: State) -> list[str]:
+        """Return what stands before the model's names in ``tensors``, where all of them are there."""
+        longest = max(self.learned, key=len)
+        aliases: dict[str, set[str]] = {}
+        for alias, name in self.learned.items():
+            aliases.setdefault(name, set()).add(alias)
+        starts = [name.removesuffix(longest) for name in tensors if f".{name}".endswith(f".{longest}")]
+        return [p for p in starts if all(any(p + alias in tensors for alias in own) for own in aliases.values())]
 
     def pick(self, state: State, path: Path) -> dict[str, torch.Tensor]:
         """Return the learned tensors of a checkpoint by their names in θ; refuse one that does not fit."""
@@ -296,7 +304,7 @@ class _Checkpoints(Rows):
         out = np.empty((stop - start, right - left), self.dtype)
         labels = self.names.labels
         for row, path in enumerate(self.paths[start:stop]):
-            picked = self.names.pick(read_state(path), path)
+            picked = self.names.pick(self.names.read(path), path)
             for spec, offset in zip(labels.tensors, labels.offsets, strict=True):
                 a, b = max(left, offset), min(right, offset + spec.size)
                 if a < b:
@@ -309,7 +317,7 @@ def _check(paths: Iterable[Path], names: _Names, objective_model: nn.Module | No
     """Look at every file before anything is computed; the first and the last must have the objective's frozen part."""
     files = list(paths)
     for path in files:
-        state = read_state(path)
+        state = names.read(path)
         names.pick(state, path)
         if objective_model is not None and path in (files[0], files[-1]):
             _check_frozen(state, path, objective_model)

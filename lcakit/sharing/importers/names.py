@@ -20,7 +20,7 @@ anything else                                         other
 
 A norm layer belongs to the last kernel before it with as many units, failing that to the last kernel before it. What
 a name cannot tell (PyTorch's embeddings and transposed convolutions) needs a
-:class:`lcakit.trajectory.labels.TensorSpec`.
+:class:`lcakit.trajectory.labels.TensorSpec`; the units of what is ``other`` are not known.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from dataclasses import replace
 
 from lcakit.errors import TrajectoryError
 from lcakit.trajectory.labels import Labels, TensorSpec
+from lcakit.trajectory.unit_axes import NONE
 
 __all__ = ["DEPTHWISE", "NOT_LEARNED", "ROOT", "guess_labels", "is_learned", "split"]
 
@@ -125,6 +126,21 @@ def _merge_norms(specs: list[TensorSpec]) -> tuple[TensorSpec, ...]:
             kinds[layer] = "norm"
             fitting = [k for k, width in kernels.items() if width == norm.n_units]
             merged[layer] = (fitting or [*kernels] or [layer])[-1]
-    return tuple(
-        replace(s, layer_kind=kinds.get(s.layer, "other"), kernel_layer=merged.get(s.layer, "")) for s in specs
-    )
+    named = (replace(s, layer_kind=kinds.get(s.layer, "other"), kernel_layer=merged.get(s.layer, "")) for s in specs)
+    return _with_units(list(named))
+
+
+def _with_units(specs: list[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Say what the units of each tensor are; those of a tensor whose name tells nothing are one more of its layer."""
+    units: dict[str, int] = {}
+    for spec in specs:
+        if spec.role != "other":
+            units[spec.layer] = max(units.get(spec.layer, 0), spec.n_units)
+    found = []
+    for spec in specs:
+        if spec.role == "other":
+            found.append(replace(spec, axes=NONE, unit_kind=NONE, first_unit=units.get(spec.layer, 0)))
+        else:
+            kind = "channel" if "conv" in spec.layer_kind or spec.layer_kind == "norm" else "neuron"
+            found.append(replace(spec, unit_kind="row" if spec.role == "embedding" else kind))
+    return tuple(found)

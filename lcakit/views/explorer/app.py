@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import panel as pn
 import xarray as xr
 
 from lcakit.errors import LcakitError
-from lcakit.storage.opening import open_trajectory
 from lcakit.views.explorer import figures, text
 from lcakit.views.explorer.controls import Controls
 from lcakit.views.explorer.details import ParameterView, SaliencyView, UnitView
@@ -21,9 +20,10 @@ from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.network import MapView, UnitsView
 from lcakit.views.explorer.over_time import LayerMapView, LayersView, LossView
 from lcakit.views.explorer.selection import Selection
+from lcakit.views.explorer.sources import Pathlike, Sources
 from lcakit.views.explorer.views import UNREADABLE, HtmlText, View
 
-__all__ = ["Explored", "Explorer", "Models", "explore"]
+__all__ = ["Explored", "Explorer", "Models", "Pages", "explore"]
 
 
 def __dir__() -> list[str]:
@@ -36,6 +36,8 @@ _MAIN_WIDTH = 640
 """Smallest width of all views beside the controls; on narrower pages the controls stand above them."""
 _MOST_MODELS = 3
 """Most models that are kept: each holds up to a few hundred megabytes of what it read."""
+_LOOK_MILLISECONDS = 2000
+"""How often a served page looks whether its files are still there."""
 _WAIT_MILLISECONDS = 15
 """After a change on a served page, the time in which further changes join it: of a fast drag the last position wins."""
 
@@ -77,8 +79,7 @@ def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.
         _offline()
     if isinstance(trajectory, xr.Dataset):
         return Explorer(Models(trajectory)).panel
-    source: Any = trajectory if isinstance(trajectory, str | os.PathLike) else list(trajectory)
-    return Explorer(Models(open_trajectory(source)), _title(source)).panel
+    return Pages(trajectory).new()
 
 
 def _offline() -> None:
@@ -86,10 +87,6 @@ def _offline() -> None:
     os.environ.setdefault("PANEL_INLINE", "true")
     os.environ.setdefault("BOKEH_RESOURCES", "inline")
     pn.extension(inline=True)
-
-
-def _title(source: str | os.PathLike[str] | list[str | os.PathLike[str]]) -> str:
-    return f"{len(source)} files" if isinstance(source, list) else os.path.basename(os.fspath(source))
 
 
 class Explored(pn.FlexBox):
@@ -109,13 +106,58 @@ class Explored(pn.FlexBox):
         return self._explorer.controls.live
 
 
-class Models:
-    """The models of each run and objective of a dataset: made when first shown, shared by all pages."""
+class Pages:
+    """Pages of the same files, which share what they read.
 
-    def __init__(self, ds: xr.Dataset) -> None:
-        self.ds = ds
-        self.runs = [str(name) for name in ds["run"].values] if "run" in ds.dims else []
-        self.objectives = objectives(ds)
+    Parameters
+    ----------
+    given
+        Files, unfinished recordings, stores, URLs, or patterns of them.
+
+    Raises
+    ------
+    TrajectoryError
+        If one of them cannot be opened, or the first cannot be explored.
+    """
+
+    def __init__(self, given: Pathlike | Iterable[Pathlike]) -> None:
+        self._sources = Sources(given)
+        self.title = self._sources.title
+        self._open()
+        self._models.first()
+
+    def _open(self) -> None:
+        found = self._sources.open()
+        self._models = Models(found if len(found) > 1 else next(iter(found.values())))
+
+    def new(self) -> Explored:
+        """Return a new page; of the files as they are now, if they have changed since the last one."""
+        if self._sources.trouble():
+            try:
+                self._open()
+            except LcakitError as error:
+                return Explorer(self._models, self.title, self._sources, str(error)).panel
+        return Explorer(self._models, self.title, self._sources).panel
+
+
+class Models:
+    """The models of each run and objective: made when first shown, shared by all pages.
+
+    Parameters
+    ----------
+    found
+        A dataset, maybe of several runs of one network, or datasets by name, which may be of different networks.
+    """
+
+    def __init__(self, found: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
+        self._found = found
+        if isinstance(found, xr.Dataset):
+            self.ds = found
+            self.runs = [str(name) for name in found["run"].values] if "run" in found.dims else []
+        else:
+            self.ds = next(iter(found.values()))
+            self.runs = list(found)
+        self.objectives = objectives(self.ds)
         self._made: dict[tuple[str, str], Model] = {}
 
     def get(self, run: str, objective: str) -> Model:
@@ -123,24 +165,40 @@ class Models:
         key = run, objective
         model = self._made.pop(key, None)
         if model is None:
-            ds = self.ds.isel(run=self.runs.index(run), drop=True) if self.runs else self.ds
-            model = Model(ds, objective)
+            model = Model(self._dataset(run), objective)
         self._made[key] = model  # last: the least recently used one comes first
         if len(self._made) > _MOST_MODELS:
             del self._made[next(iter(self._made))]
         return model
 
+    def first(self) -> Model:
+        """Return the model that a page shows first."""
+        return self.get(self.runs[0] if self.runs else "", self.objectives[0])
+
+    def _dataset(self, run: str) -> xr.Dataset:
+        if not isinstance(self._found, xr.Dataset):
+            return self._found[run]
+        return self._found.isel(run=self.runs.index(run), drop=True) if self.runs else self._found
+
 
 class Explorer:
-    """One page: its controls, its views, and what they show."""
+    """One page: its controls, its views, and what they show.
 
-    def __init__(self, models: Models, title: str = "") -> None:
-        self.models = models
+    Parameters
+    ----------
+    sources
+        The files, where they are to be watched.
+    trouble
+        What is wrong with them already.
+    """
+
+    def __init__(self, models: Models, title: str = "", sources: Sources | None = None, trouble: str = "") -> None:
+        self.models, self._sources, self._trouble = models, sources, trouble
         served = pn.state.curdoc
         self._document = served if served is not None and served.session_context is not None else None
         self._waiting = False
         self.controls = Controls(models.runs, models.objectives, self.changed)
-        self.summary = HtmlText(13, (0, 8, 8, 8))
+        self.summary, self.notice = HtmlText(13, (0, 8, 8, 8)), HtmlText(13, (0, 8, 0, 8))
         self.loss = LossView(self.controls.choose_window)
         self.focus = x_range = figures.axis_range()
         self.layers = LayersView(x_range, self.controls.choose_window)
@@ -151,10 +209,13 @@ class Explorer:
         self.saliency = SaliencyView()
         self.parameter = ParameterView(x_range)
         self._last: Selection | None = None
-        self.model = models.get(*self.controls.source)
+        self.model = models.first()
         self.controls.load(self.model)
         self.panel = self._layout(title)
         self.refresh()
+        self.look()
+        if self._document is not None and sources is not None:
+            self._document.add_periodic_callback(self.look, _LOOK_MILLISECONDS)
 
     @property
     def views(self) -> list[View]:
@@ -173,9 +234,17 @@ class Explorer:
         self._waiting = False
         self.refresh()
 
+    def look(self) -> None:
+        """Say what has happened to the files."""
+        found = self._trouble or (self._sources.trouble() if self._sources else "")
+        line = f'<div role="alert"><b>{safe(found, 600)}</b></div>' if found else ""
+        if self.notice.html != line:
+            self.notice.html = line
+
     def refresh(self) -> None:
         """Update everything that depends on what has changed since the last call."""
         self.controls.write()
+        self.look()
         if self._last is not None and self.controls.source != self._last.source and not self._load():
             return
         selection = self.controls.selection()
@@ -221,6 +290,6 @@ class Explorer:
             view.panel.styles = {"flex": f"1 1 {_VIEW_WIDTH}px", "min-width": f"min({_VIEW_WIDTH}px, 100%)"}
         self.parameter.panel.styles = {"flex": "1 1 100%", "min-width": f"min({_VIEW_WIDTH}px, 100%)"}
         grid = pn.FlexBox(*(view.panel for view in self.views), sizing_mode="stretch_width", gap="12px")
-        main = pn.Column(header.panel, self.summary.panel, grid, sizing_mode="stretch_width")
+        main = pn.Column(header.panel, self.notice.panel, self.summary.panel, grid, sizing_mode="stretch_width")
         main.styles = {"flex": f"999 1 {_MAIN_WIDTH}px", "min-width": "0"}
         return Explored(self, self.controls.panel, main, sizing_mode="stretch_width")

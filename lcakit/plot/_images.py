@@ -106,4 +106,4 @@ def image(
     if backend == "bokeh":
         places = [(name, f"@{{z{n}}}") for n, name in enumerate(names)][1:]
         shared |= {"tools": ["hover"], "hover_tooltips": [*places, (names[0], "@image")]}
-    return element.opts(backend=backend, **shared)
+    return element.opts(backend=backend, axiswise=True, **shared)

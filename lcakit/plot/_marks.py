@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,12 +28,51 @@ _HIDDEN = "\u200b"  # a space without width: between two characters it takes awa
 
 
 def load(backend: str) -> None:
-    """Load a backend of HoloViews; nothing is displayed or downloaded."""
+    """Load a backend of HoloViews, in a notebook so that a picture at the end of a cell is drawn; nothing is downloaded.
+
+    What ``hv.extension`` does in a notebook has to come before the first picture, which is otherwise printed as text.
+    """
     if backend not in MODULES:
         raise unknown("backend", backend, MODULES)
     importlib.import_module(MODULES[backend])
-    if hv.Store.current_backend not in hv.Store.loaded_backends():
+    if in_notebook():
+        _prepare_notebook(backend)
+        hv.Store.set_current_backend(backend)  # the picture at the end of a cell is drawn by the one it was made for
+    elif hv.Store.current_backend not in hv.Store.loaded_backends():
         hv.Store.set_current_backend(backend)
+
+
+def in_notebook() -> bool:
+    """Return whether this code runs in the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    return "ipykernel" in sys.modules and ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+@functools.cache
+def _prepare_notebook(backend: str) -> None:
+    """Put the scripts of pictures into the notebook, and show pictures through Panel, which needs no network for them.
+
+    Where the user has called ``hv.extension``, the notebook stays as that has set it.
+    """
+    if getattr(hv.extension, "_loaded", False) and not _prepare_notebook.cache_info().currsize:
+        return
+    import panel as pn
+    from IPython import get_ipython
+
+    os.environ.setdefault("BOKEH_RESOURCES", "inline")
+    pn.extension(inline=True)
+    hv.extension(backend, inline=True, logo=False)
+    formatter = get_ipython().display_formatter.mimebundle_formatter
+    formatter.for_type(hv.core.dimension.Dimensioned, _shown)
+
+
+def _shown(element: Any, include: Any = None, exclude: Any = None) -> Any:
+    """Return what a notebook shows of a picture."""
+    if hv.Store.current_backend != "bokeh":
+        return element._repr_mimebundle_(include, exclude)
+    import panel as pn
+
+    return pn.pane.HoloViews(element)._repr_mimebundle_(include, exclude)
 
 
 def plain(backend: str, text: Any) -> str:

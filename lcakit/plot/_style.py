@@ -140,8 +140,8 @@ def picture(
     if backend == "bokeh" and legend == "right":
         shared["legend_opts"] = {"location": "top_left"}  # beside the picture: at its top
     shared |= {"show_grid": True, "padding": 0.03, "show_legend": legend is not None} | size(backend) | options
-    overlay = hv.Overlay(list(marks))
-    return overlay.opts(legend_position=legend or "right", backend=backend, **shared)
+    overlay = hv.Overlay([mark.opts(axiswise=True, backend=backend) for mark in marks])  # one picture, own axes
+    return overlay.opts(legend_position=legend or "right", backend=backend, axiswise=True, **shared)
 
 
 def titles(backend: str, title: str, axes: tuple[str, str]) -> dict[str, str]:
@@ -156,7 +156,7 @@ def heat(backend: str, array: xr.DataArray, x: str, y: str, title: str = "", **o
     columns = (values[x].values, values[y].values, values.values)
     element = hv.Image(columns, [label(array[x]), label(array[y])], label(array))
     shared = {"cmap": sequential(), "colorbar": True, "title": title, "clabel": label(array)} | options
-    return element.opts(backend=backend, **shared, **size(backend))
+    return element.opts(backend=backend, axiswise=True, **shared, **size(backend))
 
 
 def beside(backend: str, pictures: Sequence[Any], columns: int | None = None) -> Any:

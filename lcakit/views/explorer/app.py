@@ -93,7 +93,7 @@ class Explored(pn.FlexBox):
     """An explorer on a page: show it, read what is selected, select something else."""
 
     def __init__(self, explorer: Explorer, *parts: Any, **options: Any) -> None:
-        super().__init__(*parts, **options)
+        super().__init__(*parts, **options)  # type: ignore[no-untyped-call]
         self._explorer = explorer
 
     def __repr__(self, depth: int = 0, max_depth: int = 10) -> str:

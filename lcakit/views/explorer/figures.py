@@ -107,7 +107,7 @@ def over_time(height: int, x_range: Range1d, label: str = "", y_label: str = "",
 
 def hover(tips: list[tuple[str, str]], renderers: list[Any], **options: Any) -> HoverTool:
     """Return what shows numbers where the mouse points, as printf writes them: Bokeh's own formats cut small ones."""
-    printf = {tip.partition("{")[0]: "printf" for _, tip in tips if "{%" in tip}
+    printf: Any = {tip.partition("{")[0]: "printf" for _, tip in tips if "{%" in tip}
     return HoverTool(tooltips=tips, renderers=renderers, formatters=printf, **options)
 
 

@@ -25,24 +25,29 @@ class LiveSelection(param.Parameterized):
     fields at once, and ``ex.selection.param.watch(function, "layer")`` follows what the user does.
     """
 
-    run = param.Selector(objects=[""], default="", doc="The run that is shown, where there are several.")
-    objective = param.Selector(objects=[""], default="", doc="Suffix of the objective; empty for the one recorded.")
+    run: Any = param.Selector(objects=[""], default="", doc="The run that is shown, where there are several.")
+    objective: Any = param.Selector(
+        objects=[""], default="", doc="Suffix of the objective; empty for the one recorded."
+    )
     layers = param.ListSelector(objects=[], default=[], doc="Layers that sums cover.")
     classes = param.ListSelector(objects=[], default=[], doc="Classes that sums cover.")
-    role = param.Selector(objects=[ALL], default=ALL, doc="Role of the tensors that sums cover; 'all' for every role.")
-    quantity = param.Selector(objects=list(QUANTITIES), default=LCA, doc="What maps show.")
+    role: Any = param.Selector(
+        objects=[ALL], default=ALL, doc="Role of the tensors that sums cover; 'all' for every role."
+    )
+    quantity: Any = param.Selector(objects=list(QUANTITIES), default=LCA, doc="What maps show.")
     iteration = param.Integer(default=0, doc="Label of the iteration that is looked at.")
     window = param.Range(default=(0, 0), doc="Labels of the first and last iteration of the span.")
     whole = param.Boolean(default=False, doc="Maps show the whole span instead of one iteration.")
-    layer = param.Selector(objects=[""], default="", doc="The layer that is opened.")
+    layer: Any = param.Selector(objects=[""], default="", doc="The layer that is opened.")
     unit = param.Integer(default=0, doc="Channel number of a unit of the opened layer.")
     parameter = param.String(default="", doc="Name of the parameter that is looked at; empty where there is none.")
-    colours = param.Selector(objects=list(SIGNS), default=next(iter(SIGNS)), doc="Colours of helping and hurting.")
+    colours: Any = param.Selector(objects=list(SIGNS), default=next(iter(SIGNS)), doc="Colours of helping and hurting.")
 
     def __init__(self, runs: Sequence[str], objectives: Sequence[str]) -> None:
         self.param.run.objects = list(runs) or [""]
         self.param.objective.objects = list(objectives)
-        super().__init__(name="selection", run=(runs or [""])[0], objective=objectives[0])
+        first: Any = {"run": (runs or [""])[0], "objective": objectives[0]}
+        super().__init__(name="selection", **first)  # type: ignore[no-untyped-call]
 
     def offer(self, model: Model) -> dict[str, Any]:
         """Allow what a model has; return the fields that have to change because they no longer fit, with new values."""

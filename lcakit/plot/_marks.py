@@ -28,7 +28,7 @@ _HIDDEN = "\u200b"  # a space without width: between two characters it takes awa
 
 
 def load(backend: str) -> None:
-    """Load a backend of HoloViews, in a notebook so that a picture at the end of a cell is drawn; nothing is downloaded.
+    """Load a backend of HoloViews; in a notebook, so that a picture at the end of a cell is drawn. Downloads nothing.
 
     What ``hv.extension`` does in a notebook has to come before the first picture, which is otherwise printed as text.
     """

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import holoviews as hv
+import panel as pn
 import pytest
-
-hv = pytest.importorskip("holoviews")
-pn = pytest.importorskip("panel")
-
 from bokeh.models import Plot
 
 from lcakit import plot

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lcakit.cli.options import port
 
-__all__ = ["ADDRESS", "PORT", "Command", "add", "serve"]
+__all__ = ["PORT", "Command", "add"]
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,7 @@ import xarray as xr
 
 from lcakit.analysis.computing import compute
 from lcakit.analysis.correlation import mean_correlation
+from lcakit.plot._classes import by_classes
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import GUIDE, PALETTE, label, line, load, picture
 
@@ -22,6 +23,7 @@ def __dir__() -> list[str]:
 _LOOKS = {"output": (PALETTE[0], "solid"), "input": (PALETTE[1], "solid")}
 
 
+@by_classes
 def correlations(
     ds: xr.Dataset, layer: str, seed: int = 0, lca: str = "lca", backend: str = "bokeh", title: str = ""
 ) -> Any:
@@ -45,6 +47,8 @@ def correlations(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. None: all classes.
 
     Returns
     -------

@@ -12,6 +12,7 @@ from lcakit.analysis.generalization import STATES
 from lcakit.analysis.generalization import overfitting_map as analysed_map
 from lcakit.analysis.generalization import train_validation as analysed_sums
 from lcakit.plot._bars import bars, over_runs
+from lcakit.plot._classes import by_classes
 from lcakit.plot._colours import NEUTRAL, NOTHING
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import boxes, label, load, picture, plain, sign_colours
@@ -33,6 +34,7 @@ _WORDS = {
 _MOST_BOXES = 20_000
 
 
+@by_classes
 def overfitting_map(
     ds: xr.Dataset,
     by: str = "kernel_layer",
@@ -56,6 +58,9 @@ def overfitting_map(
         :func:`lcakit.generalization.overfitting_map`.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------
@@ -106,6 +111,7 @@ def _colours() -> dict[str, str]:
     return dict(zip(STATES, (signs["helping"], NEUTRAL[0], "#a6a6a6", signs["hurting"], NOTHING), strict=True))
 
 
+@by_classes
 def train_validation(
     ds: xr.Dataset,
     by: str = "kernel_layer",
@@ -128,6 +134,9 @@ def train_validation(
         Of the intervals over runs (Student's t).
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------

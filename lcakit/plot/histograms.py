@@ -10,6 +10,7 @@ import xarray as xr
 from lcakit.analysis import noise
 from lcakit.analysis.computing import compute
 from lcakit.analysis.histograms import histogram, trim
+from lcakit.plot._classes import by_classes
 from lcakit.plot._style import boxes, label, load, picture, sign_colours, upright
 
 __all__ = ["helped_histogram", "lca_histogram"]
@@ -19,6 +20,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@by_classes
 def lca_histogram(ds: xr.Dataset, lca: str = "lca", backend: str = "bokeh", title: str = "Distribution of LCA") -> Any:
     """Draw how many values of LCA there are of each size, helping on the left and hurting on the right (figure 3b).
 
@@ -34,6 +36,9 @@ def lca_histogram(ds: xr.Dataset, lca: str = "lca", backend: str = "bokeh", titl
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------
@@ -87,6 +92,7 @@ def _signed_ticks(middle: float, reach: float) -> list[tuple[float, str]]:
     return [(-place, f"-{text}") for place, text in reversed(right)] + [(0.0, "0")] + right
 
 
+@by_classes
 def helped_histogram(
     ds: xr.Dataset,
     bins: int = 50,
@@ -112,6 +118,9 @@ def helped_histogram(
     zeros
         ``"counted"``: of all iterations, so that parameters that never move stand at 0; ``"ignored"``: of those in
         which the parameter's LCA is not zero.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------

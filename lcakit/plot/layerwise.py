@@ -12,6 +12,7 @@ from lcakit.analysis.aggregate import windowed
 from lcakit.analysis.computing import compute
 from lcakit.analysis.layerwise import layer_lca
 from lcakit.plot._bars import bars, over_runs
+from lcakit.plot._classes import by_classes
 from lcakit.plot._images import lca_map
 from lcakit.plot._runs import Runs, mean_line, named, one_run
 from lcakit.plot._style import (
@@ -35,6 +36,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@by_classes
 def layers(
     ds: Runs,
     by: str = "kernel_layer",
@@ -62,6 +64,8 @@ def layers(
         Of the intervals over runs.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. None: all classes.
 
     Returns
     -------
@@ -97,6 +101,7 @@ def layers(
     return bars(backend, names, series, axes, title)
 
 
+@by_classes
 def layers_over_time(
     ds: xr.Dataset,
     by: str = "kernel_layer",
@@ -128,6 +133,8 @@ def layers_over_time(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. None: all classes.
 
     Returns
     -------
@@ -195,6 +202,7 @@ def _stack(
     return [*marks, *(key(backend, axes, name, color) for name, color in zip(names, colours, strict=True))]
 
 
+@by_classes
 def layer_map(
     ds: xr.Dataset,
     by: str = "kernel_layer",
@@ -220,6 +228,8 @@ def layer_map(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. None: all classes.
 
     Returns
     -------

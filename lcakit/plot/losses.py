@@ -9,6 +9,7 @@ import xarray as xr
 
 from lcakit.analysis.computing import compute
 from lcakit.errors import TrajectoryError
+from lcakit.plot._classes import Classes, as_list, class_colours, of_classes
 from lcakit.plot._runs import mean_line, one_run
 from lcakit.plot._style import (
     GUIDE,
@@ -25,6 +26,7 @@ from lcakit.plot._style import (
 )
 from lcakit.trajectory.require import require
 from lcakit.trajectory.schema import split_name, with_suffix
+from lcakit.trajectory.select import with_class_dimension
 
 __all__ = ["loss", "residual"]
 
@@ -34,7 +36,11 @@ def __dir__() -> list[str]:
 
 
 def loss(
-    ds: xr.Dataset, classes: bool = False, log: bool = False, backend: str = "bokeh", title: str = "Loss over training"
+    ds: xr.Dataset,
+    classes: bool | Classes = False,
+    log: bool = False,
+    backend: str = "bokeh",
+    title: str = "Loss over training",
 ) -> Any:
     """Draw the loss of every objective in the file over the snapshots.
 
@@ -46,7 +52,7 @@ def loss(
         Trajectory with ``loss`` (snapshot), and ``loss_val`` … where other objectives were allocated. Of several runs
         the line is the mean and the shade the range.
     classes
-        Draw the part of each class (``loss_class``) instead; together they are the loss.
+        True, or names of classes: draw the part of each (``loss_class``) instead; those of all together are the loss.
     log
         Logarithmic vertical axis.
     backend, title
@@ -73,11 +79,15 @@ def loss(
     ['class a', 'class b', 'class c']
     """
     load(backend)
-    series = _by_class(ds) if classes else _by_objective(ds)
+    wanted = [] if classes is None or isinstance(classes, bool) else as_list(classes)
+    series = _by_class(ds, wanted) if classes else _by_objective(ds)
     values = compute(list(series.values()), quiet=True)
+    line_colours(len(series))  # refuses too many
+    names = [name.removeprefix("class ") for name in series]
+    colours = class_colours(ds, names) if classes else line_colours(len(series))
     axes = "optimizer steps", label(values[0].assign_attrs(long_name="loss"))
     marks = []
-    for name, array, color in zip(series, values, line_colours(len(series)), strict=True):
+    for name, array, color in zip(series, values, colours, strict=True):
         marks += mean_line(backend, array["snapshot"], array, axes, name, color)
     return picture(backend, marks, axes, title, "y" if log else "", legend="right" if len(series) > 1 else None)
 
@@ -87,8 +97,9 @@ def _by_objective(ds: xr.Dataset) -> dict[str, xr.DataArray]:
     return {split_name(name)[1] or "training set": require(ds, name) for name in names}
 
 
-def _by_class(ds: xr.Dataset) -> dict[str, xr.DataArray]:
-    array = require(ds, "loss_class")
+def _by_class(ds: xr.Dataset, wanted: list[str]) -> dict[str, xr.DataArray]:
+    require(ds, "loss_class")
+    array = with_class_dimension(of_classes(ds, wanted or None))["loss_class"]
     return {f"class {name}": array.isel({"class": n}) for n, name in enumerate(array["class"].values)}
 
 

@@ -12,6 +12,7 @@ from lcakit.analysis import noise
 from lcakit.analysis.aggregate import windowed
 from lcakit.analysis.computing import compute
 from lcakit.plot._bars import named_ticks
+from lcakit.plot._classes import by_classes
 from lcakit.plot._runs import Runs, mean_line, named
 from lcakit.plot._style import PALETTE, band, boxes, dots, key, label, level, load, picture, sign_colours
 
@@ -25,6 +26,7 @@ def __dir__() -> list[str]:
 _ZERO_EDGE = "#9a9a9a"
 
 
+@by_classes
 def help_hurt_zero(
     ds: xr.Dataset,
     window: int = 1,
@@ -46,6 +48,9 @@ def help_hurt_zero(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------
@@ -91,6 +96,7 @@ def _window_sizes(array: xr.DataArray, window: int) -> xr.DataArray:
     return xr.DataArray(np.minimum(window, n - starts), dims="window")
 
 
+@by_classes
 def fractions(
     ds: Runs,
     by: str | None = "kernel_layer",
@@ -114,6 +120,9 @@ def fractions(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------
@@ -170,6 +179,7 @@ def _fraction_bars(backend: str, names: list[str], table: np.ndarray, title: str
     return picture(backend, [*marks, level(backend, 0.5, "#222222")], axes, title, **look)
 
 
+@by_classes
 def fraction_helping(
     ds: xr.Dataset,
     window: int = 1,
@@ -191,6 +201,9 @@ def fraction_helping(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------
@@ -223,6 +236,7 @@ def fraction_helping(
     return picture(backend, [level(backend, 0.5), *marks], axes, title, legend=None)
 
 
+@by_classes
 def helping_by_window(
     ds: xr.Dataset,
     windows: Sequence[int] | None = None,
@@ -245,6 +259,9 @@ def helping_by_window(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------
@@ -278,6 +295,7 @@ def helping_by_window(
     return picture(backend, [level(backend, 0.5), *marks], axes, title, "x" if len(sizes) > 1 else "", legend=None)
 
 
+@by_classes
 def signs_per_class(
     ds: xr.Dataset,
     of: str = "unit",
@@ -299,6 +317,8 @@ def signs_per_class(
         ``"lca"``, or with a suffix (``"lca_val"``) for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. None: all classes.
 
     Returns
     -------

@@ -11,6 +11,7 @@ from lcakit.analysis.computing import compute
 from lcakit.analysis.oscillation import iterations_per_crossing, iterations_per_turn, oscillation_detail
 from lcakit.analysis.phase import phase_lag as analysed_lag
 from lcakit.plot._bars import bars, over_runs
+from lcakit.plot._classes import by_classes
 from lcakit.plot._runs import mean_line, one_run
 from lcakit.plot._style import (
     PALETTE,
@@ -86,6 +87,7 @@ def turns(
     return bars(backend, names, series, ("layer", "iterations"), title, signed=False)
 
 
+@by_classes(keep=("gradient",))
 def detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca", backend: str = "bokeh", title: str = "") -> Any:
     """Draw one parameter's movement, gradient and LCA over the iterations, one below the other (figure S8).
 
@@ -102,6 +104,9 @@ def detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca", backend: str 
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs, the gradient that of all. The file needs to be recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------

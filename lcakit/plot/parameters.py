@@ -10,6 +10,7 @@ import xarray as xr
 from lcakit.analysis.aggregate import sum_by
 from lcakit.analysis.computing import compute
 from lcakit.errors import unknown
+from lcakit.plot._classes import by_classes
 from lcakit.plot._images import image, lca_map
 from lcakit.plot._raster import MOST_PIXELS, even_blocks, strongest
 from lcakit.plot._runs import one_run
@@ -34,6 +35,7 @@ QUANTITIES = {
 }
 
 
+@by_classes
 def parameter_map(
     ds: xr.Dataset,
     layer: str | None = None,
@@ -71,6 +73,9 @@ def parameter_map(
         Ends of the colour scale; by default symmetric, the 99th percentile of the magnitudes.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------
@@ -166,6 +171,7 @@ def _with_gaps(labels: np.ndarray) -> np.ndarray:
     return np.where(labels < 0, np.nan, labels)
 
 
+@by_classes
 def unit_map(ds: xr.Dataset, layer: str, lca: str = "lca", backend: str = "bokeh", title: str = "") -> Any:
     """Draw unit against iteration as a heat map of LCA (figure S1): green helps, red hurts, white is zero.
 
@@ -181,6 +187,8 @@ def unit_map(ds: xr.Dataset, layer: str, lca: str = "lca", backend: str = "bokeh
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. None: all classes.
 
     Returns
     -------

@@ -10,6 +10,7 @@ import xarray as xr
 
 from lcakit.analysis.computing import compute
 from lcakit.errors import TrajectoryError
+from lcakit.plot._classes import by_classes
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import (
     MOST_CURVES,
@@ -40,6 +41,7 @@ _MOST_POINTS = 400_000
 """Most points of all curves of a picture together; above it, only every n-th iteration is drawn."""
 
 
+@by_classes
 def cumulative(
     ds: xr.Dataset,
     parameters: Sequence[int | str] | None = None,
@@ -70,6 +72,9 @@ def cumulative(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------

@@ -13,9 +13,10 @@ from lcakit.analysis.saliency import saliency as analysed_saliency
 from lcakit.analysis.specialization import class_curves as analysed_curves
 from lcakit.analysis.specialization import specialized_fraction as analysed_fraction
 from lcakit.plot._bars import bars, over_runs
+from lcakit.plot._classes import Classes, by_classes, class_colours, of_classes
 from lcakit.plot._images import image
 from lcakit.plot._runs import mean_line, one_run
-from lcakit.plot._style import MOST_LINES, label, level, line_colours, load, picture, size
+from lcakit.plot._style import MOST_LINES, label, level, load, picture, size
 from lcakit.plot._tiles import grid, near_square
 
 __all__ = ["class_curves", "saliency", "specialized_fraction"]
@@ -88,6 +89,7 @@ def class_curves(
     lca: str = "lca_unit_class",
     backend: str = "bokeh",
     title: str = "",
+    classes: Classes = None,
 ) -> Any:
     """Draw how one unit changes the loss of each class in the course of training: falling lines are helped classes.
 
@@ -105,6 +107,8 @@ def class_curves(
         Name of the variable; ``"lca_unit_class_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of the classes to draw (or one name); None: all, at most twelve.
 
     Returns
     -------
@@ -116,7 +120,7 @@ def class_curves(
     TrajectoryError
         If the file was recorded without classes.
     ValueError
-        For more than twelve classes (select some with ``ds.lk.sel(cls=[…])``), or an unknown unit, layer or backend.
+        For more than twelve classes (choose some), or an unknown class, unit, layer or backend.
 
     Examples
     --------
@@ -125,22 +129,22 @@ def class_curves(
     ['class a', 'class b', 'class c']
     """
     load(backend)
-    found = analysed_curves(ds, unit, layer, lca)
+    found = analysed_curves(of_classes(ds, classes), unit, layer, lca)
     names = [f"class {name}" for name in found["class"].values]
     if len(names) > MOST_LINES:
         raise ValueError(
-            f"{len(names)} classes are too many lines for one picture (at most {MOST_LINES}): "
-            "select some, ds.lk.sel(cls=[…])"
+            f"{len(names)} classes are too many lines for one picture (at most {MOST_LINES}): choose some, classes=[…]"
         )
     values = compute(found, quiet=True).assign_attrs(found.attrs | {"long_name": "cumulative LCA"})
     axes = "iteration", label(values)
     marks = [level(backend, 0)]
-    for n, color in enumerate(line_colours(len(names))):
+    for n, color in enumerate(class_colours(ds, map(str, found["class"].values))):
         marks += mean_line(backend, values["iteration"], values.isel({"class": n}), axes, names[n], color)
     where = f"unit {unit}" + (f" of {layer}" if layer is not None else "")
     return picture(backend, marks, axes, title or f"Classes that {where} helps and hurts")
 
 
+@by_classes
 def saliency(
     ds: xr.Dataset,
     unit: int | Sequence[int],
@@ -168,6 +172,9 @@ def saliency(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------

@@ -10,6 +10,7 @@ import xarray as xr
 from lcakit.analysis.computing import compute
 from lcakit.analysis.peaks import peak_iterations
 from lcakit.analysis.synchronization import synchronized
+from lcakit.plot._classes import Classes, of_classes
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import HEIGHT, PALETTE, dots, level, load, picture, plain, size
 
@@ -30,7 +31,7 @@ def peaks(
     of: str = "lca",
     min_fraction: float = 1.0,
     by: str = "kernel_layer",
-    classes: bool = True,
+    classes: bool | Classes = True,
     lca: str = "lca",
     backend: str = "bokeh",
     title: str = "Peaks of learning",
@@ -46,7 +47,7 @@ def peaks(
         Trajectory of one run, or the result of :func:`lcakit.synchronization.peak_iterations`.
     k, of, by, classes, lca
         Peaks of each layer, quantity, grouping, whether by class, and variable: see
-        :func:`lcakit.synchronization.peak_iterations`; ignored for its result.
+        :func:`lcakit.synchronization.peak_iterations`; ignored for its result. Names of classes: blocks for these.
     min_fraction
         Share of the layers that must have a peak for it to be synchronized.
     backend, title
@@ -75,7 +76,9 @@ def peaks(
     30
     """
     load(backend)
-    found = ds if isinstance(ds, xr.DataArray) else peak_iterations(one_run(ds, "peaks"), k, of, by, classes, lca)
+    if classes is not None and not isinstance(classes, bool):
+        ds, classes = of_classes(ds, classes), True
+    found = ds if isinstance(ds, xr.DataArray) else peak_iterations(one_run(ds, "peaks"), k, of, by, bool(classes), lca)
     if found.sizes.get("run", 1) > 1:
         raise ValueError(f"peaks are of one run, got {found.sizes['run']} of them: select one with .isel(run=0)")
     found = found.squeeze("run", drop=True) if "run" in found.dims else found

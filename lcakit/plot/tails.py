@@ -13,6 +13,7 @@ from lcakit.analysis.histograms import histogram, trim
 from lcakit.analysis.kurtosis import excess_kurtosis
 from lcakit.analysis.tails import fit_tails
 from lcakit.errors import unknown
+from lcakit.plot._classes import by_classes
 from lcakit.plot._runs import mean_line
 from lcakit.plot._style import PALETTE, dots, label, line, load, picture, sign_colours
 
@@ -29,6 +30,7 @@ _OUTCOMES = ("helping", "hurting", "both")
 _MODELS = {"weibull": "Weibull", "exponential": "Laplace", "half_normal": "Gaussian"}
 
 
+@by_classes
 def tail_fits(
     ds: xr.Dataset,
     outcome: str = "both",
@@ -53,6 +55,9 @@ def tail_fits(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------
@@ -105,6 +110,7 @@ def _beyond(model: str, x: np.ndarray, scale: float, shape: float) -> np.ndarray
     return np.asarray(np.exp(-((x / scale) ** (shape if model == "weibull" else 1.0))))
 
 
+@by_classes
 def kurtosis(
     ds: xr.Dataset,
     window: int | None = None,
@@ -126,6 +132,9 @@ def kurtosis(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import html
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import xarray as xr
 
 from lcakit.errors import unknown
+from lcakit.plot._classes import Classes, as_list, in_words, of_classes
 from lcakit.storage.atomic import written
 from lcakit.storage.paths import writable_now, writable_path
+from lcakit.text import printable
 from lcakit.views.animation import film, player
 from lcakit.views.animation.frames import Frames, frames_of
 
@@ -97,6 +100,7 @@ def animate(
     out: str | os.PathLike[str] | None = None,
     fps: float = 10.0,
     quiet: bool = False,
+    classes: Classes = None,
 ) -> Animation | Path:
     """Show a layer over the course of training: one frame for each iteration, or for every ``step`` of them.
 
@@ -129,6 +133,9 @@ def animate(
         Frames per second of a ``.gif`` or ``.mp4``; the player has a control for it.
     quiet
         No progress bars.
+    classes
+        Names of classes (or one name): LCA and loss are theirs; the file needs to be recorded with
+        ``classes="parameter"``. None: all classes.
 
     Returns
     -------
@@ -156,5 +163,8 @@ def animate(
         if _suffix(writable_path(out), fps) == ".mp4":
             film.require_encoder()
         writable_now(out)
-    film_of = Animation(frames_of(ds, layer, iterations, step, quantity, tensor, lca, quiet))
+    frames = frames_of(of_classes(ds, classes), layer, iterations, step, quantity, tensor, lca, quiet)
+    if classes is not None:
+        frames = replace(frames, title=f"{frames.title}, {printable(in_words(as_list(classes)), 60)}")
+    film_of = Animation(frames)
     return film_of if out is None else film_of.save(out, fps, quiet)

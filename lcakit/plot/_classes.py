@@ -1,0 +1,94 @@
+"""The argument ``classes`` of pictures: LCA and losses of some classes in place of those of all."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import holoviews as hv
+import xarray as xr
+
+from lcakit.errors import TrajectoryError
+from lcakit.plot._colours import NAMED
+from lcakit.plot._marks import plain
+from lcakit.trajectory.select import select
+
+__all__ = ["Classes", "as_list", "by_classes", "class_colours", "in_words", "of_classes"]
+
+Classes = str | Iterable[str] | None
+_MOST_NAMES = 4
+
+
+def of_classes(data: Any, classes: Classes, keep: tuple[str, ...] = ()) -> Any:
+    """Return trajectories, one or a dict of them, whose LCA and losses are those of some classes; None: as they are.
+
+    Parameters
+    ----------
+    keep
+        Variables of all classes that are to stay beside them.
+
+    Raises
+    ------
+    TrajectoryError
+        If a file has no classes; or for anything but trajectories: classes are selected before a study, not after it.
+    ValueError
+        For an unknown class, or none.
+    """
+    if classes is None:
+        return data
+    if isinstance(data, Mapping) and not isinstance(data, xr.Dataset):
+        return {name: of_classes(one, classes, keep) for name, one in data.items()}
+    if not isinstance(data, xr.Dataset) or "iteration" not in data.dims:
+        kind = "a result" if isinstance(data, xr.Dataset | xr.DataArray) else type(data).__name__
+        raise TrajectoryError(f"classes=… selects from a trajectory, got {kind}; pass the trajectory, or select before")
+    part = select(data, cls=as_list(classes))
+    return part.assign({name: data[name] for name in keep if name in data and name not in part})
+
+
+def by_classes(draw: Callable[..., Any] | None = None, *, keep: tuple[str, ...] = ()) -> Any:
+    """Give a picture of a trajectory the argument ``classes``, and the names of the classes in its title."""
+    if draw is None:
+        return functools.partial(by_classes, keep=keep)
+    signature = inspect.signature(draw)
+    own = inspect.Parameter("classes", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Classes")
+
+    @functools.wraps(draw)
+    def drawn(ds: Any, *given: Any, classes: Classes = None, **named: Any) -> Any:
+        if classes is None:
+            return draw(ds, *given, **named)
+        names = as_list(classes)
+        bound = signature.bind(of_classes(ds, names, keep), *given, **named)
+        picture = draw(*bound.args, **bound.kwargs)
+        bound.apply_defaults()
+        return picture if named.get("title") else _titled(picture, names, bound.arguments["backend"])
+
+    drawn.__signature__ = signature.replace(parameters=[*signature.parameters.values(), own])  # type: ignore[attr-defined]
+    return drawn
+
+
+def in_words(names: list[str]) -> str:
+    """Return classes as text: ``class 7``, ``classes 1, 7``."""
+    shown = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" * (len(names) > _MOST_NAMES))
+    return f"{'class' if len(names) == 1 else 'classes'} {shown}"
+
+
+def as_list(classes: Classes) -> list[str]:
+    """Return one name, or several, as a list; [] for None."""
+    return [classes] if isinstance(classes, str) else [str(name) for name in classes or ()]
+
+
+def class_colours(ds: xr.Dataset, names: Iterable[str]) -> list[str]:
+    """Return the colours of classes: each has its own by its place in the file, whichever are drawn."""
+    every = [str(name) for name in ds["class"].values.ravel()]
+    return [NAMED[every.index(name) % len(NAMED)] for name in names]
+
+
+def _titled(picture: Any, names: list[str], backend: str) -> Any:
+    """Return a picture whose title says of which classes it is."""
+    if isinstance(picture, hv.Layout):
+        return picture
+    title = hv.Store.lookup_options(backend, picture, "plot").kwargs.get("title", "")
+    text = plain(backend, in_words(names)).replace("{", "{{").replace("}", "}}")
+    return picture.opts(title=f"{title}, {text}" if title else text, backend=backend)

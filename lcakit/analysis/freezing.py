@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
 from lcakit.analysis.corrections import corrected
 from lcakit.analysis.kernels.minima import running_minimum
@@ -98,8 +99,9 @@ def freeze_candidates(
     Dataset
         ``snapshot`` (:func:`argmin_iteration`), ``lca`` (over the run) and ``gain`` (≥ 0), both in the unit of the
         loss, ``relative_gain`` (of the absolute loss change), ``p`` and ``p_corrected`` (for the number of layers,
-        Holm; in each run by itself), ``candidate`` (bool), each ([run,] layer), and ``agreement`` (layer): the share of
-        runs in which the layer is a candidate. Lazy.
+        Holm; in each run by itself), ``candidate`` (bool), each ([run,] layer); and over all runs, each (layer):
+        ``agreement``, the share of runs in which the layer is a candidate, and ``p_runs``, the p-values of the runs
+        combined (Fisher's method) and corrected (Holm, over layers): what single runs cannot tell, many can. Lazy.
 
     Raises
     ------
@@ -131,6 +133,7 @@ def freeze_candidates(
     candidate = (relative >= least) & (gain > 0)
     candidate = candidate if level is None else candidate & (p_corrected < level)
     agreement = candidate.mean("run") if "run" in candidate.dims else candidate.astype(np.float64)
+    p_runs = corrected(_combined(p), "layer") if "run" in p.dims else p_corrected
     unit = {"units": loss_unit(runs, lca)}
     return xr.Dataset(
         {
@@ -141,6 +144,7 @@ def freeze_candidates(
             "p": p.assign_attrs(long_name="p-value of the gain against random walks", units="1"),
             "p_corrected": p_corrected.assign_attrs(long_name="p-value (holm)", units="1"),
             "candidate": candidate.assign_attrs(long_name="worth freezing", units="1"),
+            "p_runs": p_runs.assign_attrs(long_name="p-value of all runs (Fisher, holm)", units="1"),
             "agreement": agreement.assign_attrs(long_name="share of runs that agree", units="1"),
         }
     )
@@ -165,6 +169,16 @@ def _as_random_walks(series: xr.DataArray, gain: xr.DataArray, trials: int, seed
         output_dtypes=[np.float64],
     )
     return out.transpose(*gain.dims)
+
+
+def _combined(p: xr.DataArray) -> xr.DataArray:
+    """Return Fisher's combination of the p-values of runs."""
+    twice: xr.DataArray = -2 * np.log(p).sum("run")
+    freedom = 2 * p.sizes["run"]
+    out: xr.DataArray = xr.apply_ufunc(
+        lambda x: stats.chi2.sf(x, freedom), twice, dask="parallelized", output_dtypes=[np.float64]
+    )
+    return out
 
 
 def _share_of_walks(steps: np.ndarray, gain: float, trials: int, seed: int) -> float:

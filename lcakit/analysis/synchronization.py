@@ -108,7 +108,8 @@ def tiers(peaks: xr.DataArray, fractions: Sequence[float] = (0.25, 0.5)) -> xr.D
     found = [synchronized(peaks, edge) for edge in edges]
     tier = xr.DataArray(edges, dims="tier", name="tier", attrs={"long_name": "least share of layers", "units": "1"})
     reached = [one["count"] for one in found]
-    alone = [more - fewer for more, fewer in zip(reached, [*reached[1:], 0], strict=True)]
+    further = [*reached[1:], xr.zeros_like(reached[0])]
+    alone = [more - fewer for more, fewer in zip(reached, further, strict=True)]
     count = xr.concat(alone, dim=tier).transpose(..., "tier")
     in_tier = xr.concat([one["synchronized"] for one in found], dim="tier").sum("tier")
     return xr.Dataset(

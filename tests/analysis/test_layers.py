@@ -255,6 +255,23 @@ def test_noise_is_no_candidate_and_a_layer_that_turns_is_one(rng):
     assert hurts["snapshot"].values.tolist() == [0, 0]
 
 
+def test_many_runs_tell_what_each_cannot(rng):
+    """Twin: SciPy's combination of the p-values of the runs, times the number of layers."""
+    found = {}
+    for name in "abcdef":
+        drift, noise = rng.normal(0.2, 1, 60), rng.normal(size=60)
+        found[name] = steps_of(noise.tolist(), drift.tolist())
+    got = freeze_candidates(lk.runs.align(found), least=0)
+    both = [stats.combine_pvalues(got["p"].sel(layer=layer).values).pvalue for layer in ("conv1", "fc")]
+    order = np.argsort(both)
+    expected = np.empty(2)
+    expected[order] = np.minimum(np.maximum.accumulate(np.array(both)[order] * [2, 1]), 1)
+    np.testing.assert_allclose(got["p_runs"], expected)
+    assert got["p_runs"].sel(layer="fc") < 0.05 < got["p_runs"].sel(layer="conv1")
+    alone = freeze_candidates(found["a"], least=0)
+    np.testing.assert_array_equal(alone["p_runs"], alone["p_corrected"])
+
+
 def test_options_of_the_random_walks_are_checked():
     for option in ({"level": 0}, {"level": 1.5}, {"trials": 0}, {"trials": 1.5}):
         with pytest.raises(ValueError, match=next(iter(option))):

@@ -56,8 +56,9 @@ def compared_layers(results: Results) -> xr.Dataset:
     ``lca`` (arm, layer) over the run, ``positive`` (in how many seeds the layer hurts), ``p`` of the mean against zero
     (Holm, over layers), ``change`` from the plain runs and ``change_p`` (paired; Holm, over layers); ``final_loss``
     (arm), ``final_loss_change``, ``final_loss_lower`` (in how many seeds it is below that of the plain run) and
-    ``final_loss_p`` (paired), ``seeds``; where files have it, ``final_loss_val`` over the test set. Means over seeds; p
-    is NaN with a single seed, and where nothing varies, as in a frozen layer.
+    ``final_loss_p`` (paired), and the same of ``late_loss``, the mean over the second half of the snapshots; ``seeds``;
+    where files have it, ``final_loss_val`` and ``late_loss_val`` over the test set. Means over seeds; p is NaN with a
+    single seed, and where nothing varies, as in a frozen layer.
     """
     runs = {arm: _totals(results.open(arm, paired=True)) for arm in results.arms}
     each = [_beside(totals, runs[_PLAIN]) for totals in runs.values()]
@@ -65,21 +66,26 @@ def compared_layers(results: Results) -> xr.Dataset:
 
 
 def _totals(runs: xr.Dataset) -> xr.Dataset:
-    """Return LCA over the run and final losses, (run, layer) and (run)."""
+    """Return LCA over the run (run, layer), losses at the end and in the mean of the second half (run)."""
     found = {"lca": layer_lca(runs).sum("iteration", keep_attrs=True)}
     losses = [name for name in ("loss", "loss_val") if name in runs]
     found |= {f"final_{name}": runs[name].isel(snapshot=-1, drop=True) for name in losses}
+    second_half = slice(runs.sizes["snapshot"] // 2, None)  # one snapshot of a noisy training says little
+    found |= {f"late_{name}": runs[name].isel(snapshot=second_half).mean("snapshot") for name in losses}
     return xr.Dataset(found).compute()
 
 
 def _beside(totals: xr.Dataset, plain: xr.Dataset) -> xr.Dataset:
     means, deviations = totals.mean("run"), totals.std("run", ddof=1)
     change = means - plain.mean("run")
-    lower = totals["final_loss"].values < plain["final_loss"].values  # the k-th runs have the same seed
+    lower = {  # the k-th runs have the same seed
+        f"{name}_lower": xr.DataArray((totals[name].values < plain[name].values).sum())
+        for name in ("final_loss", "late_loss")
+    }
     found = {name: means[name] for name in means.data_vars}
     found |= {f"{name}_sd": deviations[name] for name in means.data_vars}
-    found |= {"change": change["lca"], "final_loss_change": change["final_loss"]}
-    found |= {"positive": (totals["lca"] > 0).sum("run"), "final_loss_lower": xr.DataArray(lower.sum())}
+    found |= {"change": change["lca"]} | {f"{name}_change": change[name] for name in ("final_loss", "late_loss")}
+    found |= {"positive": (totals["lca"] > 0).sum("run")} | lower
     return xr.Dataset(found | {"seeds": xr.DataArray(totals.sizes["run"])} | _tested(totals, plain))
 
 
@@ -91,13 +97,14 @@ def _tested(totals: xr.Dataset, plain: xr.Dataset) -> dict[str, xr.DataArray]:
             xr.full_like(lca.isel(run=0, drop=True), np.nan),
             xr.full_like(loss.isel(run=0, drop=True), np.nan),
         )
-        return {"p": layers, "change_p": layers, "final_loss_p": one}
+        return {"p": layers, "change_p": layers, "final_loss_p": one, "late_loss_p": one}
     with warnings.catch_warnings():  # SciPy warns of what does not vary, such as a frozen layer
         warnings.simplefilter("ignore", RuntimeWarning)
         return {
             "p": one_sample(lca, correction="holm", over="layer")["p_corrected"],
             "change_p": compare(plain["lca"], lca, paired=True, correction="holm", over="layer")["p_corrected"],
             "final_loss_p": compare(plain["final_loss"], loss, paired=True)["p"],
+            "late_loss_p": compare(plain["late_loss"], totals["late_loss"], paired=True)["p"],
         }
 
 
@@ -154,25 +161,25 @@ def _others(arm: str, position: int, paper: str) -> Claim:
     return Claim(f"LCA of all other layers, {arm} − plain", measure, paper)
 
 
-def _final_loss(arm: str, paper: str) -> Claim:
+def _loss(arm: str, name: str, what: str, paper: str = NOT_GIVEN) -> Claim:
     def measure(result: xr.Dataset) -> str:
         if arm not in result["arm"].values:
             return _NOT_RUN
         row = result.sel(arm=arm)
-        lower = f"lower in {int(row['final_loss_lower'])} of {int(row['seeds'])} pairs"
-        return f"{_nats(row['final_loss_change'])}; {lower}; p = {number(float(row['final_loss_p']), 2)} (paired)"
+        lower = f"lower in {int(row[f'{name}_lower'])} of {int(row['seeds'])} pairs"
+        return f"{_nats(row[f'{name}_change'])}; {lower}; p = {number(float(row[f'{name}_p']), 2)} (paired)"
 
-    return Claim(f"final loss, {arm} − plain", measure, paper)
+    return Claim(f"{what}, {arm} − plain", measure, paper)
 
 
 def _test_loss(arm: str) -> Claim:
     def measure(result: xr.Dataset) -> str:
-        if arm not in result["arm"].values or "final_loss_val" not in result:
+        if arm not in result["arm"].values or "late_loss_val" not in result:
             return _NOT_RUN
-        means = result["final_loss_val"]
+        means = result["late_loss_val"]
         return f"{number(float(means.sel(arm=arm)))} against {_nats(means.sel(arm=_PLAIN))}"
 
-    return Claim(f"test loss at the end, {arm} against plain", measure)
+    return Claim(f"test loss, mean of the second half, {arm} against plain", measure)
 
 
 def _nats(value: xr.DataArray) -> str:
@@ -228,7 +235,8 @@ def _interventions(
     claims = [_layer(0, hurts[0]), _layer(-1, hurts[1])]
     for arm in arms:
         others, loss = said.get(arm, (NOT_GIVEN, NOT_GIVEN))
-        claims += [_others(arm, position, others), _final_loss(arm, loss), _test_loss(arm)]
+        claims += [_others(arm, position, others), _loss(arm, "final_loss", "final loss", loss)]
+        claims += [_loss(arm, "late_loss", "mean loss of the second half"), _test_loss(arm)]
     varied = f"the {layer} layer: {', '.join((_PLAIN, *arms))}"
     return Experiment(
         name=name,

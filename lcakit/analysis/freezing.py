@@ -173,7 +173,8 @@ def _as_random_walks(series: xr.DataArray, gain: xr.DataArray, trials: int, seed
 
 def _combined(p: xr.DataArray) -> xr.DataArray:
     """Return Fisher's combination of the p-values of runs."""
-    twice: xr.DataArray = -2 * np.log(p).sum("run")
+    logarithm: xr.DataArray = np.log(p)
+    twice = -2 * logarithm.sum("run")
     freedom = 2 * p.sizes["run"]
     out: xr.DataArray = xr.apply_ufunc(
         lambda x: stats.chi2.sf(x, freedom), twice, dask="parallelized", output_dtypes=[np.float64]

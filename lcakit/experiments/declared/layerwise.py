@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ def compared_layers(results: Results) -> xr.Dataset:
 
 def _totals(runs: xr.Dataset) -> xr.Dataset:
     """Return LCA over the run (run, layer), losses at the end and in the mean of the second half (run)."""
-    found = {"lca": layer_lca(runs).sum("iteration", keep_attrs=True)}
+    found: dict[Hashable, xr.DataArray] = {"lca": layer_lca(runs).sum("iteration", keep_attrs=True)}
     losses = [name for name in ("loss", "loss_val") if name in runs]
     found |= {f"final_{name}": runs[name].isel(snapshot=-1, drop=True) for name in losses}
     second_half = slice(runs.sizes["snapshot"] // 2, None)  # one snapshot of a noisy training says little

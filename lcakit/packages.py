@@ -1,4 +1,7 @@
-"""Modules by name: those that need an optional package, those imported when first used, and those that have moved."""
+"""Modules by name: those that need an optional package, those imported when first used, and those that have moved.
+
+Also where the files are that come with lcakit beside its code.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,13 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lcakit.errors import MissingPackageError
 
-__all__ = ["EXTRAS", "GONE", "MOVED", "faces", "find_moved", "missing", "package"]
+__all__ = ["EXTRAS", "GONE", "MOVED", "bundled", "faces", "find_moved", "missing", "package"]
 
 EXTRAS = {
     "record": ("torch", "torchvision", "sklearn"),
@@ -21,6 +25,12 @@ EXTRAS = {
     "share": ("pooch", "fsspec", "aiohttp", "requests", "h5netcdf", "h5py", "zarr", "safetensors", "pandas", "pyarrow"),
 }
 """What can be imported with each extra of lcakit."""
+
+
+def bundled(folder: str) -> Path:
+    """Return a folder that comes with lcakit: inside the installed package, or beside it in the repository."""
+    library = Path(__file__).resolve().parent
+    return library / folder if (library / folder).is_dir() else library.parent / folder
 
 
 def package(name: str, purpose: str) -> Any:

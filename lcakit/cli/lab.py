@@ -16,14 +16,15 @@ from pathlib import Path
 
 from lcakit.cli.options import port
 from lcakit.errors import LcakitError
+from lcakit.packages import bundled
 
 __all__ = [
     "FIRST",
     "FOLDER",
+    "GUIDE",
     "NOTEBOOKS",
     "OFFLINE",
     "SETTINGS",
-    "SUFFIXES",
     "Command",
     "add",
     "copy_notebooks",
@@ -36,12 +37,12 @@ def __dir__() -> list[str]:
 
 
 Command = Callable[..., argparse.ArgumentParser]
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-"""Where they lie when lcakit is used from its repository; the recorded files they use lie beside, in ``data``."""
+NOTEBOOKS = bundled("notebooks")
+"""The notebooks that come with lcakit; so do the recorded files they use (``lk.fetch``)."""
 
 FOLDER = "lcakit-notebooks"
 FIRST = "00_quickstart.ipynb"
-SUFFIXES = (".ipynb", ".md")
+GUIDE = "README.md"
 
 # With messages of widgets in subshells of the kernel, the first move of a slider was lost in 6 of 10 trials.
 SETTINGS = {"@jupyterlab/apputils-extension:kernels-settings": {"commsOverSubshells": "disabled"}}
@@ -92,11 +93,11 @@ def copy_notebooks(source: Path, folder: Path) -> tuple[int, list[str]]:
     LcakitError
         If the notebooks are not there to be copied, or the folder cannot be written.
     """
-    originals = sorted(path for path in source.glob("*") if path.suffix in SUFFIXES)
+    originals = sorted([*source.glob("*.ipynb"), *source.glob(GUIDE)])
     if not any(path.suffix == ".ipynb" for path in originals):
         raise LcakitError(
-            f"{source} holds no notebooks: they come with the repository of lcakit, not with the installed package. "
-            "Get the repository, run pip install -e '.[all]' in it, and lcakit lab again."
+            f"{source} holds no notebooks: this lcakit was installed without them. Install its wheel, or get the "
+            "repository and run pip install -e '.[all]' in it; then lcakit lab again."
         )
     new, kept = 0, []
     try:

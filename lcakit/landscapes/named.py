@@ -228,7 +228,7 @@ def run(
     --------
     >>> experiment, result = run("wedges", "planes", dimension=8, wedge=4, repeats=1)
     >>> result.dims
-    ('repeat', 'size')
+    ('plane_dimension', 'repeat')
     """
     chosen = find(model, experiment)
     for name in options:

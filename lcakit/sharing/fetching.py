@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.packages import package
+from lcakit.packages import bundled, package
 from lcakit.storage.remote import TIMEOUT, download
 from lcakit.storage.urls import is_url, local_path
 
@@ -32,8 +32,8 @@ def __dir__() -> list[str]:
     return __all__
 
 
-REGISTRY = Path(__file__).resolve().parents[2] / "data" / "registry.txt"
-"""The registry of the project's own trajectories, where lcakit is used from its repository."""
+REGISTRY = bundled("data") / "registry.txt"
+"""The registry of the trajectories that come with lcakit."""
 
 SCHEMES = ("https://", "http://", "s3://", "gs://")
 MOST_REGISTRY_BYTES = 2**22

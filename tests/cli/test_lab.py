@@ -21,7 +21,7 @@ from lcakit.cli.main import main
 def test_copies_the_notebooks_and_their_guide_once(tmp_path, capsys):
     assert main(["lab", str(tmp_path / "mine"), "--no-start"]) == 0
     copied = {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
-    originals = {path.name: path.read_bytes() for path in lab.NOTEBOOKS.iterdir() if path.suffix in (".ipynb", ".md")}
+    originals = {path.name: path.read_bytes() for path in (*lab.NOTEBOOKS.glob("*.ipynb"), lab.NOTEBOOKS / "README.md")}
     assert copied == originals
     assert lab.FIRST in copied
     capsys.readouterr()

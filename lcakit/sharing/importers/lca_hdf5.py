@@ -105,8 +105,8 @@ def read_lca_hdf5(folder: str | os.PathLike[str], *, attrs: Mapping[str, Any] | 
     ...     file["all_weights"].attrs["var_names"] = "fc/kernel:0;fc/bias:0"
     ...     file["all_weights"].attrs["var_shapes"] = "(3, 2);(2,)"
     >>> ds = read_lca_hdf5(folder)
-    >>> ds.sizes["iteration"], ds["tensor_shape"].values.tolist()
-    (2, ['2,3', '2'])
+    >>> ds.sizes["iteration"], ds["tensor_role"].values.tolist()
+    (2, ['kernel', 'bias'])
     """
     folder = Path(folder)
     paths = {name: _h5.find(folder, name) for name in (WEIGHTS, GRADIENTS, HELPED)}

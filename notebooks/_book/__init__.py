@@ -1,0 +1,1 @@
+"""Extensions that build the book: formulas, the reference, the gallery, and the picture of its front page."""

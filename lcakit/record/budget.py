@@ -10,6 +10,7 @@ import numpy as np
 
 from lcakit.errors import BudgetError, unknown
 from lcakit.text import format_bytes, format_seconds, parse_bytes
+from lcakit.trajectory.class_kind import CLASS
 from lcakit.trajectory.labels import Labels
 from lcakit.trajectory.schema import STATISTICS, VARIABLES
 
@@ -47,7 +48,11 @@ class Estimate:
     every : int
         Optimizer steps from one snapshot to the next.
     class_factor : float
-        Cost of a gradient by class relative to a plain one: above 1 with BatchNorm.
+        Cost of a gradient by class relative to a plain one: above 1 where batches mix the classes.
+    class_kind, why_slower : str
+        The word for a class, and when a gradient by class costs more.
+    notes : tuple of str
+        What else is to be known of the objective.
 
     Examples
     --------
@@ -65,6 +70,9 @@ class Estimate:
     seconds: float | None
     every: int = 1
     class_factor: float = 1.0
+    class_kind: str = CLASS
+    why_slower: str = "with BatchNorm"
+    notes: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -78,14 +86,15 @@ class Estimate:
         return (
             f"{self.n_iterations:,} iterations × {self.n_parameters:,} parameters: {format_bytes(self.bytes)} "
             f"({parts}); {self.gradient_evaluations:,} full-set gradients{took}{self._why_slower()}"
+            + "".join(f"; {note}" for note in self.notes)
         )
 
     def _why_slower(self) -> str:
         if self.class_factor == 1.0:
             return ""
         return (
-            f"; with BatchNorm a gradient by class costs about {self.class_factor:.3g} times a plain one "
-            "(classes=None records without)"
+            f"; {self.why_slower} a gradient by {self.class_kind} costs about {self.class_factor:.3g} times a plain "
+            "one (classes=None records without)"
         )
 
     def check(self, budget: str | int, needed: Sequence[str] = ()) -> None:
@@ -204,7 +213,9 @@ def estimate(
         found["labels"] = LABEL_BYTES * k
     count = steps * (1 + _NODES_INSIDE[rule]) + 1
     seconds = None if seconds_per_gradient is None else count * seconds_per_gradient
-    return Estimate(steps, k, found, count, seconds, every, getattr(model, "class_factor", 1.0) if by_class else 1.0)
+    told = {name: getattr(model, name) for name in ("class_kind", "why_slower", "notes") if hasattr(model, name)}
+    factor = getattr(model, "class_factor", 1.0) if by_class else 1.0
+    return Estimate(steps, k, found, count, seconds, every, factor, **told)
 
 
 def _labels(model: Any) -> Labels:

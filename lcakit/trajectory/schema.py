@@ -19,6 +19,10 @@ Iteration ``t`` is the move from snapshot ``t`` to snapshot ``t+1``. Any data va
 suffix (``lca_val``): the same quantity of another objective along the same trajectory. What stands in place of a series
 is of the whole recording; it came with version 1.1, under names that no suffix makes of those before.
 
+The dimension ``class`` holds the classes of the examples, or other groups of them, or of positions inside them (the
+tokens of a sequence): the root attribute ``class_kind`` is the word for one, ``class`` where it is not there
+(:func:`lcakit.trajectory.class_kind.class_kind`). ``noise_seed`` says that an objective evaluates with fixed noise.
+
 Chunks are about 64 iterations × 16 384 parameters, because both directions are read: sums over parameters for
 each iteration, and the series of one parameter. A file may hold a variable with its dimensions in another order, since
 readers go by names: compact copies (:mod:`lcakit.sharing.copies`) have time last, in chunks of about 256 × 1 024.

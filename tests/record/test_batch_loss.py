@@ -299,3 +299,23 @@ def test_the_options_of_a_loss_are_part_of_its_name():
     assert objective.loss_unit == "nats"
     assert objective.class_names == ("0", "1", "2")
     assert objective.loss() == pytest.approx(F.cross_entropy(dense()(x), y, label_smoothing=0.1).item(), rel=1e-6)
+
+
+def test_ready_batches_have_as_many_examples_as_losses():
+    """Graphs, say: nodes and edges in one batch, and a loss for each graph."""
+    nodes = [torch.randn(n, 6, generator=torch.Generator().manual_seed(n)) for n in (5, 7, 4)]
+    owner = [torch.arange(len(part)) % 2 for part in nodes]
+    batches = [
+        {"nodes": part, "owner": of, "y": torch.tensor([0.5, -1])} for part, of in zip(nodes, owner, strict=True)
+    ]
+
+    def loss(model, batch):
+        out = torch.zeros(2, dtype=batch["nodes"].dtype).index_add(0, batch["owner"], model(batch["nodes"])[:, 0])
+        return (out - batch["y"]).square()
+
+    model = dense()
+    objective = lk.Objective(model, batches, batch_loss=loss, groups=torch.arange(6) % 2)
+    assert objective.n_examples == 6
+    expected = torch.cat([loss(model, batch) for batch in batches]).detach()
+    assert objective.loss() == pytest.approx(float(expected.mean()), rel=1e-6)
+    assert objective.class_losses()[0] == pytest.approx(float(expected[::2].sum() / 6), rel=1e-6)

@@ -222,7 +222,7 @@ def _ready(spec: ObjectiveSpec) -> tuple[Facts, Row]:
 def _identity(objective: Objective) -> Row:
     """Return what must be the same on every worker: the version, and the attributes that decide the numbers."""
     attrs = {key: value for key, value in objective_attrs(objective).items() if key not in PLACES}
-    if objective.norm_mode == "none":  # the chunk size, which a GPU chooses larger, changes only the rounding
+    if not objective.batch_coupling:  # the chunk size, which a GPU chooses larger, changes only the rounding
         attrs.pop("evaluation_batch_size")
     return {"lcakit": __version__, **attrs}
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lcakit.errors import LcakitWarning, RecordingError
+from lcakit.trajectory.class_kind import CLASS
 
 __all__ = ["ROUNDING", "check_continued", "refuse_other_settings"]
 
@@ -22,14 +23,15 @@ ROUNDING = ("device", "torch_version", "evaluation_batch_size", "threads")
 """Attributes that say where something was computed: elsewhere it is the same up to rounding (but for the batch where
 BatchNorm makes it part of the objective)."""
 
-_LEFT_OUT = {"statistics": "none"}
+_LEFT_OUT = {"statistics": "none", "class_kind": CLASS, "noise_seed": None}
 """Attributes that are left out where they have this value."""
 
 
 def refuse_other_settings(stored: Mapping[Any, Any], wanted: dict[str, Any], where: Path) -> None:
     """Raise RecordingError if a recording to continue was made with other settings, naming each difference."""
     ignored = {*ROUNDING}
-    if not stored.get("norm_mode") == wanted.get("norm_mode") == "none":
+    batch_matters = "noise_seed" in wanted or {stored.get("norm_mode"), wanted.get("norm_mode")} - {"none", "running"}
+    if batch_matters:
         ignored.remove("evaluation_batch_size")
     found = _LEFT_OUT | {k: v.item() if isinstance(v, np.generic) else v for k, v in stored.items() if k not in ignored}
     differing = [

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lcakit.record.objective.objective import Objective
+from lcakit.trajectory.class_kind import CLASS
 from lcakit.trajectory.labels import Labels
 
 __all__ = ["Facts", "facts_of", "objective_attrs"]
@@ -34,7 +35,9 @@ def facts_of(objective: Objective) -> Facts:
 
 def objective_attrs(objective: Objective) -> dict[str, Any]:
     """Return the root attributes that describe an objective."""
-    return {
+    kind, noise = objective.class_kind, objective.noise_seed
+    further = ({} if kind == CLASS else {"class_kind": kind}) | ({} if noise is None else {"noise_seed": noise})
+    return further | {
         "loss_name": objective.loss_name,
         "loss_unit": objective.loss_unit,
         "n_examples": objective.n_examples,

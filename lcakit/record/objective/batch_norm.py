@@ -28,8 +28,9 @@ def use_precise_norms(model: nn.Module) -> nn.Module:
 
 
 def is_plain_norm(module: nn.Module) -> bool:
-    """Say whether a layer is PyTorch's own BatchNorm with a scale and a shift."""
-    return type(module) in (nn.BatchNorm2d, _Norm) and module.weight is not None and module.bias is not None
+    """Say whether a layer is PyTorch's own BatchNorm by the batch, with a scale and a shift."""
+    plain = type(module) in (nn.BatchNorm2d, _Norm) and module.running_mean is None
+    return plain and module.weight is not None and module.bias is not None
 
 
 class _Norm(nn.BatchNorm2d):

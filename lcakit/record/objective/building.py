@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lcakit.errors import ObjectiveError
+from lcakit.errors import ObjectiveError, unknown
 from lcakit.record.objective import checks, chunks
 from lcakit.record.objective.data import EvaluationSet, Storage
 from lcakit.record.objective.describe import describe, model_fingerprint, trainable_parameters
@@ -39,6 +39,8 @@ def __dir__() -> list[str]:
 
 
 _MOST_WORKERS = 8
+_RESIDENT = ("auto", True, False)
+_NORMS = ("auto", "batch", "running")
 _WORTH_A_THREAD = 256  # examples
 
 
@@ -54,6 +56,8 @@ class Wanted:
     weights: Any = None
     collate_fn: Any = None
     resident: Any = "auto"
+    noise: int | None = None
+    norm: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Parts:
     data_fingerprint: str
     data: EvaluationSet
     evaluator: Evaluator
+    norm_mode: str
 
 
 def build(live: LiveModel, wanted: Wanted, loss: ExampleLoss, numerics: Numerics, division: Division) -> Parts:
@@ -85,14 +90,19 @@ def build(live: LiveModel, wanted: Wanted, loss: ExampleLoss, numerics: Numerics
     ObjectiveError
         If the data, labels, loss or model cannot be used.
     """
+    if wanted.resident not in _RESIDENT:
+        raise unknown("value of resident", wanted.resident, _RESIDENT, ObjectiveError)
+    if wanted.norm not in _NORMS:
+        raise unknown("statistics of norm layers", wanted.norm, _NORMS, ObjectiveError)
     given = (gather if loss.of_batches else gather_pairs)(wanted.data, wanted.collate_fn, wanted.resident)
     storage = Storage(numerics.device, numerics.cast, given.resident)
     source = _cast(given.source, numerics)
     with numerics.isolated():
-        replica = make_replica(live.model, numerics)
-        trial = Trial(replica, loss, source, storage, numerics)
+        replica = make_replica(live.model, numerics, norm=wanted.norm)
+        trial = Trial(replica, loss, source, storage, numerics, wanted.noise)
         seen = trial.probe()
         labels = describe(live.model, seen.units)
+        source = trial.counted()
         source, groups, classifies = _sorted_out(source, wanted, loss, seen.output_shape, storage)
         trial = replace(trial, source=source)
         coupled = trial.couples_batch()
@@ -104,12 +114,12 @@ def build(live: LiveModel, wanted: Wanted, loss: ExampleLoss, numerics: Numerics
         with numerics.isolated():
             checks.check_last_batch(trial.losses_of, source.n_examples, size)
     fingerprint = model_fingerprint(replica.model, labels)
-    team = ThreadTeam(_n_workers(division.workers, numerics.device, examples, size))
-    replicas = [replica, *(make_replica(live.model, numerics) for _ in range(team.workers - 1))]
+    team = ThreadTeam(_n_workers(division.workers, numerics.device, examples, size, wanted.noise))
+    replicas = [replica, *(make_replica(live.model, numerics, norm=wanted.norm) for _ in range(team.workers - 1))]
     if numerics.device.type == "cpu":
         keep_freed_memory()
     _lay_out(examples, trial)
-    sweep = Sweep(replicas, examples, loss, team, numerics.precision, classifies)
+    sweep = Sweep(replicas, examples, loss, team, numerics.precision, classifies, wanted.noise)
     flat = _shared_theta(replicas, labels.n_parameters, numerics)
     if loss.of_batches or weights is not None:
         flat.copy_(live.flat(numerics.dtype))
@@ -117,7 +127,7 @@ def build(live: LiveModel, wanted: Wanted, loss: ExampleLoss, numerics: Numerics
             sweep.survey(flat, size)
     several = _several(live, sweep, numerics, trial.some) if division.together > 1 else None
     evaluator = Evaluator(numerics, flat, sweep, several, size)
-    return Parts(labels, groups, fingerprint, trial.fingerprint(wanted), examples, evaluator)
+    return Parts(labels, groups, fingerprint, trial.fingerprint(wanted), examples, evaluator, trial.norm_mode(coupled))
 
 
 def _cast(source: Source, numerics: Numerics) -> Source:
@@ -161,9 +171,9 @@ def _size(wanted: int | str, given: Given, activation_bytes: float, device: torc
     return chunks.batch_size(size, given.source.n_examples, activation_bytes, device, coupled)
 
 
-def _n_workers(wanted: int | str, device: torch.device, examples: EvaluationSet, size: int) -> int:
+def _n_workers(wanted: int | str, device: torch.device, examples: EvaluationSet, size: int, noise: int | None) -> int:
     """Return the number of threads."""
-    if device.type != "cpu":
+    if device.type != "cpu" or noise is not None:  # threads would share the generator that was seeded
         return 1
     if wanted == "auto":
         n = examples.n_examples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,11 @@ def _check_shape(found: Found, n: int, of_batches: bool) -> None:
             'Use reduction="none" and average over everything but the examples: nn.CrossEntropyLoss(reduction="none"), '
             'or lambda output, y: F.cross_entropy(output, y, reduction="none"), which loss="cross_entropy" is by name.'
         )
+    if len(losses) != n:
+        raise ObjectiveError(
+            f"the loss returned {len(losses)} values for {n} examples. The first dimension of the losses is the "
+            "examples of the batch."
+        )
     if not losses.is_floating_point():
         raise ObjectiveError(f"losses must be real numbers with a fraction, got {losses.dtype}.")
     if weights is None:
@@ -117,11 +122,6 @@ def _check_shape(found: Found, n: int, of_batches: bool) -> None:
     if not isinstance(weights, torch.Tensor) or weights.shape != losses.shape:
         got = tuple(weights.shape) if isinstance(weights, torch.Tensor) else type(weights).__name__
         raise ObjectiveError(f"weights must have the shape of the losses {shape}, got {got}.")
-    if weights.requires_grad:
-        raise ObjectiveError(
-            "the weights of the losses depend on the parameters, so Σ wℓ / Σ w is no mean of fixed weights. Multiply "
-            "the losses by them instead, or detach them."
-        )
     if bool((weights < 0).any()):
         raise ObjectiveError(f"weights must not be negative, got {float(weights.min()):g}.")
 
@@ -130,6 +130,52 @@ def _told(value: Any) -> str:
     if isinstance(value, torch.Tensor) and value.dim() == 0:
         return "a single number (a mean over the batch?)"
     return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+
+
+def check_graph(losses: Found, again: Found, parameters: Sequence[torch.Tensor]) -> None:
+    """Raise ObjectiveError if losses depend on tensors that learn and are not parameters of the evaluated copy.
+
+    Or if their weights depend on anything that learns.
+
+    Parameters
+    ----------
+    losses, again
+        Losses of two evaluations, with their graphs: what both depend on was there before. (A network may take
+        gradients itself, with respect to tensors that it makes for that.)
+    parameters
+        What they may depend on.
+    """
+    if losses.weights is not None and losses.weights.requires_grad:
+        raise ObjectiveError(
+            "the weights of the losses depend on the parameters, so Σ wℓ / Σ w is no mean with fixed weights. Multiply "
+            "the losses by them instead, or detach them."
+        )
+    known = {id(parameter) for parameter in parameters}
+    before = {id(leaf) for leaf in _graph_leaves(again.losses)} - known
+    found = [tuple(leaf.shape) for leaf in _graph_leaves(losses.losses) if id(leaf) in before]
+    if found:
+        shapes = ", ".join(map(str, found[:3]))
+        raise ObjectiveError(
+            f"the loss depends on tensors that learn and are no parameters of the model: of shape {shapes}. LCA would "
+            "miss what they do to the loss. If they are the loss's own, put the loss into the model, so that one "
+            "Module has all that learns; if they are the model's (a penalty on its weights, a patched forward method "
+            "that holds it), take them from the model that the function is called with: batch_loss=…, "
+            "(model, batch) -> losses."
+        )
+
+
+def _graph_leaves(losses: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the leaves of an autograd graph that collect gradients."""
+    seen: set[Any] = set()
+    open_nodes = [losses.grad_fn]
+    while open_nodes:
+        node = open_nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        open_nodes += [following for following, _ in node.next_functions]
+        if isinstance(leaf := getattr(node, "variable", None), torch.Tensor):
+            yield leaf
 
 
 def depends_on_batch(losses_of: Callable[[int, int], torch.Tensor], n: int) -> bool:

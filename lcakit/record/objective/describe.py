@@ -85,18 +85,20 @@ def trainable_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]
 
 
 def couples_batch(model: nn.Module) -> bool:
-    """Say whether a layer makes the loss of one example depend on the others in its batch (BatchNorm)."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    """Say whether a layer of a replica makes the loss of one example depend on the others in its batch (BatchNorm)."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None for m in model.modules())
 
 
-def make_deterministic(model: nn.Module) -> nn.Module:
+def make_deterministic(model: nn.Module, norm: str = "auto") -> nn.Module:
     """Make the loss a function of the parameters alone, in place: dropout off, BatchNorm on batch statistics.
 
-    Without running statistics a norm layer in eval mode normalizes by its batch, and has nothing to update.
+    Without running statistics a norm layer in eval mode normalizes by its batch, and has nothing to update. With
+    ``norm="running"`` it keeps them, fixed; with ``"auto"`` if it is in eval mode now.
     """
+    keeps = {m for m in model.modules() if norm == "running" or (norm == "auto" and not m.training)}
     model.eval()
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase):
+        if isinstance(module, nn.modules.batchnorm._NormBase) and not (module in keeps and module.track_running_stats):
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
         elif isinstance(module, nn.RNNBase):  # cuDNN has a backward pass for training mode only

@@ -20,19 +20,18 @@ from torch.utils.data import (
     default_collate,
 )
 
-from lcakit.errors import LcakitWarning, ObjectiveError, unknown
+from lcakit.errors import LcakitWarning, ObjectiveError
 from lcakit.record.objective.memory import host_bytes
 from lcakit.record.objective.sources import Columns, Items, Ready, Source, first_length, is_dataset, tree_bytes
 from lcakit.record.objective.trees import describe_tree, leaves, tensors, to_tensors
 
-__all__ = ["RESIDENT", "Given", "gather", "gather_pairs"]
+__all__ = ["Given", "gather", "gather_pairs"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-RESIDENT = ("auto", True, False)
 _SHARE = 2  # of the host's free memory, what is read into it may take
 _FEW = 4  # items that are read to see how large they are, and whether they are the same a second time
 
@@ -64,8 +63,6 @@ def gather(data: Any, collate_fn: Any = None, resident: Any = "auto") -> Given:
     ObjectiveError
         For data of another kind, without examples, or without an end.
     """
-    if resident not in RESIDENT:
-        raise unknown("value of resident", resident, RESIDENT)
     if isinstance(data, DataLoader):
         return _of_loader(data, resident)
     if isinstance(data, TensorDataset) and collate_fn is None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-__all__ = ["PRECISIONS", "Numerics", "ThreadTeam", "arithmetic", "generators_kept", "repeatable"]
+__all__ = ["PRECISIONS", "Numerics", "ThreadTeam", "arithmetic", "generators_kept", "repeatable", "seed_generators"]
 
 
 def __dir__() -> list[str]:
@@ -127,6 +127,13 @@ def _tf32(allowed: bool) -> Iterator[None]:
             backends.cudnn.allow_tf32 = before[1]
 
 
+def seed_generators(seed: int) -> None:
+    """Let the global generators of torch, NumPy and ``random`` begin anew; use it inside :func:`generators_kept`."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
 def repeatable() -> contextlib.AbstractContextManager[None]:
     """Let cuDNN use algorithms that give the same bits each time, chosen without a timing."""
     return _set({(torch.backends.cudnn, "deterministic"): True, (torch.backends.cudnn, "benchmark"): False})
@@ -157,7 +164,8 @@ class Numerics:
         return torch.float64 if self.precision == "float64" else torch.float32
 
     def cast(self, values: torch.Tensor) -> torch.Tensor:
-        """Return floating-point values in this type, others unchanged."""
+        """Return floating-point values in this type, others unchanged, and none that autograd cannot use."""
+        values = values.clone() if values.is_inference() else values
         return values.to(self.dtype) if values.is_floating_point() else values
 
     @contextlib.contextmanager

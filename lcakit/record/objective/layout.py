@@ -56,7 +56,8 @@ def _gains(model: nn.Module) -> bool:
     """Say whether a network has convolutions, and all its norm layers are precise on channels-last images."""
     modules = list(model.modules())
     norms = [module for module in modules if isinstance(module, _NORMS) and not isinstance(module, nn.BatchNorm1d)]
-    return any(isinstance(module, nn.Conv2d) for module in modules) and all(map(is_plain_norm, norms))
+    precise = all(is_plain_norm(norm) or getattr(norm, "running_mean", None) is not None for norm in norms)
+    return precise and any(isinstance(module, nn.Conv2d) for module in modules)
 
 
 def _try(losses_of: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor | None:

@@ -21,7 +21,7 @@ class LiveModel:
     Raises
     ------
     ObjectiveError
-        If the model is not a Module or has no trainable parameter.
+        If the model is not a Module, has no trainable parameter, or parameters without real numbers.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -30,6 +30,7 @@ class LiveModel:
                 f"the model must be a torch.nn.Module, got {type(model).__name__}: "
                 "lk.Objective(model, (x, y), loss=…). Put a function into the forward method of a Module."
             )
+        _check_parameters(unwrap(model))
         self.model = model
         self.parameters = [parameter for _, parameter in trainable_parameters(model)]
         if not self.parameters:
@@ -64,3 +65,28 @@ class LiveModel:
         bare = unwrap(self.model)
         clean = name_cleaner(bare)
         return {clean(name): value for name, value in (*bare.named_parameters(), *bare.named_buffers())}
+
+
+def _check_parameters(model: nn.Module) -> None:
+    """Raise ObjectiveError for parameters that have no numbers, or not real ones."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ObjectiveError(
+            "the model was compiled by torch.jit.script, whose modules cannot be copied and looked into as the "
+            "objective needs it. Give it the Python module that was compiled (torch.compile needs nothing of the kind)."
+        )
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if nn.parameter.is_lazy(value):
+            raise ObjectiveError(
+                f"{name!r} has no shape yet (a lazy module). Call the model once with a batch, model(x), before the "
+                "objective and the optimizer are made."
+            )
+        if value.is_meta:
+            raise ObjectiveError(
+                f"{name!r} is on the device 'meta', which holds no numbers. Give it memory, "
+                "model.to_empty(device=…), and load or initialize its weights."
+            )
+        if value.is_complex() and isinstance(value, nn.Parameter) and value.requires_grad:
+            raise ObjectiveError(
+                f"{name!r} is complex ({value.dtype}), and LCA is of real parameters. Store it as two real numbers, "
+                "nn.Parameter(torch.view_as_real(w)), and let the forward method use torch.view_as_complex."
+            )

@@ -13,6 +13,7 @@ from torch import nn
 from lcakit.errors import unknown
 from lcakit.record.objective.building import Division, Wanted, build
 from lcakit.record.objective.checks import usable_device
+from lcakit.record.objective.described import Described
 from lcakit.record.objective.isolation import PRECISIONS, Numerics, generators_kept
 from lcakit.record.objective.live import LiveModel
 from lcakit.record.objective.losses.resolve import BatchLoss, Loss, chosen_loss
@@ -26,19 +27,20 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_NOISE_SEED = 0
 _SHORT = 0.5  # seconds: a pass that can be repeated to warm up
 
 
-class Objective:
+class Objective(Described):
     r"""The mean loss of a model over a fixed evaluation set, and its gradient with respect to all parameters.
 
     .. math:: L(θ) = \frac1N \sum_n \ell(f_θ(x_n), y_n), \qquad
               L_c(θ) = \frac1N \sum_{n: y_n = c} \ell_n(θ), \qquad L = \sum_c L_c
 
-    The evaluation set is normally the entire training set. Dropout is off. BatchNorm normalizes by the statistics of
-    the evaluation batch, over a fixed partition of the set (its order, ``batch_size``); running statistics are neither
-    used nor changed. The model is copied: no call changes its weights, mode or buffers, or any random generator.
-    Changes of its parameters are followed, those of its frozen parameters and buffers only with :meth:`refresh`.
+    The evaluation set is normally the entire training set. Dropout is off. BatchNorm in training mode normalizes by the
+    statistics of the evaluation batch, over a fixed partition of the set (its order, ``batch_size``), and changes
+    nothing. The model is copied: no call changes its weights, mode or buffers, or any random generator.
+    Changes of its parameters are followed, those of frozen parameters and buffers only with :meth:`refresh`.
 
     Parameters
     ----------
@@ -46,11 +48,12 @@ class Objective:
         Any ``nn.Module``, also inside DataParallel or ``torch.compile``. Parameters that require no gradient when the
         objective is made are not part of θ. Tied parameters count once.
     data
-        ``(x, y)`` arrays or tensors of N examples, ``x`` (N, …) and ``y`` (N,) or (N, …), or a map-style Dataset of
-        such pairs, which is read once.
+        ``(x, y)`` arrays or tensors of N examples, ``x`` (N, …) and ``y`` (N,) or (N, …). With ``batch_loss``: a tuple,
+        a mapping or any nesting of such arrays, or a list of batches. Or a map-style Dataset (also of the package
+        datasets), or a DataLoader, of which Dataset, collate function and batch size are taken, not the order.
     loss
-        ``"cross_entropy"`` (nats), ``"mse"`` (squared error), or a callable ``(output, y) -> losses`` that returns one
-        value per example, (n,).
+        Of outputs: ``"cross_entropy"`` or ``"bce"`` (nats), ``"mse"`` (squared error), or a callable
+        ``(output, y) -> losses`` that returns one value per example, (n,), or ``(losses, weights)``.
     class_names
         Names of the C classes. With cross-entropy they are ``"0", "1", …`` by default; with another loss, integer y are
         classes only if they are named.
@@ -68,17 +71,42 @@ class Objective:
         How many θ :meth:`evaluate_all` evaluates at once, as :func:`lcakit.allocate` and ``allocate="later"`` do: they
         know the path. Faster where a network is too small to keep the device busy, slower elsewhere
         (``lcakit bench together``). The results are the same up to rounding. Not with BatchNorm.
+    batch_loss
+        In place of ``loss``: ``(model, batch) -> losses`` or ``(losses, weights)``, where losses are (n, …): the first
+        dimension is the examples of the batch, further ones are positions inside them. Then
+        :math:`L = \sum w\ell / \sum w` over the whole set, a mean over tokens, say. :mod:`lk.losses
+        <lcakit.record.objective.losses>` has some.
+    collate_fn
+        Makes a batch of a list of a Dataset's items; PyTorch's own by default.
+    groups, group_names, group_kind
+        Groups in place of classes: integers from 0 on, one for each example (N,) or each loss (N, …), or a function of
+        the batch that returns them; their names; and the word for one, such as ``"domain"``. Groups of examples cost
+        nothing extra where examples do not couple, those of positions a backward pass each (:attr:`class_factor`).
+    weights
+        One for each example, not negative: L is the weighted mean.
+    resident
+        Whether examples stay in memory. ``"auto"``: a Dataset that takes more than half of what is free is read anew
+        in each pass, by as many processes as its DataLoader has. A Dataset that augments at random is read once.
+    fixed_noise
+        Give each batch the same random numbers in each pass, so that the loss of a network that draws some (a
+        variational autoencoder) is a function of θ.
+    norm
+        What norm layers with running statistics use: ``"batch"``, the statistics of the evaluation batch;
+        ``"running"``, their running statistics as they are; ``"auto"``, the latter for those in eval mode now.
 
     Attributes
     ----------
     labels : lcakit.trajectory.labels.Labels
         The layout of θ: names, shapes, roles and layers of its tensors.
     class_names : tuple of str or None
-        None where targets are not classes.
+        Names of the classes or groups; None where there are none.
+    class_kind : str
+        ``"class"``, or the word for a group.
     batch_coupling : bool
         True where a layer makes the loss of one example depend on its batch.
     norm_mode : str
-        ``"evaluation_batch"`` with batch coupling, else ``"none"``.
+        ``"evaluation_batch"`` with batch coupling, ``"running"`` (or ``"mixed"``) where norm layers use running
+        statistics, else ``"none"``.
     device, precision : torch.device, str
         Where evaluations run, and how precisely.
     loss_name, loss_unit : str
@@ -94,11 +122,6 @@ class Objective:
         If the data, labels, loss or model cannot be used; the message says what is wrong and what to do.
     ValueError
         For an unknown name of a loss or precision.
-
-    See Also
-    --------
-    lcakit.Recorder : Record the training of the model with this objective.
-    lcakit.allocate : Compute LCA along a stored path.
 
     Examples
     --------
@@ -134,6 +157,8 @@ class Objective:
         group_kind: str = "group",
         weights: Any = None,
         resident: bool | str = "auto",
+        fixed_noise: bool = False,
+        norm: str = "auto",
     ) -> None:
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
@@ -144,46 +169,20 @@ class Objective:
         self._numerics = Numerics(self.device, precision)
         example_loss = chosen_loss(loss, batch_loss, class_names, groups, group_names)
         self.loss_name, self.loss_unit = example_loss.name, example_loss.unit
-        wanted = Wanted(data, class_names, groups, group_names, group_kind, weights, collate_fn, resident)
+        self.noise_seed = _NOISE_SEED if fixed_noise else None
+        noise, kind = self.noise_seed, group_kind
+        wanted = Wanted(data, class_names, groups, group_names, kind, weights, collate_fn, resident, noise, norm)
         with generators_kept(data), torch.inference_mode(False):
             division = Division(batch_size, workers, together)
             parts = build(self._live, wanted, example_loss, self._numerics, division)
         self.labels, self.data = parts.labels, parts.data
         self.class_names, self.class_kind = parts.groups.names, parts.groups.kind
         self.batch_coupling = parts.data.keep_order
-        self.norm_mode = "evaluation_batch" if self.batch_coupling else "none"
+        self.norm_mode = parts.norm_mode
         self.model_fingerprint, self.data_fingerprint = parts.model_fingerprint, parts.data_fingerprint
         self._evaluator = parts.evaluator
         self.evaluations, self.seconds = 0, 0.0
         self._timed: dict[bool, float] = {}
-
-    @property
-    def batch_size(self) -> int:
-        """Examples per chunk: as given or chosen, and halved each time the device runs out of memory."""
-        return self._evaluator.batch_size
-
-    @property
-    def n_parameters(self) -> int:
-        """K, the length of θ."""
-        return self.labels.n_parameters
-
-    @property
-    def n_examples(self) -> int:
-        """N, the size of the evaluation set."""
-        return self.data.n_examples
-
-    @property
-    def n_classes(self) -> int:
-        """C, or 0 where the targets are not classes."""
-        return len(self.class_names or ())
-
-    @property
-    def class_factor(self) -> float:
-        """Cost of a gradient by class relative to a plain one: above 1 with BatchNorm.
-
-        A batch cannot be cut by class then: each class takes a backward pass of twice the cost of the forward pass.
-        """
-        return (1 + 2 * self.n_classes) / 3 if self.data.by_products else 1.0
 
     def parameters_vector(self) -> np.ndarray:
         """Return the model's present parameters as a float32 array (K,), as :meth:`parameters_tensor` does."""
@@ -340,15 +339,6 @@ class Objective:
         self.evaluations += len(thetas)
         self.seconds += time.perf_counter() - began
         return found
-
-    def seconds_per_gradient(self, classes: bool = False) -> float | None:
-        """Return the time of the last full-set gradient in seconds, by class or not.
-
-        It is estimated from the other kind (:attr:`class_factor`) where only that has been timed, and None before any.
-        """
-        if classes in self._timed or not self._timed:
-            return self._timed.get(classes)
-        return self._timed[False] * self.class_factor if classes else self._timed[True] / self.class_factor
 
     def warm_up(self) -> None:
         """Make the first passes, which are slow, without counting them: a GPU loads its kernels, a CPU maps memory."""

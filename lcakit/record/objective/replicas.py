@@ -63,7 +63,7 @@ class Replica:
         return [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True)]
 
 
-def make_replica(model: nn.Module, numerics: Numerics, tuned: bool = True) -> Replica:
+def make_replica(model: nn.Module, numerics: Numerics, tuned: bool = True, norm: str = "auto") -> Replica:
     """Copy a model and prepare the copy: no dropout, no hooks on gradients, frozen what is frozen in the model.
 
     Parameters
@@ -75,6 +75,8 @@ def make_replica(model: nn.Module, numerics: Numerics, tuned: bool = True) -> Re
     tuned
         Replace layers by faster or more precise ones that give the same result up to rounding. Only PyTorch's own
         layers can be evaluated at several θ at once.
+    norm
+        Whether norm layers use statistics of the batch or running ones: ``"batch"``, ``"running"`` or ``"auto"``.
 
     Returns
     -------
@@ -94,7 +96,7 @@ def make_replica(model: nn.Module, numerics: Numerics, tuned: bool = True) -> Re
     for module in bare.modules():  # hooks on gradients would change them
         module._backward_hooks.clear()
         module._backward_pre_hooks.clear()
-    bare = make_deterministic(bare).to(numerics.device, numerics.dtype)
+    bare = make_deterministic(bare, norm).to(numerics.device, numerics.dtype)
     if tuned and numerics.device.type == "cpu" and numerics.precision == "float32":
         use_precise_norms(use_onednn(bare))
     return Replica(bare, [found[name] for name in names])

@@ -8,7 +8,7 @@ import torch
 
 from lcakit.errors import ObjectiveError
 from lcakit.record.objective.data import Batch, Chunk, EvaluationSet
-from lcakit.record.objective.isolation import ThreadTeam, arithmetic
+from lcakit.record.objective.isolation import ThreadTeam, arithmetic, seed_generators
 from lcakit.record.objective.losses.resolve import ExampleLoss, Found
 from lcakit.record.objective.replicas import Replica
 from lcakit.record.objective.tally import Evaluation, Tally, right_answers, weighted
@@ -48,7 +48,7 @@ class _Rows:
 class Sweep:
     """What a pass needs besides θ; ``classifies`` says that accuracy has a meaning.
 
-    ``mass`` is Σ w once it is known, of which the loss is a mean.
+    ``noise`` is the seed of fixed noise, or None. ``mass`` is Σ w once it is known, of which the loss is a mean.
     """
 
     replicas: list[Replica]
@@ -57,6 +57,7 @@ class Sweep:
     team: ThreadTeam
     precision: str
     classifies: bool
+    noise: int | None = None
     mass: float | None = None
 
     @property
@@ -80,7 +81,7 @@ class Sweep:
             correct = torch.zeros((), dtype=torch.int64, device=device)
             with arithmetic(self.precision, device), torch.set_grad_enabled(gradient):
                 for chunk, batch in self.data.batches(shares[index]):
-                    found = self.loss(self.replicas[index].model, batch.content)
+                    found = self._found(self.replicas[index], chunk, batch)
                     terms = tally.add(index, chunk, batch, found)
                     if terms.requires_grad:
                         self._backward(self.replicas[index], chunk, batch, terms, rows, classes)
@@ -99,6 +100,11 @@ class Sweep:
         mass = self._mass(tally)
         total /= mass
         return tally.evaluation(mass, (total if classes else total[0]) if gradient else None, correct)
+
+    def _found(self, replica: Replica, chunk: Chunk, batch: Batch) -> Found:
+        if self.noise is not None:
+            seed_generators(self.noise + chunk.start)
+        return self.loss(replica.model, batch.content)
 
     def _backward(
         self, replica: Replica, chunk: Chunk, batch: Batch, terms: torch.Tensor, rows: _Rows, classes: bool
@@ -135,7 +141,7 @@ class Sweep:
         tally = Tally.empty(self.data, flat.device, 1)
         with arithmetic(self.precision, flat.device), torch.no_grad():
             for chunk, batch in self.data.batches(share):
-                found = self.loss(self.replicas[0].model, batch.content)
+                found = self._found(self.replicas[0], chunk, batch)
                 check_batch(chunk, batch, found)
                 tally.add(0, chunk, batch, found)
         self._mass(tally)

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from lcakit.errors import ObjectiveError
 from lcakit.record.objective import checks
 from lcakit.record.objective.data import Storage
 from lcakit.record.objective.describe import couples_batch, tensors_fingerprint
-from lcakit.record.objective.isolation import Numerics, arithmetic
-from lcakit.record.objective.losses.resolve import ExampleLoss, Found
+from lcakit.record.objective.isolation import Numerics, arithmetic, seed_generators
+from lcakit.record.objective.losses.resolve import ExampleLoss, Found, no_tensor
 from lcakit.record.objective.replicas import Replica
-from lcakit.record.objective.sources import Columns, Source, ranges, tree_bytes
+from lcakit.record.objective.sources import Columns, Ready, Source, ranges, tree_bytes
 from lcakit.record.objective.tally import weighted
 from lcakit.record.objective.trees import describe_tree, tensors
 
@@ -39,6 +40,7 @@ class Trial:
     source: Source
     storage: Storage
     numerics: Numerics
+    noise: int | None = None
 
     @property
     def some(self) -> int:
@@ -51,7 +53,10 @@ class Trial:
 
     def found_of(self, start: int, stop: int) -> Found:
         """Return the losses of a range of examples, with their weights."""
-        return self.loss(self.replica.model, self.batch(start, stop))
+        batch = self.batch(start, stop)
+        if self.noise is not None:
+            seed_generators(self.noise + start)
+        return self.loss(self.replica.model, batch)
 
     def losses_of(self, start: int, stop: int) -> torch.Tensor:
         """Return the weighted loss of each of a range of examples."""
@@ -66,12 +71,17 @@ class Trial:
         ObjectiveError
             If it does not accept them.
         """
-        model, count = self.replica.model, min(2, self.some) if self.source.edges is None else self.some
+        model, count = self.replica.model, self._few
         batch = self.batch(0, count)
         given = batch if self.loss.of_batches else batch[0]
 
         def run() -> Any:
-            return self.loss(model, batch).output if self.loss.of_batches else model(given)
+            if self.loss.of_batches:
+                return self.loss(model, batch).losses
+            output = model(given)
+            if self.loss.by_name and not isinstance(output, torch.Tensor):
+                raise no_tensor(output, self.loss.name)
+            return output
 
         try:
             seen = checks.probe(model, run, count, tree_bytes(given))
@@ -86,6 +96,24 @@ class Trial:
             raise ObjectiveError(f"{what}: {self._told(given)}; {error}") from error
         return seen
 
+    def counted(self) -> Source:
+        """Return the source; of ready batches whose first tensor is not the examples, with as many as there are losses.
+
+        (The nodes of graphs, say, of which each has a loss.)
+        """
+        if not isinstance(self.source, Ready) or not self.loss.of_batches:
+            return self.source
+        with torch.no_grad():
+            if _length(self.found_of(0, self.some)) in (self.some, None):
+                return self.source
+            lengths = [_length(self.found_of(*each)) or 0 for each in ranges(self.source)]
+        return Ready(self.source.batches, lengths)
+
+    @property
+    def _few(self) -> int:
+        """Two examples, or the first batch."""
+        return min(2, self.some) if self.source.edges is None else self.some
+
     def _told(self, given: Any) -> str:
         if not self.loss.of_batches and isinstance(given, torch.Tensor):
             n = self.source.n_examples
@@ -95,11 +123,24 @@ class Trial:
     def couples_batch(self) -> bool:
         """Check the loss, then say whether that of one example depends on the others in its batch."""
         checks.check_losses(self.found_of, self.some, self.loss.of_batches)
+        with torch.enable_grad():
+            once, again = self.found_of(0, self._few), self.found_of(0, self._few)
+        checks.check_graph(once, again, self.replica.parameters)
+        if self.noise is not None:
+            return True  # the noise of an example depends on its place in a batch
         precision = "float32" if self.numerics.precision in _HALF else self.numerics.precision
         with arithmetic(precision, self.numerics.device):
             if couples_batch(self.replica.model):
                 return True
             return self.source.edges is None and checks.depends_on_batch(self.losses_of, self.some)
+
+    def norm_mode(self, coupled: bool) -> str:
+        """Return what norm layers use: the evaluation batch, running statistics, or neither."""
+        norms = [m for m in self.replica.model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+        running = [norm.running_mean is not None for norm in norms]
+        if any(running) and not all(running):
+            return "mixed"
+        return "running" if any(running) else "evaluation_batch" if coupled else "none"
 
     def fingerprint(self, wanted: Any) -> str:
         """Return a SHA-256 of the examples in the user's order, with the groups and weights that come as arrays."""
@@ -112,3 +153,8 @@ class Trial:
             digest = found.hexdigest()
         further = [torch.as_tensor(v) for v in (wanted.groups, wanted.weights) if v is not None and not callable(v)]
         return tensors_fingerprint(*further, torch.tensor(list(digest.encode()))) if further else digest
+
+
+def _length(found: Found) -> int | None:
+    """Return the number of losses along the examples; None where they are no such tensor."""
+    return len(found.losses) if isinstance(found.losses, torch.Tensor) and found.losses.dim() else None

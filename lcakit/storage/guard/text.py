@@ -26,7 +26,17 @@ _MOST_ATTRIBUTE = 2**20
 _MOST_ROWS = 32_768
 """Most rows of a table of names. The largest networks have some ten thousand tensors."""
 
-_NUMBERS = ("n_examples", "evaluation_batch_size", "tolerance", "max_splits", "every", "seed", "keepbits", "partial")
+_NUMBERS = (
+    "n_examples",
+    "evaluation_batch_size",
+    "tolerance",
+    "max_splits",
+    "every",
+    "seed",
+    "keepbits",
+    "partial",
+    "noise_seed",
+)
 _TEXTS = (
     "Conventions",
     "schema_version",
@@ -35,6 +45,7 @@ _TEXTS = (
     "loss_name",
     "loss_unit",
     "norm_mode",
+    "class_kind",
     "rule",
     "precision",
     "sign_convention",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,17 @@ from lcakit.errors import ObjectiveError, unknown
 from lcakit.record.objective import losses
 from lcakit.record.objective.losses.outputs import Losses
 
-__all__ = ["LOSSES", "BatchLoss", "ExampleLoss", "Found", "Loss", "chosen_loss", "resolve_batch_loss", "resolve_loss"]
+__all__ = [
+    "LOSSES",
+    "BatchLoss",
+    "ExampleLoss",
+    "Found",
+    "Loss",
+    "chosen_loss",
+    "no_tensor",
+    "resolve_batch_loss",
+    "resolve_loss",
+]
 
 
 def __dir__() -> list[str]:
@@ -50,6 +60,11 @@ class ExampleLoss:
     unit: str
     takes_classes: bool = False
     of_batches: bool = False
+
+    @property
+    def by_name(self) -> bool:
+        """Whether it is one of the losses that :data:`LOSSES` names, with options or without."""
+        return any(_bare(self.function) is known.function for known in LOSSES.values())
 
     def __call__(self, model: nn.Module, batch: Any) -> Found:
         """Return the losses of a batch."""
@@ -144,3 +159,13 @@ def _name(function: Any) -> str:
 
 def _told(value: Any) -> str:
     return str(value.tolist()) if isinstance(value, torch.Tensor) else repr(value)
+
+
+def no_tensor(output: Any, loss: str) -> ObjectiveError:
+    """Return the error for a model whose output is no tensor, as losses of outputs by name need."""
+    keys = f" with {', '.join(map(repr, output))}" if isinstance(output, Mapping) else ""
+    return ObjectiveError(
+        f"the loss does not accept the model's output: a {type(output).__name__}{keys}; {loss!r} needs a tensor. "
+        "Pass batch_loss=…, such as lk.losses.sequence_classification, which finds the logits, or a function of your "
+        "own, (model, batch) -> losses."
+    )

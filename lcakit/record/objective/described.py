@@ -1,0 +1,77 @@
+"""What an objective says of itself: its sizes, what a gradient of it costs, and what is to be known of it."""
+
+from __future__ import annotations
+
+from lcakit.record.objective.data import EvaluationSet
+from lcakit.record.objective.evaluator import Evaluator
+from lcakit.trajectory.labels import Labels
+
+__all__ = ["Described"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class Described:
+    """The part of an objective that evaluates nothing."""
+
+    labels: Labels
+    data: EvaluationSet
+    class_names: tuple[str, ...] | None
+    batch_coupling: bool
+    norm_mode: str
+    noise_seed: int | None
+    _evaluator: Evaluator
+    _timed: dict[bool, float]
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per chunk: as given or chosen, and halved each time the device runs out of memory."""
+        return self._evaluator.batch_size
+
+    @property
+    def n_parameters(self) -> int:
+        """K, the length of θ."""
+        return self.labels.n_parameters
+
+    @property
+    def n_examples(self) -> int:
+        """N, the size of the evaluation set."""
+        return self.data.n_examples
+
+    @property
+    def n_classes(self) -> int:
+        """C, or 0 where the targets are not classes."""
+        return len(self.class_names or ())
+
+    @property
+    def class_factor(self) -> float:
+        """Cost of a gradient by class relative to a plain one: above 1 where a batch mixes them, as with BatchNorm.
+
+        A batch cannot be cut by class then, nor where groups are of positions or batches are given as they are: each
+        class takes a backward pass of twice the cost of the forward pass.
+        """
+        return (1 + 2 * self.n_classes) / 3 if self.data.by_products else 1.0
+
+    @property
+    def why_slower(self) -> str:
+        """When a gradient by class or group costs more than a plain one, for the estimate."""
+        return "with BatchNorm" if self.batch_coupling and self.noise_seed is None else "where batches mix groups"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the evaluation of this loss fixes, as sentences for the estimate."""
+        norms = {"running": "norm layers use their running statistics", "mixed": "norm layers in eval mode use theirs"}
+        found = [f"{norms[self.norm_mode]} (norm=…)"] if self.norm_mode in norms else []
+        noise = "each batch gets the same random numbers every time (fixed_noise)"
+        return (*found, *([noise] if self.noise_seed is not None else []))
+
+    def seconds_per_gradient(self, classes: bool = False) -> float | None:
+        """Return the time of the last full-set gradient in seconds, by class or not.
+
+        It is estimated from the other kind (:attr:`class_factor`) where only that has been timed, and None before any.
+        """
+        if classes in self._timed or not self._timed:
+            return self._timed.get(classes)
+        return self._timed[False] * self.class_factor if classes else self._timed[True] / self.class_factor

@@ -37,7 +37,7 @@ OPTIONS = {
     "file": ("share", "explore"),
     "parameters": ("memory",),
     "classes": ("memory",),
-    "network": ("convolutions",),
+    "network": ("gradient", "convolutions"),
     "examples": ("gradient", "convolutions", "precision", "record", "memory", "cluster", "load"),
     "iterations": ("precision", "record", "memory", "cluster", "load"),
     "repeats": (

@@ -14,12 +14,15 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from lcakit.bench import language
 from lcakit.bench.devices import chosen, heading, is_gpu, on, torch_machine
 from lcakit.bench.timing import Works
-from lcakit.errors import DataError
+from lcakit.errors import DataError, unknown
 from lcakit.experiments import networks
 from lcakit.record.objective.dense_layers import has_onednn, product
 from lcakit.record.objective.isolation import ThreadTeam
+from lcakit.record.objective.losses import cross_entropy
+from lcakit.record.objective.losses.outputs import Losses
 from lcakit.record.objective.objective import Objective
 
 __all__ = [
@@ -46,6 +49,8 @@ def __dir__() -> list[str]:
 _CHUNKS = (250, 500, 1000, 1375, 2000, 2750, 5500)
 GPU_CHUNKS = (2750, 5500, 11000, 27500, 55000)
 _LOADER_BATCH = 1000
+_NETWORKS = ("fc", "gpt")
+_BATCHES_BOUND = 1.15  # a gradient of a batch_loss, against the same of a loss of outputs
 _BOUND = 1.06  # ten class gradients, against PyTorch's bare products of a gradient without classes
 _BFLOAT16_BOUND = 0.55  # the same in bfloat16, on a processor that multiplies it; the products are those of float32
 IMAGE, N_CLASSES = (1, 28, 28), 10
@@ -55,7 +60,9 @@ Timings = dict[str, list[float]]
 Times = Callable[..., object]
 
 
-def run(examples: int = 55_000, repeats: int = 7, device: str = "cpu") -> dict[str, Any]:
+def run(
+    examples: int | None = None, repeats: int | None = None, device: str = "cpu", network: str = "fc"
+) -> dict[str, Any]:
     """Time full-set gradients of MNIST-FC on random images, in one process, in alternating repeats.
 
     The floor is what PyTorch's bare products cost, ``x @ W.T`` and so on: the best median over all chunk sizes and ways
@@ -68,11 +75,13 @@ def run(examples: int = 55_000, repeats: int = 7, device: str = "cpu") -> dict[s
     Parameters
     ----------
     examples
-        Number of random images.
+        Number of random images; 55 000 by default.
     repeats
-        Measurements of each; the slow DataLoader gets half as many, at least two. Medians are reported.
+        Measurements of each, 7 by default; the slow DataLoader gets half as many, at least two. Medians are reported.
     device
         ``"cpu"`` or a GPU.
+    network
+        ``"fc"``, or ``"gpt"`` for a language model: :func:`lcakit.bench.language.run`.
 
     Returns
     -------
@@ -81,13 +90,20 @@ def run(examples: int = 55_000, repeats: int = 7, device: str = "cpu") -> dict[s
         CPU), and ``disagreement``: the largest difference of our gradient from autograd's, relative to its largest
         entry, by precision.
     """
+    if network not in _NETWORKS:
+        raise unknown("network of this benchmark", network, _NETWORKS)
+    if network == "gpt":
+        given = {"examples": examples, "repeats": repeats}
+        return language.run(device=device, **{name: value for name, value in given.items() if value is not None})
+    examples, repeats = 55_000 if examples is None else examples, 7 if repeats is None else repeats
     if examples < 1 or repeats < 1:
         raise DataError(f"examples and repeats must be positive, got {examples} and {repeats}")
     where = chosen(device)
     x, y = images(examples, IMAGE)
     model = networks.build("fc", IMAGE, N_CLASSES, seed=0).to(where)
     objectives = {name: Objective(model, (x, y), device=where, precision=name) for name in _precisions(where)}
-    contenders = _contenders(objectives, model, x, y)
+    batches = Objective(model, (x, y), batch_loss=_of_batches, groups=y, device=where)
+    contenders = _contenders(objectives, model, x, y) | {"batches": evaluating(batches, classes=True)}
 
     times: Timings = {}
     if not is_gpu(where):
@@ -99,7 +115,8 @@ def run(examples: int = 55_000, repeats: int = 7, device: str = "cpu") -> dict[s
         "examples": examples,
         "repeats": repeats,
         **_result(times),
-        "bounds": {} if is_gpu(where) else {"classes_to_floor": _BOUND, "bfloat16_to_floor": _BFLOAT16_BOUND},
+        "bounds": {"batches_to_classes": _BATCHES_BOUND}
+        | ({} if is_gpu(where) else {"classes_to_floor": _BOUND, "bfloat16_to_floor": _BFLOAT16_BOUND}),
         "disagreement": _disagreement(objectives, loader_gradient(model, x, y)),
     }
 
@@ -117,6 +134,8 @@ def _precisions(device: torch.device) -> tuple[str, ...]:
 
 def to_text(result: dict[str, Any]) -> str:
     """Return the result of ``run`` as lines to print."""
+    if result.get("network") == "gpt":
+        return language.to_text(result)
     seconds, ratios, bounds = result["seconds"], result["ratios"], result["bounds"]
     chunks = sorted({chunk for way in seconds["floor"].values() for chunk in way}, key=int)
     lines = [
@@ -133,6 +152,7 @@ def to_text(result: dict[str, Any]) -> str:
     rows = {
         "classes_to_floor": "ours with classes / floor",
         "classes_to_onednn": "ours with classes / products of oneDNN",
+        "batches_to_classes": "ours with classes by batch_loss / ours with classes",
         "plain_to_floor": "ours / floor",
         "tf32_to_floor": "ours with classes, tf32 / floor",
         "bfloat16_to_floor": "ours with classes, bfloat16 / floor",
@@ -153,6 +173,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = [
         ("floor", "best_floor", f"   ({best['way']}, chunk {best['chunk']})"),
         ("ours, ten classes", "classes", ""),
+        ("ours, batch_loss", "batches", ""),
         ("ours, no classes", "plain", ""),
         ("ours, tf32, classes", "tf32", ""),
         ("ours, bfloat16, classes", "bfloat16", ""),
@@ -238,6 +259,11 @@ def evaluating(objective: Objective, classes: bool = False) -> Callable[[], obje
     return partial(objective.evaluate, classes=classes, accuracy=False)
 
 
+def _of_batches(model: nn.Module, batch: Any) -> Losses:
+    x, y = batch
+    return cross_entropy(model(x), y)
+
+
 def loader_gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Add up the gradient as most notebooks do: a DataLoader, autograd, one batch after the other."""
     where = next(model.parameters()).device
@@ -294,6 +320,7 @@ def _result(times: Timings) -> dict[str, Any]:
         "ratios": {
             "classes_to_floor": classes / floor,
             **onednn,
+            "batches_to_classes": medians["batches"] / classes,
             "plain_to_floor": plain / floor,
             **{f"{name}_to_floor": medians[name] / floor for name in ("tf32", "bfloat16") if name in medians},
             "loader_to_classes": loader / classes,

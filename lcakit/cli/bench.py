@@ -28,7 +28,7 @@ def add(command: Command) -> None:
     _option(bench, "file", "a recorded trajectory (default: a synthetic one)", metavar="FILE")
     _option(bench, "parameters", "size of the network (default: 100 million)", type=int, metavar="N")
     _option(bench, "classes", "split by class, too", action="store_true", default=None)
-    _option(bench, "network", "one of lcakit networks (default: resnet20)", metavar="NAME")
+    _option(bench, "network", "one of lcakit networks (default: resnet20; for gradient fc or gpt)", metavar="NAME")
     _option(bench, "examples", "number of made-up images", type=int, metavar="N")
     _option(bench, "iterations", "optimizer steps", type=int, metavar="N")
     _option(bench, "repeats", "measurements of each", type=int, metavar="N")

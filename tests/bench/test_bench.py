@@ -157,3 +157,13 @@ def test_importing_lcakit_lets_waiting_threads_sleep_unless_told_otherwise():
         code = "import os, lcakit; print(os.environ['OMP_WAIT_POLICY'])"
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == expected
+
+
+def test_gradients_of_a_language_model_are_those_of_the_loop_by_hand(capsys):
+    assert main(["bench", "gradient", "--network", "gpt", "--examples", "4", "--repeats", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] == pytest.approx(0.8e6, rel=0.05)
+    assert max(found["disagreement"].values()) < 1e-5
+    assert set(found["bounds"]) < set(found["ratios"])
+    with pytest.raises(ValueError, match="Allowed: 'fc', 'gpt'"):
+        bench.run("gradient", network="resnet20")

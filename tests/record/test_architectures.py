@@ -58,7 +58,7 @@ def test_the_account_closes(name, tmp_path):
     case = build(name)
     model = case.model
     objective = lk.Objective(model, case.data, batch_loss=case.batch_loss, **case.how)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=case.rate)
     before = true_loss(model, case)
     with lk.Recorder(tmp_path / "run.nc", objective, optimizer, quiet=True, tolerance=TOLERANCE):
         train(model, case, optimizer, 4)

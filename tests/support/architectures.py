@@ -22,6 +22,7 @@ class Case:
     data: Any
     batch_loss: Callable[[nn.Module, Any], Any]
     how: dict[str, Any] = field(default_factory=dict)
+    rate: float = 0.1
 
 
 def generator() -> torch.Generator:
@@ -201,7 +202,7 @@ def vae() -> Case:
         back = F.binary_cross_entropy_with_logits(logits, x.flatten(1), reduction="none").sum(1)
         return back + 0.5 * (mean**2 + (2 * spread).exp() - 1 - 2 * spread).sum(1)
 
-    return Case(Variational(), images(), loss, {"fixed_noise": True, "batch_size": 8})
+    return Case(Variational(), images(), loss, {"fixed_noise": True, "batch_size": 8}, rate=0.003)
 
 
 def segmentation() -> Case:

@@ -35,7 +35,7 @@ _OF_TRAJECTORIES = {
     "running": ("cumulative",),
     "oscillation": ("turns", "detail", "phase_lag"),
     "synchronization": ("peaks",),
-    "correlation": ("correlations",),
+    "correlation": ("correlation_by_layer", "correlations"),
     "specialization": ("specialized_fraction", "class_curves", "saliency"),
     "generalization": ("overfitting_map", "train_validation"),
 }

@@ -8,12 +8,12 @@ import numpy as np
 import xarray as xr
 
 from lcakit.analysis.computing import compute
-from lcakit.analysis.correlation import mean_correlation
+from lcakit.analysis.correlation import correlation_test, mean_correlation
 from lcakit.plot._classes import by_classes
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import GUIDE, PALETTE, label, line, load, picture
 
-__all__ = ["correlations"]
+__all__ = ["correlation_by_layer", "correlations"]
 
 
 def __dir__() -> list[str]:
@@ -81,6 +81,70 @@ def correlations(
     return picture(
         backend, marks, axes, title or f"Correlation of LCA inside {layer}", legend="bottom_right", ylim=(0, 1.02)
     )
+
+
+def correlation_by_layer(
+    ds: xr.Dataset, seed: int = 0, lca: str = "lca", backend: str = "bokeh", title: str = "Correlation of LCA by layer"
+) -> Any:
+    r"""Draw the mean correlation of weights that share an output or an input, layer by layer (figure S20).
+
+    .. math:: \frac1G \sum_g \bar r_g
+
+    Horizontal: layers with a kernel, first to last. Vertical: mean over groups of the
+    mean correlation of their weights; dashed lines are random groups in which no two weights share either.
+
+    Parameters
+    ----------
+    ds
+        Trajectory with ``lca`` (iteration, parameter); a line for each run where there are several.
+    seed
+        Of the random groups.
+    lca
+        Name of the variable; ``"lca_val"`` for another objective.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay
+        For each run a line of weights with the same output, of the same input, and the random ones of each.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file holds no ``lca``.
+    ValueError
+        For an unknown backend.
+
+    Examples
+    --------
+    >>> from lcakit.testing import tiny_trajectory
+    >>> picture = correlation_by_layer(tiny_trajectory())
+    >>> [mark.label for mark in picture if mark.label]
+    ['same output', 'random, as many as by output', 'same input', 'random, as many as by input']
+    """
+    load(backend)
+    tests = {layer: correlation_test(ds, layer, seed, lca) for layer in _with_kernel(ds)}
+    found = xr.concat(compute(tests, quiet=True).values(), dim=xr.DataArray(list(tests), dims="layer", name="layer"))
+    found = found if "run" in found.dims else found.expand_dims("run")
+    axes = "layer", label(found["correlation"])
+    places = np.arange(found.sizes["layer"], dtype=float)
+    marks = []
+    for by, (color, dash) in _LOOKS.items():
+        for run in range(found.sizes["run"]):
+            one = found.sel(grouping=by).isel(run=run)
+            of_first = run == 0  # further runs have no entries of their own in the legend
+            marks.append(line(backend, places, one["correlation"].values, axes, f"same {by}" * of_first, color, dash))
+            name = f"random, as many as by {by}" * of_first
+            marks.append(line(backend, places, one["random"].values, axes, name, color, "dashed"))
+    ticks = [(place, str(name)) for place, name in zip(places.tolist(), found["layer"].values, strict=True)]
+    return picture(backend, marks, axes, title, xticks=ticks)
+
+
+def _with_kernel(ds: xr.Dataset) -> list[str]:
+    """Return the layers with a kernel, first to last."""
+    owners = ds["layer"].values.astype(str)[ds["tensor_layer"].values]
+    return list(dict.fromkeys(owners[ds["tensor_role"].values == "kernel"].tolist()))
 
 
 def _steps(backend: str, values: xr.DataArray, axes: tuple[str, str], name: str, color: str, dash: str) -> Any:

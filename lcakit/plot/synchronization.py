@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import xarray as xr
 
 from lcakit.analysis.computing import compute
 from lcakit.analysis.peaks import peak_iterations
-from lcakit.analysis.synchronization import synchronized
+from lcakit.analysis.synchronization import tiers
 from lcakit.plot._classes import Classes, of_classes
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import HEIGHT, PALETTE, dots, level, load, picture, plain, size
@@ -21,7 +23,8 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_LONE, _SHARED = "#b5b5b5", PALETTE[1]
+_LONE = "#b5b5b5"
+_SHARED = [PALETTE[1], PALETTE[0], *PALETTE[2:]]
 _NAMED_LAYERS = 4
 
 
@@ -29,7 +32,7 @@ def peaks(
     ds: xr.Dataset | xr.DataArray,
     k: int = 20,
     of: str = "lca",
-    min_fraction: float = 1.0,
+    min_fraction: float | Sequence[float] = 1.0,
     by: str = "kernel_layer",
     classes: bool | Classes = True,
     lca: str = "lca",
@@ -49,14 +52,15 @@ def peaks(
         Peaks of each layer, quantity, grouping, whether by class, and variable: see
         :func:`lcakit.synchronization.peak_iterations`; ignored for its result. Names of classes: blocks for these.
     min_fraction
-        Share of the layers that must have a peak for it to be synchronized.
+        Share of the layers that must have a peak for it to be synchronized; or several, ascending, for tiers of colour
+        (figure S15: ``(0.25, 0.5)``, see :func:`lcakit.synchronization.tiers`).
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
 
     Returns
     -------
     holoviews.Overlay
-        Two marks: ``lone`` peaks in grey, ``synchronized`` ones in colour.
+        Marks: ``lone`` peaks in grey, ``synchronized`` ones in colour; of several tiers each has its name.
 
     Raises
     ------
@@ -82,25 +86,41 @@ def peaks(
     if found.sizes.get("run", 1) > 1:
         raise ValueError(f"peaks are of one run, got {found.sizes['run']} of them: select one with .isel(run=0)")
     found = found.squeeze("run", drop=True) if "run" in found.dims else found
-    found, marked = compute(found, synchronized(found, min_fraction), quiet=True)
+    several = not isinstance(min_fraction, int | float)
+    fractions = tuple(min_fraction) if isinstance(min_fraction, Sequence) else (float(min_fraction),)
+    found, in_tier = compute(found, tiers(found, fractions)["in_tier"], quiet=True)
     layer = next(str(dim) for dim in found.dims if dim not in ("class", "rank"))
     blocks = [str(name) for name in found["class"].values] if "class" in found.dims else [""]
-    both = [array if "class" in array.dims else array.expand_dims("class") for array in (found, marked["synchronized"])]
-    at, shared = (array.transpose("class", layer, "rank").values for array in both)
-    return _rows(backend, at, shared, blocks, [str(name) for name in found[layer].values], title)
+    both = [array if "class" in array.dims else array.expand_dims("class") for array in (found, in_tier)]
+    at, tier = (array.transpose("class", layer, "rank").values for array in both)
+    names = _tier_names(fractions) if several else ["lone", "synchronized"]
+    return _rows(backend, at, tier, names, blocks, [str(name) for name in found[layer].values], title)
 
 
-def _rows(backend: str, at: np.ndarray, shared: np.ndarray, blocks: list[str], layers: list[str], title: str) -> Any:
+def _tier_names(fractions: Sequence[float]) -> list[str]:
+    """Return what the peaks of each tier are called, those of none first."""
+    ends = [f"{low:.0%} to {high:.0%}" for low, high in pairwise(fractions)]
+    return ["lone", *(f"{text} of layers" for text in [*ends, f"at least {fractions[-1]:.0%}"])]
+
+
+def _rows(
+    backend: str, at: np.ndarray, tier: np.ndarray, names: list[str], blocks: list[str], layers: list[str], title: str
+) -> Any:
     """Draw peaks (block, layer, rank) with an empty row between blocks."""
     high = len(layers) + 1
     y = np.arange(len(blocks))[:, None, None] * high + np.arange(len(layers))[:, None] + np.zeros(at.shape)
     axes, known = ("iteration", "class" if len(blocks) > 1 else "layer"), np.isfinite(at)
-    mean = np.mean([np.unique(part[where & ~np.isnan(part)]).size for part, where in zip(at, shared, strict=True)])
-    text = f"{title}: {mean:.3g} synchronized" + (" in the mean class" if len(blocks) > 1 else "")
+    counts = [
+        np.mean([np.unique(part[(where == n) & ~np.isnan(part)]).size for part, where in zip(at, tier, strict=True)])
+        for n in range(1, len(names))
+    ]
+    told = " and ".join(f"{mean:.3g} {name}" for mean, name in zip(counts, names[1:], strict=True))
+    text = f"{title}: {told}" + (" in the mean class" if len(blocks) > 1 else "")
     tall = int(np.clip(90 + 11 * y.max(), HEIGHT, 1000))
     small = 7 if y.max() < 60 else 4
     marks = [level(backend, row * high - 1, "#e3e3e3", "solid") for row in range(1, len(blocks))]
-    for name, where, color in (("lone", known & ~shared, _LONE), ("synchronized", known & shared, _SHARED)):
+    for n, (name, color) in enumerate(zip(names, [_LONE, *_SHARED], strict=False)):
+        where = known & (tier == n)
         marks.append(dots(backend, at[where], y[where], axes, name, color, size=small))
     ticks = [(row * high + (len(layers) - 1) / 2, plain(backend, name)) for row, name in enumerate(blocks)]
     if len(blocks) == 1:

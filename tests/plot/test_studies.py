@@ -44,3 +44,29 @@ def test_a_helping_weight_is_green_in_saliency():
     cmap = hv.Store.lookup_options("bokeh", picture, "style").kwargs["cmap"]
     assert cmap[-1] == plot.sign_colours()["helping"]
     np.testing.assert_allclose(pixels(picture)[:, :2], lk.specialization.saliency(DS, 0)[0])
+
+
+def test_tiers_of_peaks_are_those_of_the_analysis():
+    peaks = lk.synchronization.peak_iterations(DS, 8)
+    found = lk.synchronization.tiers(peaks, (0.5, 1.0))
+    picture = plot.peaks(peaks, min_fraction=(0.5, 1.0))
+    dots = named(picture, hv.Scatter)
+    names = ["lone", "50% to 100% of layers", "at least 100% of layers"]
+    assert list(dots) == [name for name in names if name in dots]
+    for tier, name in enumerate(names):
+        expected = peaks.values[(found["in_tier"].values == tier) & np.isfinite(peaks.values)]
+        np.testing.assert_array_equal(np.sort(columns(dots[name])[0]) if name in dots else [], np.sort(expected))
+    mean = found["count"].mean("class").values
+    title = hv.Store.lookup_options("bokeh", picture, "plot").kwargs["title"]
+    assert f"{mean[0]:.3g} 50% to 100% of layers and {mean[1]:.3g} at least 100% of layers" in title
+
+
+def test_the_correlation_of_layers_is_that_of_the_test():
+    tests = {layer: lk.correlation.correlation_test(DS, layer, seed=3) for layer in ("conv1", "fc")}
+    lines = named(plot.correlation_by_layer(DS, seed=3), hv.Curve)
+    for by in ("output", "input"):
+        expected = [
+            (t["correlation"].sel(grouping=by).item(), t["random"].sel(grouping=by).item()) for t in tests.values()
+        ]
+        np.testing.assert_allclose(columns(lines[f"same {by}"])[1], [pair[0] for pair in expected])
+        np.testing.assert_allclose(columns(lines[f"random, as many as by {by}"])[1], [pair[1] for pair in expected])

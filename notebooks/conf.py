@@ -65,6 +65,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"lcakit {__version__}"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_sidebars = {page: [] for page in ("index", "paper", "speed", "changelog", "contributing")}
 html_show_sourcelink = False
 html_copy_source = False
 html_context = {"default_mode": "auto"}
@@ -72,7 +73,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 5,
     "footer_start": ["copyright"],
     "footer_end": [],
     "navbar_end": ["theme-switcher"],

@@ -20,7 +20,7 @@ def pictures() -> list[Any]:
     return [
         lk.plot.layers_over_time(ds, backend="matplotlib", title="Which layer lowered the loss?"),
         lk.plot.parameter_map(
-            ds, "fc1", iteration=35, backend="matplotlib", title="Iteration 35: who helped (green), who hurt (red)"
+            ds, "fc1", iteration=40, backend="matplotlib", title="Iteration 40: who helped (green), who hurt (red)"
         ),
     ]
 

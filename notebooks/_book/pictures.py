@@ -22,6 +22,12 @@ GROUPS = ("layers", "signs", "distributions", "parameters", "units", "comparison
 INSIDE = ("nqm", "wedges")
 """Groups whose pictures are in a module of their own, such as ``lk.plot.nqm``."""
 
+INTRODUCTION = """# Gallery
+
+Every picture of `lk.plot`, with the code that drew it, as Matplotlib prints it. Leave out `backend="matplotlib"` for one that
+can be zoomed and hovered in a notebook. The recorded files come with lcakit.
+"""
+
 EMPTY = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
     "0000000c49444154789c63f8ffff3f0005fe02fe0def46b80000000049454e44ae426082"
@@ -90,9 +96,7 @@ def _draw(path: Path, function: Callable[[], Any], state: str) -> None:
 
 
 def _index() -> Iterator[str]:
-    yield from ("# Gallery", "", "Every picture of `lk.plot`, with the code that drew it. The pages show what")
-    yield from ('Matplotlib prints; leave out `backend="matplotlib"` for a picture that can be zoomed and hovered', "")
-    yield from ("in a notebook. All recorded files come with lcakit.", "")
+    yield INTRODUCTION
     for group in GROUPS:
         module = importlib.import_module(f"gallery.{group}")
         yield from (f"## {module.__doc__}", "", "::::{grid} 1 2 3 3", ":gutter: 3", "")

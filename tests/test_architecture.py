@@ -27,17 +27,10 @@ LAZY = {("analysis", "plot")}
 MOST_LINES = 350
 MOST_CODE = 40
 
-LONG_YET = {
-    "lcakit/record/recorder.py": 384,
-    "tests/record/test_allocate.py": 417,
-    "tests/record/test_recorder.py": 812,
-    "tests/record/test_statistics.py": 435,
-}
+LONG_YET: dict[str, int] = {}
 """Files that are still to be taken apart, with their lines: the list may only get shorter."""
 
-LONG_FUNCTIONS_YET = {
-    ("lcakit/cli/training.py", "add"): 42,
-}
+LONG_FUNCTIONS_YET: dict[tuple[str, str], int] = {}
 
 
 def modules(folder: Path) -> list[Path]:

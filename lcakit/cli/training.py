@@ -34,6 +34,22 @@ Command = Callable[..., argparse.ArgumentParser]
 
 def add(command: Command) -> None:
     """Add the commands; ``command(name, function, help)`` makes the parser of one."""
+    _add_record(command)
+    _add_allocate(command)
+    estimate = command("estimate", _estimate, "say size and time of a recording before it runs")
+    training_options(estimate)
+    rule_options(estimate)
+    recording_options(estimate)
+
+    finish = command("finish", _finish, "make a file of an unfinished recording")
+    finish.add_argument("file", metavar="FILE")
+    writing_options(finish)
+
+    command("networks", _networks, "list data sets and networks with their sizes and default settings")
+    _add_reproduce(command)
+
+
+def _add_record(command: Command) -> None:
     record = command("record", _record, "train and record one of the studies' networks, such as mnist-fc")
     record.add_argument("--out", metavar="FILE", help="file to write (default: NETWORK-OPTIMIZER-SEED.nc)")
     record.add_argument("--seeds", type=seeds, default=[0], help="one seed, a list 0,1,2 or a range 0:3")
@@ -44,6 +60,8 @@ def add(command: Command) -> None:
     record.add_argument("--resume", action="store_true", help="continue an unfinished recording")
     writing_options(record)
 
+
+def _add_allocate(command: Command) -> None:
     allocate = command("allocate", _allocate, "allocate the loss changes of a recorded file")
     allocate.add_argument("file", metavar="FILE")
     allocate.add_argument("--out", metavar="FILE", help="write here instead of extending the file")
@@ -62,17 +80,8 @@ def add(command: Command) -> None:
     keeping_options(allocate)
     allocate.add_argument("--overwrite", action="store_true", help="replace allocations that are there")
 
-    estimate = command("estimate", _estimate, "say size and time of a recording before it runs")
-    training_options(estimate)
-    rule_options(estimate)
-    recording_options(estimate)
 
-    finish = command("finish", _finish, "make a file of an unfinished recording")
-    finish.add_argument("file", metavar="FILE")
-    writing_options(finish)
-
-    command("networks", _networks, "list data sets and networks with their sizes and default settings")
-
+def _add_reproduce(command: Command) -> None:
     reproduce = command("reproduce", _reproduce, "the paper's table for a network, paper beside measured")
     reproduce.add_argument("network", metavar="NETWORK", help="one of the paper's, such as mnist-fc, or all")
     reproduce.add_argument("--out", default="runs", metavar="DIR", help="folder that keeps the runs")

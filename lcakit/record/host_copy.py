@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 
-class Arriving:
+class HostCopy:
     """A tensor on its way from a GPU to page-locked memory; who asks for its numbers waits until they are there.
 
     The copy is queued behind what computes the tensor, and nobody waits for either: the queue of the device never runs
@@ -32,4 +32,4 @@ class Arriving:
 def to_host(tensor: torch.Tensor) -> Any:
     """Return numbers as they are stored, float32: an array, or what becomes one when it is asked for."""
     single = tensor.to(torch.float32)
-    return Arriving(single) if single.is_cuda else single.cpu().numpy()
+    return HostCopy(single) if single.is_cuda else single.cpu().numpy()

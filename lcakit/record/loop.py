@@ -1,19 +1,31 @@
-"""What a recorder may be given of a training loop, its optimizers and further objects with a state, and their steps."""
+"""What a recorder may be given of a training loop beside its optimizers, and when an iteration of the loop ends."""
 
 from __future__ import annotations
 
+import math
 import sys
+import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
-from torch import nn
 
-from lcakit.errors import RecordingError
-from lcakit.record.objective.describe import unwrap
+from lcakit.errors import LcakitWarning, RecordingError
+from lcakit.record.optimizers import layers_of
+
+__all__ = ["BatchLosses", "StepWatch", "checked_state", "warn_of_rest"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _ACT_AFTER_STEP = (torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)
+_RUNS_HOOKS = torch.optim.Optimizer.profile_hook_step.__code__.co_consts
+"""Holds the code of torch's wrapper of ``step``."""
 
 
 def checked_state(
@@ -33,28 +45,56 @@ def checked_state(
     return dict(state)
 
 
-def checked_optimizers(given: Any, model: nn.Module) -> list[torch.optim.Optimizer]:
-    """Return the optimizers given as a list; refuse what steps nothing of the model."""
-    if given is None:
-        return []
-    found = [given] if isinstance(given, torch.optim.Optimizer) else list(given)
-    live = {id(p) for p in unwrap(model).parameters()}
-    for optimizer in found:
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise RecordingError(
-                f"optimizer must be a torch optimizer or several, got {type(optimizer).__name__}. "
-                "Without one, call rec.step() in the loop."
-            )
-        if not any(id(p) in live for group in optimizer.param_groups for p in group["params"]):
-            raise RecordingError(
-                "the optimizer has no parameter of the objective's model, so its steps would not be a trajectory of "
-                "it. Build both from the same model."
-            )
-    return found
+class BatchLosses:
+    """The losses of training batches that the loop reports, one for each iteration.
+
+    Attributes
+    ----------
+    reported_late : bool
+        Whether the first iteration had no loss, and the last loss has no iteration.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: float | torch.Tensor = float("nan")
+        self._first: float | None = None
+
+    def report(self, loss: float | torch.Tensor | None) -> None:
+        """Keep the loss of the iteration in progress."""
+        if loss is not None:
+            self._waiting = loss.detach() if isinstance(loss, torch.Tensor) else loss
+
+    def take(self) -> float:
+        """Return the loss of the iteration that ends, NaN where none was reported."""
+        loss, self._waiting = float(self._waiting), float("nan")
+        self._first = loss if self._first is None else self._first
+        return loss
+
+    @property
+    def reported_late(self) -> bool:  # noqa: D102  (an attribute)
+        return self._first is not None and math.isnan(self._first) and not math.isnan(float(self._waiting))
+
+
+def warn_of_rest(path: Path, steps: int, losses: BatchLosses) -> None:
+    """Warn at the end of what was given and is in no iteration, or that there is none."""
+    text = None
+    if not steps:
+        text = (
+            f"{path} has no iteration, since no step was seen: pass the optimizer to lk.Recorder, or call rec.step() "
+            "as the last line of the loop."
+        )
+    elif losses.reported_late:
+        text = (
+            "the first step had no loss yet and the last loss given to rec.report() no step any more: if it was called "
+            "after optimizer.step(), each loss is stored one iteration late. Call it before."
+        )
+    if text:
+        warnings.warn(text, LcakitWarning, stacklevel=4)
 
 
 class StepWatch:
     """Calls ``each`` whenever all of some optimizers have stepped.
+
+    An optimizer may be inside another one, or inside a wrapper: the outermost step that runs is the one that counts.
 
     Parameters
     ----------
@@ -63,7 +103,7 @@ class StepWatch:
     others
         Further optimizers of the loop, watched for the learning rate alone.
     each
-        Called at the end of the last of the steps.
+        A method, called at the end of the last of the steps. Neither it nor the watch is kept alive by the optimizers.
 
     Attributes
     ----------
@@ -71,21 +111,25 @@ class StepWatch:
         Learning rate of the first parameter group in the last step, NaN before it.
     """
 
-    def __init__(
-        self,
-        optimizers: Sequence[torch.optim.Optimizer],
-        others: Iterable[torch.optim.Optimizer],
-        each: Callable[[], None],
-    ) -> None:
-        self._optimizers, self._others, self._each = tuple(optimizers), tuple(others), each
+    def __init__(self, optimizers: Sequence[Any], others: Iterable[Any], each: Callable[[], None]) -> None:
+        self._watched = [layers_of(optimizer) for optimizer in (*optimizers, *others)]
+        self._count, self._each = len(optimizers), weakref.WeakMethod(each)
         self._stepped: set[int] = set()
         self._hooks: list[Any] = []
         self.rate = float("nan")
 
     def begin(self) -> None:
         """Watch from now on."""
-        watched = (*self._optimizers, *self._others)
-        self._hooks += [optimizer.register_step_post_hook(self._after_step) for optimizer in watched]
+        mine = weakref.ref(self)
+        for number, layers in enumerate(self._watched):
+            for layer in layers:
+
+                def after_step(optimizer: torch.optim.Optimizer, *_: Any, number: int = number) -> None:
+                    watch = mine()
+                    if watch is not None:
+                        watch._after_step(optimizer, number)
+
+                self._hooks.append(layer.register_step_post_hook(after_step))
 
     def end(self) -> None:
         """Watch no longer."""
@@ -93,28 +137,42 @@ class StepWatch:
             hook.remove()
         self._hooks.clear()
 
-    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if is_inner_step(optimizer):
+    @property
+    def why_nothing(self) -> str:
+        """What to do where no iteration was seen."""
+        idle = [number for number in range(self._count) if number not in self._stepped]
+        if not idle:
+            return "Call rec.step() as the last line of the loop."
+        names = ", ".join(type(self._watched[number][0]).__name__ for number in idle)
+        return (
+            f"Pass the optimizer that the loop calls step() on: {names} has taken none. An iteration ends when each of "
+            "several optimizers has."
+        )
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, number: int) -> None:
+        if _is_inner_step(self._watched[number]):
             return
         if not self._stepped:
             self.rate = float(optimizer.param_groups[0].get("lr", float("nan")))
-        if optimizer in self._optimizers:
-            self._stepped.add(id(optimizer))
-            if len(self._stepped) == len(self._optimizers):
+        if number < self._count:
+            self._stepped.add(number)
+            each = self._each()
+            if len(self._stepped) == self._count and each is not None:
                 self._stepped.clear()
-                self._each()
+                each()
 
 
-def is_inner_step(optimizer: torch.optim.Optimizer) -> bool:
+def _is_inner_step(layers: Sequence[torch.optim.Optimizer]) -> bool:
     """Say, from a step hook, whether the step that ends is only a part of another step of the same optimizer.
 
-    A subclass whose ``step`` calls ``super().step()`` runs torch's hooks once for each of the two.
+    A subclass whose ``step`` calls ``super().step()`` runs torch's hooks once for each of the two, and so does one that
+    calls the step of an optimizer inside it.
     """
-    wrapper = torch.optim.Optimizer.profile_hook_step.__code__.co_consts
+    mine = {id(layer) for layer in layers}
     frame: FrameType | None = sys._getframe()
     running = 0
     while frame is not None:
-        if frame.f_code in wrapper and frame.f_locals.get("args", (None,))[0] is optimizer:
+        if frame.f_code in _RUNS_HOOKS and id(frame.f_locals.get("args", (None,))[0]) in mine:
             running += 1
         frame = frame.f_back
     return running > 1

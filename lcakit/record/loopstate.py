@@ -4,13 +4,71 @@ from __future__ import annotations
 
 import io
 import random
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from lcakit.errors import RecordingError
+from lcakit.errors import LcakitWarning, RecordingError
+
+__all__ = ["LoopState", "generators_state", "pack", "restore", "set_generators", "unpack"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class LoopState:
+    """Everything of a loop that a resume puts back, and the number of steps taken.
+
+    Parameters
+    ----------
+    required
+        Objects by name whose state must be kept: what the user gave for that.
+    usual
+        The model and the optimizers: where their state cannot be saved, the loop is recorded without any.
+
+    Attributes
+    ----------
+    steps : int
+        Optimizer steps so far.
+    kept : bool
+        Whether the state can be saved; known after :meth:`check`.
+    """
+
+    def __init__(self, required: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+        self._required, self._usual = dict(required), dict(usual)
+        self.steps = 0
+        self.kept = True
+
+    def check(self) -> None:
+        """Find out whether the state can be saved, and warn where it cannot.
+
+        Raises
+        ------
+        RecordingError
+            If that of a required object cannot.
+        """
+        check_packable(self._required)
+        try:
+            check_packable(self._usual)
+        except RecordingError as error:
+            self.kept = False
+            warnings.warn(
+                f"{error} The loop is recorded without its state, so resume=True cannot continue this recording.",
+                LcakitWarning,
+                stacklevel=4,
+            )
+
+    def pack(self) -> bytes | None:
+        """Return the state as bytes, or None where it cannot be saved."""
+        return pack(self.steps, self._usual | self._required) if self.kept else None
+
+    def restore(self, stored: bytes) -> None:
+        """Put a packed state back."""
+        self.steps = restore(unpack(stored), self._usual | self._required)
 
 
 def generators_state() -> dict[str, Any]:

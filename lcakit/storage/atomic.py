@@ -7,6 +7,7 @@ import glob
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,10 @@ def sync(path: Path) -> None:
 
 
 class Lock:
-    """Holds a recording for one writer, where the system has file locks; a killed process lets go by itself."""
+    """Holds a recording for one writer, where the system has file locks; a killed process lets go by itself.
+
+    A process that is forked meanwhile (a worker of a DataLoader, of a pool) does not hold it.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._file = (directory / _LOCK).open("a")
@@ -68,16 +72,45 @@ class Lock:
             raise RecordingError(
                 f"{directory} is being written by another recorder. Wait until it is done, or record to another file."
             ) from None
+        _HELD.add(self)
 
     def release(self) -> None:
         """Let others write."""
+        if not self._file.closed and fcntl is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)  # of the file, whatever process has it open
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the file in this process: another one that has it open still holds the lock."""
+        _HELD.discard(self)
         self._file.close()
+
+    @contextlib.contextmanager
+    def released_on_error(self) -> Iterator[None]:
+        """Let go if something fails; otherwise go on holding."""
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
 
     def __enter__(self) -> Lock:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+_HELD: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for lock in list(_HELD):
+        lock.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)  # or it would keep the lock of a recorder that died
 
 
 def remove_stale(target: Path) -> None:

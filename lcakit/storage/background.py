@@ -12,11 +12,15 @@ import numpy as np
 
 from lcakit.trajectory.schema import COORDINATES, VARIABLES, split_name
 
-__all__ = ["BackgroundWriter", "Block"]
+__all__ = ["THREAD", "BackgroundWriter", "Block"]
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+THREAD = "lcakit-writer"
+"""Name of the threads that write."""
 
 
 class Block:
@@ -74,7 +78,7 @@ class BackgroundWriter:
         self._write, self._rows = write, rows
         self._spare: list[Block] = []
         self._queue: queue.Queue[tuple[Path, Block, bytes | None] | None] = queue.Queue(maxsize=1)
-        self._thread = threading.Thread(target=self._run, name="lcakit-writer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
         self._thread.start()
 
     def new_block(self) -> Block:

@@ -77,7 +77,7 @@ class SegmentWriter:
     resume
         Go on after the segments that are there; otherwise the folder must be new.
     state
-        Called on the caller's thread whenever a block is closed; the bytes it returns are kept beside the segment.
+        Called on the caller's thread whenever a block is closed; bytes that it returns are kept beside the segment.
     running
         Gives the running statistics, which are written on the caller's thread when a block is closed: they can be as
         large as the network, and a copy for the background thread would be another one.
@@ -97,7 +97,7 @@ class SegmentWriter:
         header: xr.Dataset,
         *,
         resume: bool = False,
-        state: Callable[[], bytes] | None = None,
+        state: Callable[[], bytes | None] | None = None,
         running: Callable[[], Arrays] | None = None,
         block_rows: int = BLOCK_ROWS,
         block_bytes: int = BLOCK_BYTES,
@@ -111,7 +111,8 @@ class SegmentWriter:
             directory.mkdir(parents=True, exist_ok=resume)
             self._lock = Lock(directory)
             if not resume:
-                write_header(directory, header)
+                with self._lock.released_on_error():
+                    write_header(directory, header)
         except OSError as error:
             raise RecordingError(
                 f"cannot write to {directory}: {error}. Choose a place that can be written."

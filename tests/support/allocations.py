@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import lcakit as lk
@@ -28,3 +29,18 @@ def record_path(path: Path, steps: int) -> Path:
         lk.save(ds.drop_vars([name for name in ds.data_vars if name != "theta"]).load(), path)
     run.unlink()
     return path
+
+
+def walk(model, x, y, steps=6, lr=0.3) -> np.ndarray:
+    """Snapshots (T+1, K) of a short training run."""
+    theta = [np.concatenate([p.detach().flatten().numpy() for p in model.parameters()])]
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    train(
+        model,
+        optimizer,
+        x,
+        y,
+        steps,
+        each=lambda _: theta.append(np.concatenate([p.detach().flatten().numpy() for p in model.parameters()])),
+    )
+    return np.array(theta)

@@ -3,7 +3,11 @@
 The netCDF library crashes where several handles of one file are open and some are closed (a segmentation fault in
 netCDF-C 4.10 with HDF5 2.2, from plain xarray too). In a notebook, running a cell again does that. So
 opening a file that is open gives the same handle, which is closed with the last dataset that uses it. A file that was
-replaced is another file.
+replaced by renaming another one to its name is another file, and the old one stays readable.
+
+A file that something else was copied over is neither: the library would mix what it holds of the old file with bytes of
+the new one. So the state of a file (device, inode, size, time of the last change) is compared when it is opened again
+and after every read, and a read of a changed file is an error.
 
 The library tolerates no second thread either, so files are also opened and closed under its lock. A handle that is no
 longer used is garbage-collected in any thread at any moment: its file then stays open, because the library may be
@@ -12,36 +16,111 @@ working, and the next one to open it gets that handle.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import netCDF4
 import xarray as xr
 from xarray.backends import CachingFileManager, NetCDF4DataStore
+from xarray.backends.file_manager import FILE_CACHE
 from xarray.backends.locks import HDF5_LOCK
 
-__all__ = ["open_netcdf", "write_netcdf"]
+from lcakit.errors import TrajectoryError
+
+__all__ = ["State", "open_netcdf", "write_netcdf"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
+class State(NamedTuple):
+    """Which file it is, and whether it was written since: device and inode, size, time of the last change."""
+
+    device: int
+    inode: int
+    size: int
+    time: int
+
+    @classmethod
+    def of(cls, file: str | os.PathLike[str] | int) -> State:
+        """Return the state of a file, by its path or descriptor."""
+        found = os.stat(file)
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def check(self, path: str | os.PathLike[str]) -> None:
+        """Raise TrajectoryError if the file was written since; one that was replaced or removed is whole elsewhere."""
+        try:
+            now = State.of(path)
+        except OSError:  # what is open stays readable
+            return
+        if now[:2] == self[:2] and now != self:
+            raise TrajectoryError(
+                f"{path} was overwritten while it is open, so a read would mix the old file with the new one. "
+                "Close what was opened from it (ds.close()), then open it again. To replace a file that is open, write "
+                "the new one beside it and rename it."
+            )
+
+
+def _open_unchanged(path: str, state: State, mode: str) -> netCDF4.Dataset:
+    """Open a file for reading: now, in a worker, or again, always the same file."""
+    file = netCDF4.Dataset(path, mode=mode)  # type: ignore[arg-type]
+    if State.of(path) != state:
+        file.close()
+        raise TrajectoryError(f"{path} was replaced since it was opened. Open it again.")
+    return file
+
+
 class _Handle(NetCDF4DataStore):
     """An open file, and how many datasets have it. It lives as long as a lazy array of one of them does."""
 
-    __slots__ = ("__weakref__", "users")
+    __slots__ = ("__weakref__", "loading", "path", "state", "users")
 
-    def __init__(self, path: Path, key: tuple[Any, ...]) -> None:
+    def __init__(self, path: Path, state: State) -> None:
+        self.path, self.state = str(path), state
+        self.loading: int | None = None
         # the id makes two managers of one file, in whatever process, look for the same open handle
         manager: Any = CachingFileManager
-        super().__init__(manager(netCDF4.Dataset, str(path), mode="r", lock=HDF5_LOCK, manager_id=key))  # type: ignore[no-untyped-call]
+        key = (str(path), *state)
+        super().__init__(  # type: ignore[no-untyped-call]
+            manager(_open_unchanged, str(path), state, mode="r", lock=HDF5_LOCK, manager_id=key)
+        )
         self.users: set[object] = set()
+
+    def load(self) -> Any:
+        """Return what describes the variables."""
+        with self._at_once():
+            return super().load()  # type: ignore[no-untyped-call]
+
+    def get_encoding(self) -> Any:
+        """Return what xarray wants to know of the dimensions."""
+        with self._at_once():
+            return super().get_encoding()  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """Hold the library's lock for many small questions to it."""
+        with HDF5_LOCK:
+            self.loading = threading.get_ident()
+            try:
+                yield
+            finally:
+                self.loading = None
+
+    def _acquire(self, needs_lock: bool = True) -> Any:
+        held = self.loading == threading.get_ident()
+        return super()._acquire(needs_lock and not held)  # type: ignore[no-untyped-call]
+
+    def check(self) -> None:
+        """Raise TrajectoryError if the file was overwritten."""
+        self.state.check(self.path)
 
     def release(self, user: object) -> None:
         """Close the file, if nobody else has it."""
@@ -56,15 +135,23 @@ _OPEN: WeakValueDictionary[tuple[Any, ...], _Handle] = WeakValueDictionary()
 _LOCK = threading.RLock()
 
 
-def open_netcdf(path: Path) -> xr.Dataset:
-    """Open a netCDF file as it is: variables not decoded, nothing read but what describes them."""
+def open_netcdf(path: Path, state: State | None = None) -> tuple[xr.Dataset, Callable[[], None]]:
+    """Open a netCDF file as it is: variables not decoded, nothing read but what describes them.
+
+    Parameters
+    ----------
+    state
+        Of the file that was checked before; another one is refused.
+
+    Returns
+    -------
+    tuple
+        The dataset, and a function to call after each read, which raises TrajectoryError if the file was overwritten.
+    """
     place = path.resolve()  # links and .. lead to the same file
-    state = place.stat()
-    key = (str(place), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+    state = State.of(place) if state is None else state
     with _LOCK:
-        handle = _OPEN.get(key)
-        if handle is None:
-            handle = _OPEN[key] = _Handle(place, key)
+        handle = _handle_of(place, state)
         ds = xr.open_dataset(handle, engine="store", decode_cf=False)
         user = object()
         handle.users.add(user)
@@ -72,7 +159,26 @@ def open_netcdf(path: Path) -> xr.Dataset:
     weakref.finalize(ds, handle.users.discard, user)
     ds.set_close(partial(handle.release, user))
     ds.encoding["source"] = str(path.absolute())
-    return ds
+    return ds, handle.check
+
+
+def _handle_of(place: Path, state: State) -> _Handle:
+    """Return the handle of an open file, or a new one: never two of one file, as it was and as it is."""
+    for handle in list(_OPEN.values()):
+        if handle.state[:2] == state[:2]:
+            handle.check()
+            return handle
+    _close_dropped(state)
+    handle = _OPEN[(str(place), *state)] = _Handle(place, state)
+    return handle
+
+
+def _close_dropped(state: State) -> None:
+    """Close what was left open of an older state of the file when its last dataset was collected."""
+    with HDF5_LOCK:
+        for key in list(FILE_CACHE):
+            if key[0] is _open_unchanged and key[1][1][:2] == state[:2]:
+                FILE_CACHE.pop(key).close()
 
 
 def write_netcdf(ds: xr.Dataset, path: Path, encoding: Mapping[Any, Any] | None = None) -> None:
@@ -80,8 +186,9 @@ def write_netcdf(ds: xr.Dataset, path: Path, encoding: Mapping[Any, Any] | None 
 
     As ``to_netcdf`` does, which also asks for a client of Dask and imports ``dask.distributed`` for that (0.5 s).
     """
-    new = NetCDF4DataStore.open(str(path), mode="w", lock=HDF5_LOCK)
-    try:
-        ds.dump_to_store(new, encoding=encoding)
-    finally:
-        new.close()
+    with HDF5_LOCK:  # for all of it: also making a variable or an attribute is the library's work
+        new = NetCDF4DataStore.open(str(path), mode="w", lock=False)
+        try:
+            ds.dump_to_store(new, encoding=encoding)
+        finally:
+            new.close()

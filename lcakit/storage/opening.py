@@ -14,7 +14,7 @@ from lcakit.errors import TrajectoryError
 from lcakit.packages import package
 from lcakit.storage import guard, remote, urls
 from lcakit.storage.checked import as_trajectory
-from lcakit.storage.open_files import open_netcdf
+from lcakit.storage.open_files import State, open_netcdf
 from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import Pathlike, given_path, is_zarr, no_file, partial_path, run_names
 from lcakit.trajectory.join import join
@@ -98,10 +98,11 @@ def open_runs(paths: Iterable[Pathlike], *, align: str = "exact") -> xr.Dataset:
 def _open_file(path: Path, check: bool = True, source: str = "") -> xr.Dataset:
     source = source or str(path)
     with path.open("rb") as handle:
+        state = State.of(handle.fileno())
         stored = guard.check_file(source, handle)
     with guard.reading(source):
-        ds = open_netcdf(path)
-    return as_trajectory(ds, source, check, stored)
+        ds, unchanged = open_netcdf(path, state)
+    return as_trajectory(ds, source, check, stored, unchanged)
 
 
 def _open_url(url: str, check: bool) -> xr.Dataset:

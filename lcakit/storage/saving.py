@@ -84,6 +84,7 @@ def save(
     small.attrs = {k: v for k, v in ds.attrs.items() if k not in _OF_STORAGE}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(path)
         if path.suffix == ".zarr":
             _save_zarr(ds, small, path, compression, quiet, cluster)
             return path
@@ -149,7 +150,6 @@ def finish(
             "with lk.save(lk.open_trajectory(…), …), which leaves the recording as it is."
         )
     with Lock(folder):
-        remove_stale(target)
         save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet, cluster=cluster)
         segments.remove(folder)
     return target

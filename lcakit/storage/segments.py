@@ -29,7 +29,7 @@ from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.storage.atomic import Lock, written_whole
 from lcakit.storage.background import BackgroundWriter, Block
 from lcakit.storage.npz import ITERATIONS, Arrays, StoredArray, open_segment, write_arrays
-from lcakit.storage.open_files import write_netcdf
+from lcakit.storage.open_files import open_netcdf, write_netcdf
 
 __all__ = [
     "BLOCK",
@@ -254,7 +254,8 @@ def read_header(directory: Path) -> xr.Dataset:
     """Return labels and attributes of a recording."""
     path = directory / HEADER
     try:
-        with xr.open_dataset(path, engine="netcdf4", decode_cf=False) as header:
+        header, _ = open_netcdf(path)
+        with header:
             return header.load()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise TrajectoryError(f"{directory}: not a recording, its {HEADER} cannot be read ({error})") from error

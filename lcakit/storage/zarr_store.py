@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import re
 import shutil
 import warnings
@@ -28,7 +27,7 @@ from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from lcakit.errors import TrajectoryError
 from lcakit.progress import progress
-from lcakit.storage.atomic import sync
+from lcakit.storage.atomic import behind_links, swap, sync, temporary_name
 from lcakit.storage.remote import TIMEOUT, storage_options, url_errors
 from lcakit.storage.urls import is_url
 from lcakit.trajectory import schema
@@ -249,22 +248,19 @@ def _create_array(root: zarr.Group, array: xr.DataArray, sizes: dict[str, int], 
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder to write to; at the end flush it to the disk and rename it to ``path``.
 
-    On an error the temporary folder is removed and ``path`` is left unchanged.
+    On an error the temporary folder is removed and ``path`` is left unchanged. Where ``path`` is a symbolic link, the
+    folder that it leads to is replaced, and the link stays.
     """
-    temporary, old = (path.with_name(f".{path.name}.{kind}-{os.getpid()}") for kind in ("tmp", "old"))
+    path = behind_links(path)
+    temporary = temporary_name(path)
     try:
         yield temporary
         with ThreadPoolExecutor(_SYNCS) as pool:
             list(pool.map(sync, temporary.rglob("*")))
         if path.exists():
-            path.rename(old)
-        try:
+            swap(temporary, path)
+        else:
             temporary.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
         sync(path.parent)
     finally:
-        for folder in (temporary, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)

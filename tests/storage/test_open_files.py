@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gc
 import pickle
+import shutil
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 import lcakit as lk
 from lcakit.storage import open_files
 from lcakit.testing import tiny_trajectory
+from tests.support.same import assert_same
 
 AGAIN_AND_AGAIN = """
 import sys
@@ -96,3 +99,50 @@ def test_a_lazy_trajectory_can_be_sent_to_another_process(tmp_path):
     with lk.open_trajectory(path) as ds:
         sent = pickle.loads(pickle.dumps(ds["lca"]))
         np.testing.assert_array_equal(sent.values, ds["lca"].values)
+
+
+@pytest.mark.parametrize("new", [tiny_trajectory(5, seed=1), tiny_trajectory(9)], ids=["as long", "longer"])
+def test_a_file_that_was_overwritten_while_it_is_open_is_refused_until_it_is_closed(tmp_path, new):
+    path, other = lk.save(tiny_trajectory(5), tmp_path / "run.nc"), lk.save(new, tmp_path / "other.nc")
+    (tmp_path / "hard.nc").hardlink_to(path)
+    ds = lk.open_trajectory(path)
+    ds["lca"].load()
+    shutil.copyfile(other, path)  # the same inode, as cp and rsync --inplace write
+    theta = ds["theta"]
+    for read in (
+        lambda: lk.open_trajectory(path),
+        lambda: lk.open_trajectory(tmp_path / "hard.nc"),
+        theta[:, 3].compute,
+        theta.load,
+    ):
+        with pytest.raises(lk.TrajectoryError, match=r"overwritten while it is open.*ds\.close\(\)"):
+            read()
+    ds.close()
+    with lk.open_trajectory(path) as got:
+        assert_same(got, new)
+
+
+def test_a_dropped_dataset_of_an_overwritten_file_leaves_nothing_of_it(tmp_path):
+    path, other = (lk.save(tiny_trajectory(5, seed=k), tmp_path / f"{k}.nc") for k in range(2))
+    lk.open_trajectory(path)["lca"].load()
+    gc.collect()
+    shutil.copyfile(other, path)
+    with lk.open_trajectory(path) as got:
+        np.testing.assert_array_equal(got["lca"], tiny_trajectory(5, seed=1)["lca"])
+
+
+def test_a_file_that_is_replaced_between_its_check_and_its_opening_is_refused(tmp_path):
+    path, other = (lk.save(tiny_trajectory(5, seed=k), tmp_path / f"{k}.nc") for k in range(2))
+    state = open_files.State.of(path)
+    other.replace(path)
+    with pytest.raises(lk.TrajectoryError, match=r"0\.nc was replaced since"):
+        open_files.open_netcdf(path, state)
+
+
+def test_a_worker_does_not_read_a_file_that_took_the_place_of_the_one_it_was_sent(tmp_path):
+    path, other = (lk.save(tiny_trajectory(5, seed=k), tmp_path / f"{k}.nc") for k in range(2))
+    with lk.open_trajectory(path) as ds:
+        sent = pickle.dumps(ds["lca"])
+    other.replace(path)
+    with pytest.raises(lk.TrajectoryError, match=r"0\.nc was replaced since"):
+        pickle.loads(sent).load()

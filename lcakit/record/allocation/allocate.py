@@ -21,6 +21,7 @@ from lcakit.record.budget import KEEP, check_keep
 from lcakit.record.objective.describe import tensors_fingerprint
 from lcakit.record.objective.objective import Objective
 from lcakit.storage import opening, saving, segments
+from lcakit.storage.atomic import exclusively
 from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import allocation_partial, writable_path
 
@@ -143,13 +144,30 @@ def allocate(
         local = work if isinstance(work, LocalWork) else LocalWork(objective)
         return join(source, local.in_memory(source, settings, stored, attrs, quiet), work.facts, name)
     partial = allocation_partial(target, name)
-    ends = torch.as_tensor(source["theta"][[0, -1]].values)
-    attrs |= {"path_fingerprint": tensors_fingerprint(ends), "dropped": " ".join(sorted({*KEEP} - stored.keep))}
+    attrs |= {"path_fingerprint": _path_fingerprint(source), "dropped": " ".join(sorted({*KEEP} - stored.keep))}
     work.allocate(source, settings, stored, partial, attrs, quiet)
-    joined = join(source, open_partial(partial), work.facts, name)
-    saving.save(joined, target, overwrite=True, compression=compression, cluster=writers)
-    segments.remove(partial)
+    computed = open_partial(partial)
+    with exclusively(target):
+        if target == path:  # which may have got another allocation since
+            source = opening.open_trajectory(path)
+            _check_same_path(source, attrs["path_fingerprint"], path)
+            check_source(source, work.facts, name, overwrite)
+        joined = join(source, computed, work.facts, name)
+        saving.save(joined, target, overwrite=True, compression=compression, cluster=writers)
+        segments.remove(partial)
     return opening.open_trajectory(target)
+
+
+def _path_fingerprint(source: xr.Dataset) -> str:
+    return tensors_fingerprint(torch.as_tensor(source["theta"][[0, -1]].values))
+
+
+def _check_same_path(source: xr.Dataset, fingerprint: str, path: Path) -> None:
+    if "theta" not in source or _path_fingerprint(source) != fingerprint:
+        raise RecordingError(
+            f"{path} was replaced by another trajectory while this allocation was computed, so it is not added to it. "
+            f"What was computed is kept in {path}….allocation.partial: put the file back, and call lk.allocate again."
+        )
 
 
 def _on_cluster(client: Any, objective: Any, trajectory: Any, block: int | None) -> SharedWork:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from lcakit.errors import ObjectiveError
 from lcakit.record.objective.batch_norm import use_precise_norms
+from lcakit.record.objective.copying import copied
 from lcakit.record.objective.dense_layers import use_onednn
 from lcakit.record.objective.describe import make_deterministic, trainable_parameters, unwrap, unwrap_inner
+from lcakit.record.objective.hooks import drop_hooks
 from lcakit.record.objective.isolation import Numerics
 
 __all__ = ["Replica", "make_replica"]
@@ -64,7 +64,7 @@ class Replica:
 
 
 def make_replica(model: nn.Module, numerics: Numerics, tuned: bool = True, norm: str = "auto") -> Replica:
-    """Copy a model and prepare the copy: no dropout, no hooks on gradients, frozen what is frozen in the model.
+    """Copy a model and prepare the copy: no dropout, no hooks of the user, frozen what is frozen in the model.
 
     Parameters
     ----------
@@ -89,24 +89,12 @@ def make_replica(model: nn.Module, numerics: Numerics, tuned: bool = True, norm:
         If the model cannot be copied.
     """
     names = [name for name, _ in trainable_parameters(model)]
-    bare = _copied(model)
+    bare = unwrap_inner(copied(unwrap(model)))
     found = dict(trainable_parameters(bare))
     for name, parameter in bare.named_parameters():
         parameter.requires_grad_(name in names)
-    for module in bare.modules():  # hooks on gradients would change them
-        module._backward_hooks.clear()
-        module._backward_pre_hooks.clear()
+    drop_hooks(bare)
     bare = make_deterministic(bare, norm).to(numerics.device, numerics.dtype)
     if tuned and numerics.device.type == "cpu" and numerics.precision == "float32":
         use_precise_norms(use_onednn(bare))
     return Replica(bare, [found[name] for name in names])
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    try:
-        return unwrap_inner(copy.deepcopy(unwrap(model)))
-    except (RuntimeError, TypeError, NotImplementedError) as error:
-        raise ObjectiveError(
-            f"the model cannot be copied ({error}). The objective evaluates a private copy: give the model only "
-            "attributes that copy.deepcopy accepts (for example parametrizations instead of old-style weight_norm)."
-        ) from error

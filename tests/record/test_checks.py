@@ -24,6 +24,7 @@ from tests.support.networks import dense, examples, norm_net
             "one value per example",
         ),
         (lambda x, y: lk.Objective(dense(), (x, y), loss=lambda o, t: o.sum(1) * float("nan")), "not finite"),
+        (lambda x, y: lk.Objective(dense(), (x, y), loss=lambda o, t: o.detach().sum(1)), "depends on no parameter"),
         (lambda x, y: lk.Objective(dense(), (x[:, :3], y)), "does not accept the evaluation set"),
         (lambda x, y: lk.Objective(dense(), (x, torch.randn(len(x), 7)), loss="mse"), "they must be equal"),
         (lambda x, y: lk.Objective(dense(), (x, y), loss="crossentropy"), "cross_entropy"),

@@ -135,7 +135,7 @@ def _told(value: Any) -> str:
 def check_graph(losses: Found, again: Found, parameters: Sequence[torch.Tensor]) -> None:
     """Raise ObjectiveError if losses depend on tensors that learn and are not parameters of the evaluated copy.
 
-    Or if their weights depend on anything that learns.
+    Or if they depend on none of its parameters, or their weights depend on anything that learns.
 
     Parameters
     ----------
@@ -151,7 +151,13 @@ def check_graph(losses: Found, again: Found, parameters: Sequence[torch.Tensor])
             "the losses by them instead, or detach them."
         )
     known = {id(parameter) for parameter in parameters}
-    before = {id(leaf) for leaf in _graph_leaves(again.losses)} - known
+    reached = {id(leaf) for leaf in _graph_leaves(again.losses)}
+    if not reached & known:
+        raise ObjectiveError(
+            "the loss depends on no parameter of the model: no gradient flows back from it. Look for detach(), "
+            "torch.no_grad() or a conversion to NumPy in the model or the loss."
+        )
+    before = reached - known
     found = [tuple(leaf.shape) for leaf in _graph_leaves(losses.losses) if id(leaf) in before]
     if found:
         shapes = ", ".join(map(str, found[:3]))

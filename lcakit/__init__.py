@@ -55,6 +55,7 @@ _PUBLIC = {
     "report": "lcakit.views.report",
     "animate": "lcakit.views.animation",
     "units": "lcakit.record.units",
+    "callbacks": "lcakit.record.callbacks",
     "interop": "lcakit.sharing.importers",
     "from_arrays": "lcakit.sharing.importers.arrays",
     "from_checkpoints": "lcakit.sharing.importers.checkpoints",

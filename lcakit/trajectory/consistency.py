@@ -14,6 +14,7 @@ import xarray as xr
 from lcakit.text import printable
 from lcakit.trajectory import schema
 from lcakit.trajectory.labels import runs_of
+from lcakit.trajectory.unit_axes import PLAIN_UNITS
 
 __all__ = [
     "LABELS",
@@ -38,8 +39,6 @@ def __dir__() -> list[str]:
 
 TENSOR_TABLE = ("tensor", "tensor_layer", "tensor_role", "tensor_offset", "tensor_size", "tensor_shape")
 LAYER_TABLE = ("layer", "layer_kind", "kernel_layer")
-_PLAIN_UNITS = ("neuron", "channel", "row")
-"""Units along one axis of their tensor, whose other axes are inputs and taps."""
 UNIT_TABLE = ("unit", "unit_layer", "unit_channel")
 LABELS = ("tensor_index", "layer_index", "unit_index", "input_index", "tap_index")
 
@@ -240,7 +239,7 @@ def _axis_problems(ds: xr.Dataset) -> Iterator[str]:
     rank = (ds["tensor_shape"].values > 0).sum(axis=1)[tensor]
     usual = np.ones(rank.size, bool)
     if "tensor_unit" in ds.coords:
-        usual = np.isin(ds["tensor_unit"].values.astype(str), ("", *_PLAIN_UNITS))[tensor]
+        usual = np.isin(ds["tensor_unit"].values.astype(str), ("", *PLAIN_UNITS))[tensor]
     for name, least in (("input_index", 2), ("tap_index", 3)):
         if not np.array_equal(ds[name].values[usual] >= 0, rank[usual] >= least):
             yield f"{name} is not -1 in exactly the tensors of fewer than {least} axes"

@@ -17,7 +17,7 @@ import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.trajectory.schema import ROLES
-from lcakit.trajectory.unit_axes import UnitAxes, parse_axes
+from lcakit.trajectory.unit_axes import PLAIN_UNITS, UnitAxes, parse_axes
 
 __all__ = [
     "GROUPINGS",
@@ -163,7 +163,7 @@ class Labels:
             "tensor_offset": np.array(self.offsets, np.int64),
             "tensor_size": np.array([t.size for t in self.tensors], np.int64),
         }
-        if any(t.unit_kind for t in self.tensors):
+        if any(t.unit_kind not in ("", *PLAIN_UNITS) for t in self.tensors):
             tensor["tensor_unit"] = np.array([t.unit_kind for t in self.tensors])
         out |= {name: (("tensor",), values) for name, values in tensor.items()}
         out["tensor_shape"] = (("tensor", "axis"), np.array(shapes, np.int64).reshape(len(shapes), rank))

@@ -13,7 +13,7 @@ A trajectory file is one netCDF-4 file. Parameters are one flat ``parameter`` di
     labels       tensor_index, layer_index, unit_index, input_index, tap_index (parameter)
     tables       tensor, tensor_layer, tensor_role, tensor_offset, tensor_size (tensor), tensor_shape (tensor, axis)
                  layer, layer_kind, kernel_layer (layer)    unit_layer, unit_channel (unit)
-    optional     tensor_unit (tensor): what the units of a tensor are, "none" where they are not known
+    optional     tensor_unit (tensor): what the units of a tensor are where any are not neurons, channels or rows
 
 Iteration ``t`` is the move from snapshot ``t`` to snapshot ``t+1``. Any data variable may exist a second time with a
 suffix (``lca_val``): the same quantity of another objective along the same trajectory. What stands in place of a series

@@ -28,7 +28,7 @@ import numpy as np
 
 from lcakit.errors import TrajectoryError
 
-__all__ = ["NONE", "UnitAxes", "parse_axes"]
+__all__ = ["NONE", "PLAIN_UNITS", "UnitAxes", "parse_axes"]
 
 
 def __dir__() -> list[str]:
@@ -36,6 +36,9 @@ def __dir__() -> list[str]:
 
 
 NONE = "none"
+PLAIN_UNITS = ("neuron", "channel", "row")
+"""Units along one axis of their tensor, whose other axes are inputs and taps. A file names only other kinds."""
+
 _WORDS = ("unit", "input", "tap", "group")
 _OF_UNITS = ("unit", "group")
 _TOKEN = re.compile(r"\([^()]*\)|[^\s()]+")

@@ -164,7 +164,7 @@ def _refuse_existing(target: Path, overwrite: bool) -> None:
         )
 
 
-def _learning_rates(files: Mapping[int, Path]) -> dict[str, np.ndarray]:
+def _learning_rates(files: Mapping[int, Path]) -> dict[str, Any]:
     """Return the learning rate of each stretch between two checkpoints, where trainers wrote it down."""
     logged: dict[int, float] = {}
     for path in files.values():

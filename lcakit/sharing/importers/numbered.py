@@ -159,4 +159,5 @@ def _number(path: Path, pattern: str | None, own_folder: bool) -> int:
 
 
 def _last(name: str) -> str:
-    return (re.findall(r"[0-9]+(?:\.[0-9]+)*", name) or [""])[-1]
+    numbers = ["", *re.findall(r"[0-9]+(?:\.[0-9]+)*", name)]
+    return str(numbers[-1])

@@ -102,8 +102,13 @@ def run(
     x, y = images(examples, IMAGE)
     model = networks.build("fc", IMAGE, N_CLASSES, seed=0).to(where)
     objectives = {name: Objective(model, (x, y), device=where, precision=name) for name in _precisions(where)}
+    items = DataLoader(TensorDataset(x, y), batch_size=_LOADER_BATCH)
+    streamed = Objective(model, items, resident=False, device=where)
     batches = Objective(model, (x, y), batch_loss=_of_batches, groups=y, device=where)
-    contenders = _contenders(objectives, model, x, y) | {"batches": evaluating(batches, classes=True)}
+    contenders = _contenders(objectives, model, x, y) | {
+        "batches": evaluating(batches, classes=True),
+        "streamed": evaluating(streamed, classes=True),
+    }
 
     times: Timings = {}
     if not is_gpu(where):
@@ -145,7 +150,7 @@ def to_text(result: dict[str, Any]) -> str:
     ]
     for way, row in seconds["floor"].items():
         lines.append(f"  {way:22}" + "".join(f"{row[chunk]:8.4f}" for chunk in chunks))
-    lines += [f"{name:24}{seconds[key]:8.4f}{note}" for name, key, note in _rows(result)]
+    lines += [f"{name:30}{seconds[key]:8.4f}{note}" for name, key, note in _rows(result)]
     notes = {key: _verdict(ratios[key], bound) for key, bound in bounds.items()}
     if not result["machine"]["bfloat16"]:
         notes["bfloat16_to_floor"] = "   (emulated here)"
@@ -153,6 +158,7 @@ def to_text(result: dict[str, Any]) -> str:
         "classes_to_floor": "ours with classes / floor",
         "classes_to_onednn": "ours with classes / products of oneDNN",
         "batches_to_classes": "ours with classes by batch_loss / ours with classes",
+        "streamed_to_classes": "ours with classes, streamed / ours with classes",
         "plain_to_floor": "ours / floor",
         "tf32_to_floor": "ours with classes, tf32 / floor",
         "bfloat16_to_floor": "ours with classes, bfloat16 / floor",
@@ -174,6 +180,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("floor", "best_floor", f"   ({best['way']}, chunk {best['chunk']})"),
         ("ours, ten classes", "classes", ""),
         ("ours, batch_loss", "batches", ""),
+        ("ours, streamed from a Dataset", "streamed", ""),
         ("ours, no classes", "plain", ""),
         ("ours, tf32, classes", "tf32", ""),
         ("ours, bfloat16, classes", "bfloat16", ""),
@@ -293,7 +300,7 @@ def _measure(contenders: dict[str, Callable[[], object]], repeats: int, times: T
     """
     for turn in range(repeats):
         for name, work in contenders.items():
-            if name == "loader" and turn >= max(2, repeats // 2):
+            if name in ("loader", "streamed") and turn >= max(2, repeats // 2):
                 continue
             work()
             began = time.perf_counter()
@@ -321,6 +328,7 @@ def _result(times: Timings) -> dict[str, Any]:
             "classes_to_floor": classes / floor,
             **onednn,
             "batches_to_classes": medians["batches"] / classes,
+            "streamed_to_classes": medians["streamed"] / classes,
             "plain_to_floor": plain / floor,
             **{f"{name}_to_floor": medians[name] / floor for name in ("tf32", "bfloat16") if name in medians},
             "loader_to_classes": loader / classes,

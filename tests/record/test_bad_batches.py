@@ -146,6 +146,11 @@ def test_models_that_cannot_be_evaluated_are_named(make, says):
         lk.Objective(make(), (x, y))
 
 
+def test_a_loss_without_a_gradient_is_refused():
+    with pytest.raises(lk.ObjectiveError, match="no gradient flows back"):
+        lk.Objective(dense(), (x, y), loss=lambda o, t: F.cross_entropy(o.detach(), t, reduction="none"))
+
+
 def test_a_loss_may_depend_on_the_copy_of_the_model_only():
     model, temperature = dense(), nn.Parameter(torch.zeros(1))
     with pytest.raises(lk.ObjectiveError, match=r"of shape \(1,\)"):

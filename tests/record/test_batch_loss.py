@@ -206,6 +206,14 @@ def test_streamed_data_give_the_same_numbers(make, groups):
     assert np.array_equal(kept.gradient(classes=classes), streamed.gradient(classes=classes))
 
 
+@pytest.mark.parametrize("make", [dense, norm_net, conv_net])
+def test_arrays_that_do_not_stay_on_the_device_give_the_same_bits(make):
+    data = examples(60, (1, 6, 6) if make is conv_net else 6)
+    kept, streamed = (lk.Objective(make(), data, batch_size=16, workers=2, resident=stays) for stays in (True, False))
+    assert kept.class_losses().tolist() == streamed.class_losses().tolist()
+    assert np.array_equal(kept.gradient(classes=True), streamed.gradient(classes=True))
+
+
 @pytest.mark.slow
 def test_worker_processes_of_a_loader_read_what_is_streamed():
     loader = DataLoader(Dicts(x, y), batch_size=10, num_workers=2)

@@ -23,6 +23,9 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_FEW = 16  # examples for which a layout is tried
+
+
 @dataclass(frozen=True)
 class Chunk:
     """A contiguous range of evaluation examples: their group if they all have the same, else the groups present."""
@@ -113,6 +116,7 @@ class EvaluationSet:
         self._weights = None if weights is None else storage.put(weights)
         self._host_labels = None if labels is None else labels.cpu().numpy()
         self._seen: dict[tuple[int, int], int] = {}
+        self._layout: dict[str, Any] = {}
 
     @property
     def fixed(self) -> bool:
@@ -130,9 +134,16 @@ class EvaluationSet:
         return tensors(self.source.tree if isinstance(self.source, Columns) else self.source.take(0, 1))[0]
 
     def lay_out(self, choose: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Store it in the memory layout and type that ``choose`` returns it in."""
+        """Store it, or what is read anew of it, in the memory layout and type that ``choose`` returns it in."""
         if isinstance(self.source, Columns) and self.storage.resident:
             self.source = Columns(with_first(self.source.tree, choose(self.x)))
+        elif not self.storage.resident:
+            found = choose(tensors(self.take(0, min(_FEW, self.n_examples)).content)[0])
+            last = found.dim() == 4 and found.stride(1) == 1
+            self._layout = {
+                "dtype": found.dtype,
+                "memory_format": torch.channels_last if last else torch.preserve_format,
+            }
 
     def _settled(self, source: Source, size: int) -> Source:
         """Return the examples where they are kept: in memory of the device, or as they are."""
@@ -206,7 +217,7 @@ class EvaluationSet:
             if not self.storage.resident:
                 if self._may_change:
                     self._check(chunk, content)
-                content = self.storage.put(content)
+                content = self._put(content)
             yield chunk, self.as_batch(chunk.start, chunk.stop, content)
 
     def as_batch(self, start: int, stop: int, content: Any) -> Batch:
@@ -220,7 +231,14 @@ class EvaluationSet:
     def take(self, start: int, stop: int) -> Batch:
         """Return the batch of a range of examples on the device."""
         content = self.source.take(start, stop)
-        return self.as_batch(start, stop, content if self.storage.resident else self.storage.put(content))
+        return self.as_batch(start, stop, content if self.storage.resident else self._put(content))
+
+    def _put(self, content: Any) -> Any:
+        """Return a batch that was read anew, on the device and in its layout."""
+        content = self.storage.put(content)
+        if not self._layout or not tensors(content):
+            return content
+        return with_first(content, tensors(content)[0].to(**self._layout))
 
     def _check(self, chunk: Chunk, content: Any) -> None:
         """Raise ObjectiveError if a batch that is read anew is not the same as when it was read first."""

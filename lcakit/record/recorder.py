@@ -213,9 +213,9 @@ class Recorder:
     # ---- life of a recording -----------------------------------------------------------------------------------
 
     def start(self) -> Recorder:
-        """Begin to record, where there is no place for ``with``.
+        """Begin to record, where there is no place for ``with``; return the recorder.
 
-        Returns the recorder itself.
+        Keep it in a variable: one that nobody holds is closed.
 
         Raises
         ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, overload
 
 import holoviews as hv
 import xarray as xr
@@ -45,6 +45,14 @@ def of_classes(data: Any, classes: Classes, keep: tuple[str, ...] = ()) -> Any:
         raise TrajectoryError(f"classes=… selects from a trajectory, got {kind}; pass the trajectory, or select before")
     part = select(data, cls=as_list(classes))
     return part.assign({name: data[name] for name in keep if name in data and name not in part})
+
+
+@overload
+def by_classes(draw: Callable[..., Any]) -> Callable[..., Any]: ...
+
+
+@overload
+def by_classes(*, keep: tuple[str, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 
 
 def by_classes(draw: Callable[..., Any] | None = None, *, keep: tuple[str, ...] = ()) -> Any:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import panel as pn
 import xarray as xr
 
 from lcakit.errors import LcakitError
-from lcakit.views.explorer import figures, text
+from lcakit.views.explorer import address, figures, taken, text
 from lcakit.views.explorer.controls import Controls
 from lcakit.views.explorer.details import ParameterView, SaliencyView, UnitView
 from lcakit.views.explorer.live import LiveSelection
-from lcakit.views.explorer.model import Model, objectives
 from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.network import MapView, UnitsView
 from lcakit.views.explorer.over_time import LayerMapView, LayersView, LossView
+from lcakit.views.explorer.runs import Models
 from lcakit.views.explorer.selection import Selection
 from lcakit.views.explorer.sources import Pathlike, Sources
 from lcakit.views.explorer.views import UNREADABLE, HtmlText, View
@@ -30,12 +30,10 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_VIEW_WIDTH = 420
+_VIEW_WIDTH = 370
 """Smallest width of a view, in pixels: narrower pages show one below the other."""
 _MAIN_WIDTH = 640
 """Smallest width of all views beside the controls; on narrower pages the controls stand above them."""
-_MOST_MODELS = 3
-"""Most models that are kept: each holds up to a few hundred megabytes of what it read."""
 _LOOK_MILLISECONDS = 2000
 """How often a served page looks whether its files are still there."""
 _WAIT_MILLISECONDS = 15
@@ -105,6 +103,15 @@ class Explored(pn.FlexBox):
         """What is selected, by the names and labels of the file; setting a field moves the page."""
         return self._explorer.controls.live
 
+    def data(self, view: str = "layers") -> xr.DataArray | xr.Dataset:
+        """Return the numbers that a view shows now: ``loss, layers, units, parameters, saliency, unit, parameter``."""
+        return taken.data(self._explorer.model, self._explorer.controls.selection(), view)
+
+    def code(self, view: str = "layers") -> str:
+        """Return lines of Python that compute the numbers of a view, as ``numbers``, without the explorer."""
+        one = self._explorer
+        return taken.code(one.model, one.controls.selection(), view, one.models.opening(self.selection.run))
+
 
 class Pages:
     """Pages of the same files, which share what they read.
@@ -128,7 +135,7 @@ class Pages:
 
     def _open(self) -> None:
         found = self._sources.open()
-        self._models = Models(found if len(found) > 1 else next(iter(found.values())))
+        self._models = Models(found if len(found) > 1 else next(iter(found.values())), self._sources.files)
 
     def new(self) -> Explored:
         """Return a new page; of the files as they are now, if they have changed since the last one."""
@@ -138,47 +145,6 @@ class Pages:
             except LcakitError as error:
                 return Explorer(self._models, self.title, self._sources, str(error)).panel
         return Explorer(self._models, self.title, self._sources).panel
-
-
-class Models:
-    """The models of each run and objective: made when first shown, shared by all pages.
-
-    Parameters
-    ----------
-    found
-        A dataset, maybe of several runs of one network, or datasets by name, which may be of different networks.
-    """
-
-    def __init__(self, found: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
-        self._found = found
-        if isinstance(found, xr.Dataset):
-            self.ds = found
-            self.runs = [str(name) for name in found["run"].values] if "run" in found.dims else []
-        else:
-            self.ds = next(iter(found.values()))
-            self.runs = list(found)
-        self.objectives = objectives(self.ds)
-        self._made: dict[tuple[str, str], Model] = {}
-
-    def get(self, run: str, objective: str) -> Model:
-        """Return the model of a run (``""`` where there is one) and an objective."""
-        key = run, objective
-        model = self._made.pop(key, None)
-        if model is None:
-            model = Model(self._dataset(run), objective)
-        self._made[key] = model  # last: the least recently used one comes first
-        if len(self._made) > _MOST_MODELS:
-            del self._made[next(iter(self._made))]
-        return model
-
-    def first(self) -> Model:
-        """Return the model that a page shows first."""
-        return self.get(self.runs[0] if self.runs else "", self.objectives[0])
-
-    def _dataset(self, run: str) -> xr.Dataset:
-        if not isinstance(self._found, xr.Dataset):
-            return self._found[run]
-        return self._found.isel(run=self.runs.index(run), drop=True) if self.runs else self._found
 
 
 class Explorer:
@@ -193,7 +159,7 @@ class Explorer:
     """
 
     def __init__(self, models: Models, title: str = "", sources: Sources | None = None, trouble: str = "") -> None:
-        self.models, self._sources, self._trouble = models, sources, trouble
+        self.models, self._sources, self._trouble, self._unfit = models, sources, trouble, ""
         served = pn.state.curdoc
         self._document = served if served is not None and served.session_context is not None else None
         self._waiting = False
@@ -211,6 +177,11 @@ class Explorer:
         self._last: Selection | None = None
         self.model = models.first()
         self.controls.load(self.model)
+        self._source = self.controls.source
+        self.address = address.Address(self.controls.live, self.go)
+        if self._document is not None:
+            self.go(address.asked(address.first_query(self._document)))
+            self.address.connect(self._document)
         self.panel = self._layout(title)
         self.refresh()
         self.look()
@@ -234,9 +205,22 @@ class Explorer:
         self._waiting = False
         self.refresh()
 
+    def go(self, fields: dict[str, Any]) -> None:
+        """Select what the address of a page asks for, and say what of it the file does not have."""
+        self._unfit = ""
+        live = self.controls.live
+        for field, value in fields.items():
+            try:
+                live.param.update(**{field: value})
+            except (LcakitError, ValueError):
+                self._unfit = address.refusal(field, value)
+            if self.controls.source != self._source:
+                self._load()
+        self.changed()
+
     def look(self) -> None:
         """Say what has happened to the files."""
-        found = self._trouble or (self._sources.trouble() if self._sources else "")
+        found = self._trouble or (self._sources.trouble() if self._sources else "") or self._unfit
         line = f'<div role="alert"><b>{safe(found, 600)}</b></div>' if found else ""
         if self.notice.html != line:
             self.notice.html = line
@@ -245,7 +229,7 @@ class Explorer:
         """Update everything that depends on what has changed since the last call."""
         self.controls.write()
         self.look()
-        if self._last is not None and self.controls.source != self._last.source and not self._load():
+        if self.controls.source != self._source and not self._load():
             return
         selection = self.controls.selection()
         changed = selection.changed(self._last)
@@ -255,6 +239,7 @@ class Explorer:
         if changed & {"window", "source"}:
             start, end = self.model.ends(selection.window)
             self.focus.update(start=start, end=end)
+        self.address.write()
         self._summarize(selection)
         for view in self.views:
             view.show(self.model, selection, changed)
@@ -268,6 +253,7 @@ class Explorer:
         except LcakitError as error:
             self.summary.html = safe(error, 600)
             return False
+        self._source = self.controls.source
         return True
 
     def _summarize(self, selection: Selection) -> None:
@@ -292,4 +278,5 @@ class Explorer:
         grid = pn.FlexBox(*(view.panel for view in self.views), sizing_mode="stretch_width", gap="12px")
         main = pn.Column(header.panel, self.notice.panel, self.summary.panel, grid, sizing_mode="stretch_width")
         main.styles = {"flex": f"999 1 {_MAIN_WIDTH}px", "min-width": "0"}
-        return Explored(self, self.controls.panel, main, sizing_mode="stretch_width")
+        parts = [self.controls.panel, main, *([] if self._document is None else [self.address.panel])]
+        return Explored(self, *parts, sizing_mode="stretch_width")

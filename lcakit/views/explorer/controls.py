@@ -128,7 +128,7 @@ class Controls:
         sums = [self.layers, self.classes, self.role]
         details = [self.layer, self.unit, self.parameter, self.note.panel]
         colours = [pn.pane.HTML("Helping and hurting", margin=_LABEL), self.colours]
-        groups = [pn.Column(*parts, width=_WIDTH + 16) for parts in ([*times, *maps], sums, [*details, *colours])]
+        groups = [pn.Column(*parts, width=_WIDTH + 16) for parts in ([*times, *maps, *colours], [*sums, *details])]
         look = {"flex": f"1 1 {_WIDTH + 20}px", "align-self": "flex-start"}
         return pn.FlexBox(*groups, styles=look, stylesheets=[_BESIDE], align_content="flex-start")
 
@@ -183,8 +183,11 @@ class Controls:
         self._changed()
 
     def _check(self, changed: set[str]) -> None:
-        """Let the unit and the parameter follow the layer; raise ValueError for those that it does not have."""
+        """Let iterations be recorded ones, and the unit of the layer; raise ValueError for what the file has not."""
         live, model = self.live, self._loaded
+        labels = model.iterations
+        near = [int(labels[figures.iteration_at(labels, label)]) for label in (live.iteration, *live.window)]
+        live.param.update(iteration=near[0], window=(near[1], near[2]))
         channels = model.channels(live.layer).tolist()
         if live.unit not in channels:
             wrong, live.unit = live.unit, int(channels[0])

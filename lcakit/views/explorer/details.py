@@ -93,6 +93,7 @@ class SaliencyView(View):
         image, shape = _as_picture(model.saliency(selection.layer, selection.unit, selection.window, selection.classes))
         limit = limit_of(image)
         self.heat.figure.x_range.update(start=0, end=image.shape[1])
+        self.heat.unit = model.unit
         self.heat.show(image, 0, image.shape[1], palette(selection)[::-1], limit)
         return (
             f"minus the sum of LCA of each weight of unit {selection.unit} of {safe(selection.layer)}, "

@@ -15,15 +15,18 @@ from bokeh.models import (
     BasicTicker,
     BoxSelectTool,
     ColumnDataSource,
+    CustomJSTickFormatter,
     FixedTicker,
     HoverTool,
     LinearColorMapper,
+    PrintfTickFormatter,
     Range1d,
 )
 from bokeh.models.annotations import BoxAnnotation, ColorBar, Span
 from bokeh.plotting import figure
 
 from lcakit.plot._colours import GUIDE, NAMED, NOTHING
+from lcakit.plot._marks import in_notebook
 from lcakit.plot._raster import even_blocks, label_blocks, strongest
 from lcakit.plot._tiles import tick_step
 from lcakit.views.explorer.names import shown
@@ -58,8 +61,8 @@ def __dir__() -> list[str]:
 LINES = NAMED
 """Colours of lines with names, legible on white and on black; those of ``lk.plot``."""
 _OTHERS = "#8a8a8a"
-_MIDDLE = "#7b7b7b"
-"""Colour of text that does not follow the theme (legends, colour bars): legible on white and on black."""
+_LETTERS = {"default": "#5a5a5a", "dark": "#c9c9c9", "notebook": "#767676"}
+"""Colours of text in legends and colour bars, which do not follow the theme of a notebook."""
 MOST_ROWS, MOST_COLUMNS = 640, 960
 _MOST_TICKS = 12
 _NAME_LETTERS = 22
@@ -79,6 +82,11 @@ def theme() -> str:
     return ":host {" + "".join(f"--bk-{name}-color: {colour};" for name, colour in colours.items()) + "}"
 
 
+def letters() -> str:
+    """Return the colour of text in legends and colour bars."""
+    return _LETTERS["notebook" if in_notebook() else "dark" if pn.config.theme == "dark" else "default"]
+
+
 def axis_range() -> Range1d:
     """Return the range of an axis, which is set once there is something to show."""
     return Range1d(start=0, end=1)
@@ -91,6 +99,7 @@ def plain(height: int, **options: Any) -> Any:
     fig.background_fill_alpha = fig.border_fill_alpha = 0
     fig.axis.axis_label_text_font_style = "normal"
     fig.axis.axis_label_text_font_size = fig.axis.major_label_text_font_size = "9pt"
+    fig.yaxis.formatter = PrintfTickFormatter(format="%.3g")
     fig.grid.grid_line_alpha = 0.5
     fig.axis.minor_tick_line_color = None
     fig.yaxis.ticker = BasicTicker(desired_num_ticks=max(2, height // 45), num_minor_ticks=0)
@@ -150,7 +159,7 @@ def legend_beside(fig: Any) -> None:
         margin=4,
         glyph_width=14,
         glyph_height=14,
-        label_text_color=_MIDDLE,
+        label_text_color=letters(),
     )
 
 
@@ -198,21 +207,41 @@ def stacked(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # ---- heat maps -------------------------------------------------------------------------------------------------
 
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _power(limit: float) -> int:
+    """Return the power of ten, a multiple of three, of the labels of a colour bar; 0 for sizes that are easily read."""
+    if not np.isfinite(limit) or limit <= 0 or 0.01 <= limit < 10_000:
+        return 0
+    return int(3 * np.floor(np.log10(limit) / 3))
+
+
+def _label(power: int) -> str:
+    """Return the code that writes a label: three digits, in units of ten to a power."""
+    return f'return String(parseFloat((tick * 1e{-power}).toPrecision(3))).replace("-", "\u2212")'
+
+
 class Heat:
     """An image around zero with a colour bar, its first row on top; a pixel shows the strongest of its values."""
 
     def __init__(self, fig: Any) -> None:
-        self.figure = fig
+        self.figure, self.unit = fig, ""
         self.source = ColumnDataSource({name: [] for name in ("image", "x", "y", "dw", "dh")})
         self.mapper = LinearColorMapper(palette=["#ffffff"], low=-1, high=1, nan_color=NOTHING)
         self.image = fig.image("image", "x", "y", "dw", "dh", source=self.source, color_mapper=self.mapper)
-        bar = ColorBar(
+        self.labels = CustomJSTickFormatter(code=_label(0))
+        self.bar = bar = ColorBar(
             color_mapper=self.mapper,
             width=10,
             ticker=BasicTicker(desired_num_ticks=5),
+            formatter=self.labels,
+            title_text_font_size="8.5pt",
+            title_text_font_style="normal",
+            title_text_color=letters(),
             background_fill_alpha=0,
             padding=4,
-            major_label_text_color=_MIDDLE,
+            major_label_text_color=letters(),
             major_label_text_font_size="8.5pt",
         )
         fig.add_layout(bar, "right")
@@ -226,6 +255,12 @@ class Heat:
         blocks = even_blocks(values.shape[0], MOST_ROWS), even_blocks(values.shape[1], MOST_COLUMNS)
         image = strongest(values, blocks).astype(np.float32)
         self.mapper.update(low=-limit, high=limit)
+        power = _power(limit)
+        if self.labels.code != _label(power):
+            self.labels.code = _label(power)
+        unit = self.unit if not power else f"10{str(power).translate(_RAISED)} {self.unit}".strip()
+        if self.bar.title != (unit or None):
+            self.bar.title = unit or None
         if self.mapper.palette != palette:
             self.mapper.palette = palette
         rows = values.shape[0]

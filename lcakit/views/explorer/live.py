@@ -29,8 +29,8 @@ class LiveSelection(param.Parameterized):
     objective: Any = param.Selector(
         objects=[""], default="", doc="Suffix of the objective; empty for the one recorded."
     )
-    layers = param.ListSelector(objects=[], default=[], doc="Layers that sums cover.")
-    classes = param.ListSelector(objects=[], default=[], doc="Classes that sums cover.")
+    layers = param.ListSelector(objects=[], default=[], check_on_set=True, doc="Layers that sums cover.")
+    classes = param.ListSelector(objects=[], default=[], check_on_set=True, doc="Classes that sums cover.")
     role: Any = param.Selector(
         objects=[ALL], default=ALL, doc="Role of the tensors that sums cover; 'all' for every role."
     )

@@ -92,7 +92,7 @@ class Model:
         names = ds["layer"].values.astype(str)
         self._kernel_of_layer = ds["kernel_layer"].values
         present = np.unique(self._kernel_of_layer[parameter_coord(ds, "unit_layer")])
-        self.layers = tuple(names[present])
+        self.layers = tuple(names[present].tolist())
         self.unit = shown(loss_unit(ds, with_suffix("loss", objective)))
         self._require_units()
 
@@ -149,7 +149,7 @@ class Model:
         """Roles of tensors that sums can be narrowed to."""
         if not self.has("lca"):
             return (ALL,)
-        return (ALL, *dict.fromkeys(self.ds["tensor_role"].values.astype(str)[self._tensors]))
+        return (ALL, *dict.fromkeys(self.ds["tensor_role"].values.astype(str)[self._tensors].tolist()))
 
     @property
     def has_parameters(self) -> bool:
@@ -307,11 +307,11 @@ class Model:
         It is that of classes where the file holds them for single parameters, else of all.
         """
         labels = slice(int(self.iterations[window[0]]), int(self.iterations[window[1]]))
-        shape = self._one_row(layer)
+        shape = self.input_shape(layer)
         ds = self._of_classes(classes or self.classes)[0]
         return saliency(ds, unit, layer, shape, self.name("lca"), labels).compute()
 
-    def _one_row(self, layer: str) -> tuple[int, int] | None:
+    def input_shape(self, layer: str) -> tuple[int, int] | None:
         """Return the shape of a linear layer's inputs as one row, None where they may be an image."""
         owner = self.ds["layer"].values.astype(str)[self.ds["tensor_layer"].values]
         kernels = np.flatnonzero((owner == layer) & (self.ds["tensor_role"].values.astype(str) == "kernel"))

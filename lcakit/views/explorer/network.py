@@ -54,6 +54,7 @@ class UnitsView(View):
         limit = limit_of(columns[rows])
         if changed - {"iteration", "unit"}:
             end = model.ends(selection.window)[1]
+            self.heat.unit = model.unit
             self.heat.show_over_time(columns[rows], model.iterations[rows], end, palette(selection), limit)
             self.heat.name_rows([str(n) for n in channels])
         value = columns[selection.iteration, channels.tolist().index(selection.unit)]
@@ -117,6 +118,7 @@ class MapView(View):
             limit = limit_of(self._values)
             colours = palette(selection, selection.quantity)
             image = tensors.picture(self._tiles, self._values)
+            self.heat.unit = "" if selection.quantity in (MOVEMENT, WEIGHT) else model.unit
             self.heat.show(image, 0, image.shape[1], colours, limit)
         self._mark(selection.parameter)
         return self._sentence(model, selection, limit)

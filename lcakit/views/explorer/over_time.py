@@ -177,6 +177,7 @@ class LayerMapView(View):
         if changed - {"iteration", "layer"}:
             colours = palette(selection)
             end = model.ends(selection.window)[1]
+            self.heat.unit = model.unit
             self.heat.show_over_time(columns[rows], model.iterations[rows], end, colours, limit)
             self.heat.name_rows(selection.layers)
         opened = self._value(model, selection, columns)

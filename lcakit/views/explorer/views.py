@@ -29,6 +29,10 @@ UNREADABLE = (LcakitError, ValueError, OSError, RuntimeError)
 """What is told in place of a picture; netCDF4 raises RuntimeError where a file was cut short under its feet."""
 
 
+_BESIDE_WIDTH = 240
+"""Smallest width of pictures that stand side by side in a view; on narrower pages they stand one below the other."""
+
+
 class HtmlText:
     """HTML that can be changed.
 
@@ -70,8 +74,11 @@ class View:
         self.figures = list(pictures)
         self._undrawn: set[str] = set()
         self.caption = HtmlText()
-        kind = pn.Row if beside else pn.Column
-        drawn = kind(*map(pn.pane.Bokeh, self.figures), sizing_mode="stretch_width")
+        kind = pn.FlexBox if beside else pn.Column
+        panes = [pn.pane.Bokeh(fig, sizing_mode="stretch_width") for fig in self.figures]
+        for pane in panes if beside else ():
+            pane.styles = {"flex": f"1 1 {_BESIDE_WIDTH}px", "min-width": f"min({_BESIDE_WIDTH}px, 100%)"}
+        drawn = kind(*panes, sizing_mode="stretch_width")
         self.panel = pn.Column(self.caption.panel, drawn, sizing_mode="stretch_width")
 
     def show(self, model: Model, selection: Selection, changed: set[str]) -> None:

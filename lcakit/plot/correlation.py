@@ -83,8 +83,9 @@ def correlations(
     )
 
 
+@by_classes
 def correlation_by_layer(
-    ds: xr.Dataset, seed: int = 0, lca: str = "lca", backend: str = "bokeh", title: str = "Correlation of LCA by layer"
+    ds: xr.Dataset, seed: int = 0, lca: str = "lca", backend: str = "bokeh", title: str = ""
 ) -> Any:
     r"""Draw the mean correlation of weights that share an output or an input, layer by layer (figure S20).
 
@@ -103,6 +104,8 @@ def correlation_by_layer(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    classes
+        Names of classes (or one name): LCA is theirs. None: all classes.
 
     Returns
     -------
@@ -138,7 +141,7 @@ def correlation_by_layer(
             name = f"random, as many as by {by}" * of_first
             marks.append(line(backend, places, one["random"].values, axes, name, color, "dashed"))
     ticks = [(place, str(name)) for place, name in zip(places.tolist(), found["layer"].values, strict=True)]
-    return picture(backend, marks, axes, title, xticks=ticks)
+    return picture(backend, marks, axes, title or "Correlation of LCA by layer", xticks=ticks)
 
 
 def _with_kernel(ds: xr.Dataset) -> list[str]:

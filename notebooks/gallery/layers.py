@@ -27,13 +27,13 @@ def layers_over_time():
 
 
 def layer_map():
-    ds = lk.open_trajectory(lk.fetch("cifar10-resnet8w4-plain-0.nc"))
+    ds = lk.open_trajectory(lk.fetch("digits-resnet8w8-plain-0.nc"))
     return lk.plot.layer_map(ds, lca="lca_unit_class", backend="matplotlib")
 
 
 def delays():
     delays = [0, 3, 6, 9]
-    runs = [lk.open_trajectory(lk.fetch(f"cifar10-resnet8w4-delay-{delay}-0.nc")) for delay in delays]
+    runs = [lk.open_trajectory(lk.fetch(f"digits-resnet8w8-delay-{delay}-0.nc")) for delay in delays]
     lca = [lk.layers.layer_lca(run, lca="lca_unit_class").sum(["iteration"], keep_attrs=True) for run in runs]
     ends = xr.concat(lca, "run").isel(layer=[0, -1])
     return lk.plot.delays(np.array(delays), ends, backend="matplotlib")

@@ -13,6 +13,11 @@ def correlations():
     return lk.plot.correlations(ds, "fc2", backend="matplotlib")
 
 
+def correlation_by_layer():
+    ds = lk.open_trajectory(lk.fetch("digits-fc.nc"))
+    return lk.plot.correlation_by_layer(ds, backend="matplotlib")
+
+
 def specialized_fraction():
     runs = lk.open_runs([lk.fetch(f"mnist-fc-sgd-{seed}.nc") for seed in range(3)])
     return lk.plot.specialized_fraction(runs, backend="matplotlib")

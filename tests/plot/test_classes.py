@@ -53,6 +53,7 @@ CALLS = {
     "cumulative": {"parameters": [0, 30]},
     "detail": {"parameter": "fc.weight[1, 2]"},
     "correlations": {"layer": "fc"},
+    "correlation_by_layer": {},
     "saliency": {"unit": [0, 1]},
     "overfitting_map": {"window": 5},
     "train_validation": {},

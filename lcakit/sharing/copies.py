@@ -252,7 +252,7 @@ def _write(ds: xr.Dataset, path: Path, keepbits: int, what: str, quiet: bool) ->
     """Write a dataset; return the largest relative error of each large variable."""
     large = [str(name) for name in ds.data_vars if {"parameter", "unit"} & set(ds[name].dims)]
     small = ds.drop_vars(large).load().drop_encoding()
-    small.attrs = {k: v for k, v in ds.attrs.items() if k != "partial"}
+    small.attrs = {k: v for k, v in ds.attrs.items() if k != "partial"} | schema.names_stored(ds)
     write_netcdf(small, path, {name: {"_FillValue": None} for name in small.variables})
     sizes = {str(dim): n for dim, n in ds.sizes.items()}
     errors: dict[str, float] = {}

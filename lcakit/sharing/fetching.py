@@ -157,6 +157,7 @@ def _beside(entry: Entry) -> Path:
     """Return a file that lies beside its registry, if its hash is that of the registry."""
     path = Path(entry.url)
     try:
+        _check_plain(path)
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -164,6 +165,11 @@ def _beside(entry: Entry) -> Path:
     if found != entry.sha256:
         raise TrajectoryError(f"{path}: its sha256 is {found}, not {entry.sha256} as the registry beside it says.")
     return path
+
+
+def _check_plain(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise OSError("it is a folder, a pipe or a device, not a file")
 
 
 def _place(url: str, registry: str) -> str:
@@ -202,6 +208,7 @@ def _text(where: str, timeout: float) -> str:
     path = local_path(where) if is_url(where) else where
     try:
         if path is not None:
+            _check_plain(Path(path))
             with Path(path).open("rb") as file:
                 data = file.read(MOST_REGISTRY_BYTES + 1)
         else:

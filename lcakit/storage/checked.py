@@ -59,6 +59,8 @@ def checked(ds: xr.Dataset, source: str) -> xr.Dataset:
         warnings.warn(warning, LcakitWarning, stacklevel=4)
     for attrs in (ds.attrs, *(ds[name].attrs for name in ds.variables)):
         attrs.pop("coordinates", None)  # xarray's note of the same, kept for readers without a schema
+    written = ds.attrs.pop(schema.STORED, None)
+    guard.check_names(ds, source, written if isinstance(written, str) else None)
     ds = guard.clean_tables(ds, source)
     ds = ds.set_coords([name for name in schema.COORDINATES if name in ds.variables])
     if "snapshot" in ds.dims and "iteration" not in ds.dims:  # older files without an iteration

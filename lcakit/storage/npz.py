@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import tokenize
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,13 +14,16 @@ from typing import Any
 import numpy as np
 
 from lcakit.errors import TrajectoryError
+from lcakit.storage.state import State
 
-__all__ = ["ITERATIONS", "Arrays", "JoinedArray", "StoredArray", "open_segment", "write_arrays"]
+__all__ = ["ITERATIONS", "Arrays", "JoinedArray", "StoredArray", "damage", "open_segment", "write_arrays"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
+
+_MOST_HEADER = 4096  # of an array: ours have about 100 bytes
 
 Arrays = Iterable[tuple[str, np.ndarray]]
 ITERATIONS = "iterations"
@@ -43,6 +47,7 @@ class StoredArray:
     def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> None:
         self.path, self.dtype, self.shape, self.offset = path, dtype, shape, offset
         self.ndim = len(shape)
+        self._state = State.of(path)
 
     def __getitem__(self, key: Any) -> np.ndarray:
         return np.array(self.view(key))
@@ -53,10 +58,15 @@ class StoredArray:
             return np.asarray(np.zeros(self.shape, self.dtype)[key])
         try:
             stored = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+            now = State.of(self.path)
         except FileNotFoundError:
             raise TrajectoryError(
                 f"{self.path} is gone: the recording went on, or became a file, since it was opened. Open it again."
             ) from None
+        except (OSError, ValueError) as error:  # it is shorter than it was
+            raise TrajectoryError(f"{self.path} changed since it was opened: {error}. Open it again.") from error
+        if now != self._state:
+            raise TrajectoryError(f"{self.path} changed since it was opened. Open it again.")
         return np.asarray(stored[key])
 
     def forget(self, start: int, stop: int) -> None:
@@ -120,8 +130,18 @@ def open_segment(path: Path) -> dict[str, StoredArray]:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
         return {member.filename.removesuffix(".npy"): _member(path, member) for member in members}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, SyntaxError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile) as error:
         raise TrajectoryError(f"{path}: the segment cannot be read ({error})") from error
+
+
+def damage(path: Path) -> str:
+    """Compare every byte of an archive with the checksums in it; say what differs, or nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.testzip()
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        return f"cannot be read ({error})"
+    return f"{member} differs from its checksum" if member else ""
 
 
 def _member(path: Path, member: zipfile.ZipInfo) -> StoredArray:
@@ -134,7 +154,7 @@ def _member(path: Path, member: zipfile.ZipInfo) -> StoredArray:
         file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), os.SEEK_CUR)
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        shape, fortran, dtype = read(file, max_header_size=_MOST_HEADER)
         if dtype.hasobject or fortran:
             raise ValueError(f"member {member.filename} is not a plain array")
         return StoredArray(path, dtype, shape, file.tell())

@@ -16,14 +16,13 @@ working, and the next one to open it gets that handle.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakValueDictionary
 
 import netCDF4
@@ -31,42 +30,17 @@ import xarray as xr
 from xarray.backends import CachingFileManager, NetCDF4DataStore
 from xarray.backends.file_manager import FILE_CACHE
 from xarray.backends.locks import HDF5_LOCK
+from xarray.core.indexing import LazilyIndexedArray
 
 from lcakit.errors import TrajectoryError
+from lcakit.storage.chunk_array import ChunkArray, Chunks, LocalFile
+from lcakit.storage.state import State
 
-__all__ = ["State", "open_netcdf", "write_netcdf"]
+__all__ = ["open_netcdf", "write_netcdf"]
 
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class State(NamedTuple):
-    """Which file it is, and whether it was written since: device and inode, size, time of the last change."""
-
-    device: int
-    inode: int
-    size: int
-    time: int
-
-    @classmethod
-    def of(cls, file: str | os.PathLike[str] | int) -> State:
-        """Return the state of a file, by its path or descriptor."""
-        found = os.stat(file)
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-    def check(self, path: str | os.PathLike[str]) -> None:
-        """Raise TrajectoryError if the file was written since; one that was replaced or removed is whole elsewhere."""
-        try:
-            now = State.of(path)
-        except OSError:  # what is open stays readable
-            return
-        if now[:2] == self[:2] and now != self:
-            raise TrajectoryError(
-                f"{path} was overwritten while it is open, so a read would mix the old file with the new one. "
-                "Close what was opened from it (ds.close()), then open it again. To replace a file that is open, write "
-                "the new one beside it and rename it."
-            )
 
 
 def _open_unchanged(path: str, state: State, mode: str) -> netCDF4.Dataset:
@@ -81,10 +55,10 @@ def _open_unchanged(path: str, state: State, mode: str) -> netCDF4.Dataset:
 class _Handle(NetCDF4DataStore):
     """An open file, and how many datasets have it. It lives as long as a lazy array of one of them does."""
 
-    __slots__ = ("__weakref__", "loading", "path", "state", "users")
+    __slots__ = ("__weakref__", "loading", "packed", "path", "state", "users")
 
-    def __init__(self, path: Path, state: State) -> None:
-        self.path, self.state = str(path), state
+    def __init__(self, path: Path, state: State, packed: Mapping[str, Chunks]) -> None:
+        self.path, self.state, self.packed = str(path), state, packed
         self.loading: int | None = None
         # the id makes two managers of one file, in whatever process, look for the same open handle
         manager: Any = CachingFileManager
@@ -103,6 +77,14 @@ class _Handle(NetCDF4DataStore):
         """Return what xarray wants to know of the dimensions."""
         with self._at_once():
             return super().get_encoding()  # type: ignore[no-untyped-call]
+
+    def open_store_variable(self, name: str, var: Any) -> Any:
+        """Return a variable that is not read yet: one that is packed is read without the library, and bounded."""
+        variable = super().open_store_variable(name, var)
+        if name not in self.packed:
+            return variable
+        array = ChunkArray(LocalFile(self.path), self.packed[name])
+        return xr.Variable(variable.dims, LazilyIndexedArray(array), variable.attrs, variable.encoding)
 
     @contextmanager
     def _at_once(self) -> Iterator[None]:
@@ -135,13 +117,17 @@ _OPEN: WeakValueDictionary[tuple[Any, ...], _Handle] = WeakValueDictionary()
 _LOCK = threading.RLock()
 
 
-def open_netcdf(path: Path, state: State | None = None) -> tuple[xr.Dataset, Callable[[], None]]:
+def open_netcdf(
+    path: Path, state: State | None = None, packed: Mapping[str, Chunks] | None = None
+) -> tuple[xr.Dataset, Callable[[], None]]:
     """Open a netCDF file as it is: variables not decoded, nothing read but what describes them.
 
     Parameters
     ----------
     state
         Of the file that was checked before; another one is refused.
+    packed
+        Where the chunks of its packed variables lie.
 
     Returns
     -------
@@ -151,7 +137,7 @@ def open_netcdf(path: Path, state: State | None = None) -> tuple[xr.Dataset, Cal
     place = path.resolve()  # links and .. lead to the same file
     state = State.of(place) if state is None else state
     with _LOCK:
-        handle = _handle_of(place, state)
+        handle = _handle_of(place, state, packed or {})
         ds = xr.open_dataset(handle, engine="store", decode_cf=False)
         user = object()
         handle.users.add(user)
@@ -162,14 +148,14 @@ def open_netcdf(path: Path, state: State | None = None) -> tuple[xr.Dataset, Cal
     return ds, handle.check
 
 
-def _handle_of(place: Path, state: State) -> _Handle:
+def _handle_of(place: Path, state: State, packed: Mapping[str, Chunks]) -> _Handle:
     """Return the handle of an open file, or a new one: never two of one file, as it was and as it is."""
     for handle in list(_OPEN.values()):
         if handle.state[:2] == state[:2]:
             handle.check()
             return handle
     _close_dropped(state)
-    handle = _OPEN[(str(place), *state)] = _Handle(place, state)
+    handle = _OPEN[(str(place), *state)] = _Handle(place, state, packed)
     return handle
 
 

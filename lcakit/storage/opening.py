@@ -14,9 +14,11 @@ from lcakit.errors import TrajectoryError
 from lcakit.packages import package
 from lcakit.storage import guard, remote, urls
 from lcakit.storage.checked import as_trajectory
-from lcakit.storage.open_files import State, open_netcdf
+from lcakit.storage.chunk_array import packed_chunks
+from lcakit.storage.open_files import open_netcdf
 from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import Pathlike, given_path, is_zarr, no_file, partial_path, run_names
+from lcakit.storage.state import State
 from lcakit.trajectory.join import join
 
 __all__ = ["open_runs", "open_trajectory"]
@@ -101,7 +103,12 @@ def _open_file(path: Path, check: bool = True, source: str = "") -> xr.Dataset:
         state = State.of(handle.fileno())
         stored = guard.check_file(source, handle)
     with guard.reading(source):
-        ds, unchanged = open_netcdf(path, state)
+        packed = {
+            name.removeprefix(guard.NOT_A_COORDINATE): chunks
+            for name, found in stored.items()
+            if (chunks := packed_chunks(found)) is not None
+        }
+        ds, unchanged = open_netcdf(path, state, packed)
     return as_trajectory(ds, source, check, stored, unchanged)
 
 

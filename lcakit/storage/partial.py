@@ -43,7 +43,7 @@ def open_partial(directory: Path, *, check: bool = True, once: bool = False) -> 
     for path in paths:
         guard.check_segment(path, header.sizes)
     running = paths[-1].with_suffix(segments.RUNNING)
-    if running.exists():
+    if running.exists() or running.is_symlink():
         guard.check_running(running, header.sizes)
     parts = [open_segment(path) for path in paths]
     with guard.reading(directory):
@@ -55,6 +55,9 @@ def open_partial(directory: Path, *, check: bool = True, once: bool = False) -> 
 
 def _read_header(directory: Path) -> xr.Dataset:
     path = directory / segments.HEADER
+    with guard.reading(path):
+        if path.exists() or path.is_symlink():
+            guard.check_plain(path)
     stored = guard.check_file(path) if path.exists() else {}
     with guard.reading(path):
         header = segments.read_header(directory)

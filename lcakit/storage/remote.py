@@ -1,8 +1,10 @@
 """Files behind a URL: read in place, part by part, where the server can send parts; otherwise downloaded whole first.
 
 A server is not trusted: every read returns exactly the bytes that were asked for, in time, or raises an error that
-names the URL. Bytes that are merely wrong are noticed where they are compressed (each chunk has a checksum) or break
-the structure; ``lk.fetch`` compares the whole file with a known sha256.
+names the URL. A server counts as hung after ``TIMEOUT`` seconds without a byte, or when a part takes ``PATIENCE`` times
+that; in a download, when its headers take ``TIMEOUT`` seconds, or less than 1 KB a second comes. Bytes that are merely
+wrong are noticed where they are compressed (each chunk has a checksum) or break the structure; ``lk.fetch`` compares
+the whole file with a known sha256.
 """
 
 from __future__ import annotations
@@ -27,14 +29,16 @@ from lcakit.text import printable
 
 __all__ = [
     "BLOCK_BYTES",
+    "MOST_UNANNOUNCED",
     "PATIENCE",
     "TIMEOUT",
     "RangeFile",
     "Remote",
     "download",
     "downloaded",
-    "storage_options",
+    "is_web",
     "url_errors",
+    "web_files",
 ]
 
 
@@ -46,10 +50,12 @@ TIMEOUT, PATIENCE = 30.0, 10
 """Seconds without a byte after which a server counts as hung, and how many times that a part of a file may take."""
 
 _SLOWEST = 1024
-"""Bytes that must come in that time: a server that sends single bytes hangs too."""
+"""Bytes a second that must come of a download: a server that sends single bytes hangs too."""
+
+MOST_UNANNOUNCED, _KEPT_FREE = 2**36, 2**28
+"""Most bytes of a download whose size the server does not say, and what any leaves free on the disk."""
 
 BLOCK_BYTES = 2**18  # what is asked for at once of a file's structure and labels
-_PIECE_BYTES = 2**16  # of a download, between two looks at the clock
 
 _Result = TypeVar("_Result")
 
@@ -78,14 +84,23 @@ def _reason(error: BaseException) -> str:
     return f"cannot be read: {said}. Check the address, or try again later."
 
 
-def storage_options(url: str, timeout: float) -> dict[str, Any]:
-    """Return fsspec's options for a URL: for web servers, how long to wait, and that bytes are sent uncompressed."""
-    if not url.lower().startswith(("http://", "https://")):
-        return {}
-    limits = package("aiohttp", "reading web addresses").ClientTimeout(
-        total=PATIENCE * timeout, sock_connect=timeout, sock_read=timeout
-    )
-    return {"client_kwargs": {"timeout": limits}, "headers": {"Accept-Encoding": "identity"}}
+def is_web(url: str) -> bool:
+    """Say whether a URL is that of a web server."""
+    return url.lower().startswith(("http://", "https://"))
+
+
+def web_files(url: str, timeout: float | None, asynchronous: bool = False) -> Any:
+    """Return the files behind a web address: how long to wait is set, and that bytes are sent as they are."""
+    aiohttp = package("aiohttp", "reading web addresses")
+    package("fsspec", "reading URLs")
+    with url_errors(url):
+        from lcakit.storage.web import WebFiles
+
+        seconds = TIMEOUT if timeout is None else timeout
+        limits = aiohttp.ClientTimeout(total=PATIENCE * seconds, sock_connect=seconds, sock_read=seconds)
+        client = {"timeout": limits, "auto_decompress": False}
+        headers = {"Accept-Encoding": "identity"}
+        return WebFiles(client_kwargs=client, headers=headers, asynchronous=asynchronous)
 
 
 class Remote:
@@ -106,15 +121,22 @@ class Remote:
 
     def _connect(self) -> None:
         core = package("fsspec.core", "reading URLs")
+        if is_web(self.url):
+            self._system, self._path = web_files(self.url, self.timeout), self.url
+            return
         with url_errors(self.url):
-            self._system, self._path = core.url_to_fs(self.url, **storage_options(self.url, self.timeout))
+            self._system, self._path = core.url_to_fs(self.url)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_system", "_path")}
+        state = {name: value for name, value in vars(self).items() if name not in ("_system", "_path")}
+        return state | {"seen": getattr(self._system, "seen", {})}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        seen = state.pop("seen")
         vars(self).update(state)
         self._connect()
+        if is_web(self.url):
+            self._system.seen.update(seen)
 
     def _sends_parts(self, file: Any) -> bool:
         """Ask for the last byte, which also tells whether the file is as long as the server says."""
@@ -258,28 +280,42 @@ def download(
         If the server fails, sends less than it announced or more than accepted, or takes too long.
     """
     limit = TIMEOUT if timeout is None else timeout
-    stream = _web_stream if url.lower().startswith(("http://", "https://")) else _stream
+    stream = _web_stream if is_web(url) else _stream
     with url_errors(url), stream(url, limit) as (total, pieces):
-        written = 0
+        written, accepted = 0, _accepted(url, file, total, most)
         with progress(total, f"downloading {url_name(url)}", unit="B", quiet=quiet) as bar:
             for piece in _in_time(pieces, limit):
                 written += file.write(piece)
                 bar.update(len(piece))
-                if most is not None and written > most:
-                    raise TrajectoryError(f"{url}: the server sends over {most:,} bytes, more than is accepted here")
+                if written > accepted:
+                    raise TrajectoryError(
+                        f"{url}: the server sends over {accepted:,} bytes, more than is accepted here"
+                    )
     if total is not None and written != total:
         raise TrajectoryError(f"{url}: cut short: {written:,} of {total:,} bytes came. Try again.")
 
 
+def _accepted(url: str, file: IO[bytes], total: int | None, most: int | None) -> int:
+    """Return how many bytes are accepted: ``most``, and never more than fit on the disk."""
+    accepted = most if most is not None else MOST_UNANNOUNCED if total is None else total
+    if hasattr(os, "fstatvfs"):  # not on Windows
+        disk = os.fstatvfs(file.fileno())
+        free = max(0, disk.f_bavail * disk.f_frsize - _KEPT_FREE)
+        if most is None and total is not None and total > free:
+            raise TrajectoryError(f"{url}: has {total:,} bytes, and the disk has room for {free:,}. Free some space.")
+        accepted = min(accepted, free)
+    return accepted
+
+
 @contextlib.contextmanager
 def _web_stream(url: str, timeout: float) -> Iterator[tuple[int | None, Iterator[bytes]]]:
-    requests = package("requests", "downloading")
-    with requests.get(url, stream=True, timeout=timeout, headers={"Accept-Encoding": "identity"}) as answer:
-        if answer.status_code in (404, 410):
-            raise FileNotFoundError(url)
-        answer.raise_for_status()
+    files = web_files(url, timeout)
+    answer = files.wait(files.begin(url), timeout)
+    try:
         length = answer.headers.get("Content-Length")
-        yield int(length) if length else None, iter(lambda: answer.raw.read1(_PIECE_BYTES), b"")
+        yield int(length) if length else None, iter(lambda: files.wait(files.piece(answer), timeout), b"")
+    finally:
+        files.wait(files.end(answer), timeout)
 
 
 @contextlib.contextmanager
@@ -296,7 +332,7 @@ def _in_time(pieces: Iterator[bytes], timeout: float) -> Iterator[bytes]:
     for piece in pieces:
         yield piece
         count += len(piece)
-        if count >= _SLOWEST:
+        if count >= _SLOWEST * timeout:
             since, count = time.monotonic(), 0
         elif time.monotonic() - since > timeout:
             raise TimeoutError

@@ -8,11 +8,12 @@ from typing import Any
 
 import xarray as xr
 
-from lcakit.errors import RecordingError, unknown
+from lcakit.errors import RecordingError, TrajectoryError, unknown
 from lcakit.packages import package
 from lcakit.storage import netcdf, segments
 from lcakit.storage.atomic import Lock, remove_stale
 from lcakit.storage.blocks import windows
+from lcakit.storage.npz import damage
 from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import Pathlike, is_zarr, unfinished, writable_path
 from lcakit.trajectory import schema
@@ -81,7 +82,7 @@ def save(
     schema.check_version(ds.attrs, "the dataset to save")
     large = [str(name) for name in ds.data_vars if ds[name].ndim > 1 or "parameter" in ds[name].dims]
     small = ds.drop_vars(large).load()
-    small.attrs = {k: v for k, v in ds.attrs.items() if k not in _OF_STORAGE}
+    small.attrs = {k: v for k, v in ds.attrs.items() if k not in _OF_STORAGE} | schema.names_stored(ds)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(path)
@@ -135,7 +136,7 @@ def finish(
     Raises
     ------
     TrajectoryError
-        If there is no unfinished recording.
+        If there is no unfinished recording, or a segment differs from its checksum.
     RecordingError
         As in :func:`save`; and where running statistics would be lost.
     """
@@ -150,6 +151,11 @@ def finish(
             "with lk.save(lk.open_trajectory(…), …), which leaves the recording as it is."
         )
     with Lock(folder):
+        for segment in segments.segment_paths(folder):
+            if damaged := damage(segment):  # the file will have no such checksum
+                raise TrajectoryError(
+                    f"{segment}: {damaged}. Restore it; or remove it and all that follow, and finish the rest."
+                )
         save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet, cluster=cluster)
         segments.remove(folder)
     return target

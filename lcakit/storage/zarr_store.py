@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,21 +19,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.abc.store import ByteRequest
 from zarr.codecs import BloscCodec
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import FsspecStore, LocalStore, WrapperStore
+from zarr.storage import FsspecStore, LocalStore
 
-from lcakit.errors import TrajectoryError
 from lcakit.progress import progress
 from lcakit.storage.atomic import behind_links, swap, sync, temporary_name
-from lcakit.storage.remote import TIMEOUT, storage_options, url_errors
+from lcakit.storage.remote import is_web, url_errors, web_files
 from lcakit.storage.urls import is_url
+from lcakit.storage.zarr_guard import CheckedStore, check_array, check_labels, check_root
 from lcakit.trajectory import schema
 
 __all__ = [
     "Piece",
-    "WholeStore",
     "Windows",
     "Writer",
     "chunk_files",
@@ -53,10 +49,6 @@ def __dir__() -> list[str]:
 _ALL_CHUNKS = "all_chunks_written"
 """Root attribute of stores in which a chunk that is not there was lost."""
 
-_NUMBERS = ("bytes", "crc32c", "delta", "fixedscaleoffset", "fletcher32", "sharding_indexed", "shuffle", "transpose")
-_PACKED = ("blosc", "gzip", "lz4", "numcodecs.blosc", "numcodecs.shuffle", "numcodecs.zlib", "zlib", "zstd")
-_CODECS = (*_NUMBERS, *_PACKED, "vlen-utf8")
-_MOST_LABEL_BYTES, _MOST_CHUNK_BYTES = 2**30, 2**29
 _SYNCS = 16  # files flushed at a time: a disk takes many together in little more than the time of one
 
 Windows = Callable[[xr.DataArray], Iterable[tuple[slice, ...]]]
@@ -65,18 +57,7 @@ Windows = Callable[[xr.DataArray], Iterable[tuple[slice, ...]]]
 # ---- reading ---------------------------------------------------------------------------------------------------
 
 
-class WholeStore(WrapperStore[Any]):
-    """A store in which a chunk that is missing is an error, not a block of fill values."""
-
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """Return what is stored under a key."""
-        found: Buffer | None = await self._store.get(key, prototype, byte_range)
-        if found is None and re.search(r"/c(/\d+)*$", key):
-            raise TrajectoryError(f"{self._store}: the chunk {key} is missing. Get the store again.")
-        return found
-
-
-def open_raw(source: str, timeout: float = TIMEOUT) -> xr.Dataset:
+def open_raw(source: str, timeout: float | None = None) -> xr.Dataset:
     """Open a Zarr store as it is: variables not decoded, nothing read but metadata and indexes.
 
     Parameters
@@ -90,47 +71,27 @@ def open_raw(source: str, timeout: float = TIMEOUT) -> xr.Dataset:
         If there is no store, or it holds what cannot be read safely.
     """
     with _quiet(), url_errors(source) if is_url(source) else contextlib.nullcontext():
-        store: Any = LocalStore(
-            Path(source).absolute(), read_only=True
-        )  # also for workers with another working directory
         if is_url(source):
-            store = FsspecStore.from_url(source, read_only=True, storage_options=storage_options(source, timeout))
+            store: Any = CheckedStore(_remote_store(source, timeout), source)
+        else:
+            folder = Path(source).absolute()  # also for workers with another working directory
+            store = CheckedStore(LocalStore(folder, read_only=True), source, folder)
+        check_root(store)
         group = zarr.open_group(store, mode="r")
-        for name, array in group.arrays():
-            _check_array(source, name, array)
-        if group.attrs.get(_ALL_CHUNKS):
-            store = WholeStore(store)
+        arrays = dict(group.arrays())
+        for name, array in arrays.items():
+            check_array(store, name, array)
+        check_labels(store, arrays)
+        store.whole = _ALL_CHUNKS in group.attrs or schema.STORED in group.attrs
         consolidated = group.metadata.consolidated_metadata is not None
         options: dict[str, Any] = {"chunks": None, "decode_cf": False, "consolidated": consolidated}
         return _plain(xr.open_dataset(store, engine="zarr", **options))
 
 
-def _check_array(source: str, name: str, array: zarr.Array[Any]) -> None:
-    """Refuse codecs that are not known to be harmless, and sizes that would not fit into memory."""
-    described: Any = array.metadata.to_dict()
-    filters = [*(described.get("filters") or ()), described.get("compressor")]
-    for codec in _names([*described.get("codecs", ()), *filters]):
-        if codec not in _CODECS:
-            raise TrajectoryError(
-                f"{source}: {name!r} is stored with the codec {codec!r}, which may be unsafe in a file from elsewhere. "
-                f"Allowed: {', '.join(_CODECS)}. Ask for a netCDF file, or for a store written by lk.save."
-            )
-    label = name in schema.COORDINATES or array.ndim <= 1
-    chunk = int(np.prod(array.chunks, dtype=object)) * array.dtype.itemsize
-    if (label and array.nbytes > _MOST_LABEL_BYTES) or chunk > _MOST_CHUNK_BYTES:
-        raise TrajectoryError(
-            f"{source}: {name!r} declares the shape {array.shape} in chunks of {array.chunks}, more than is "
-            "loaded at once. Ask for a netCDF file."
-        )
-
-
-def _names(codecs: Iterable[Any]) -> Iterator[str]:
-    """Yield the names of codecs, also of those inside others."""
-    for codec in codecs:
-        if isinstance(codec, Mapping):
-            yield str(codec.get("name", codec.get("id")))
-            inner: Any = codec.get("configuration") or {}
-            yield from _names([*inner.get("codecs", ()), *inner.get("index_codecs", ())])
+def _remote_store(source: str, timeout: float | None) -> FsspecStore:
+    if is_web(source):
+        return FsspecStore(web_files(source, timeout, asynchronous=True), read_only=True, path=source.rstrip("/"))
+    return FsspecStore.from_url(source, read_only=True)
 
 
 def _plain(ds: xr.Dataset) -> xr.Dataset:

@@ -23,6 +23,9 @@ The dimension ``class`` holds the classes of the examples, or other groups of th
 tokens of a sequence): the root attribute ``class_kind`` is the word for one, ``class`` where it is not there
 (:func:`lcakit.trajectory.class_kind.class_kind`). ``noise_seed`` says that an objective evaluates with fixed noise.
 
+The root attribute ``stored_variables`` of a file names its variables, so that one whose name was changed is noticed;
+older files do not have it.
+
 Chunks are about 64 iterations × 16 384 parameters, because both directions are read: sums over parameters for
 each iteration, and the series of one parameter. A file may hold a variable with its dimensions in another order, since
 readers go by names: compact copies (:mod:`lcakit.sharing.copies`) have time last, in chunks of about 256 × 1 024.
@@ -62,6 +65,7 @@ __all__ = [
     "SIGNS",
     "SIGN_CONVENTION",
     "STATISTICS",
+    "STORED",
     "UNSTATED_NUMBERS",
     "VARIABLES",
     "Variable",
@@ -69,7 +73,9 @@ __all__ = [
     "check_version",
     "chunk_sizes",
     "creator",
+    "is_known",
     "loss_unit",
+    "names_stored",
     "now",
     "split_name",
     "stamp",
@@ -108,6 +114,24 @@ REQUIRED_ATTRIBUTES = (
 
 UNSTATED_NUMBERS = ("n_examples", "evaluation_batch_size", "tolerance")
 """Attributes that are -1 in a file made of a source that does not state them."""
+
+
+_INDEXES = ("parameter", "run", "axis")
+"""Dimensions that get a coordinate where something is selected or joined."""
+
+STORED = "stored_variables"
+"""Root attribute of files: the names of their variables, so that one that got lost, or another name, is noticed. It is
+of the file, and datasets in memory do not have it."""
+
+
+def names_stored(ds: xr.Dataset) -> dict[str, str]:
+    """Return the attribute that says which variables a file has."""
+    return {STORED: " ".join(sorted(str(name) for name in ds.variables))}
+
+
+def is_known(name: str) -> bool:
+    """Say whether the format has a variable or coordinate of this name, with a suffix or without."""
+    return name in COORDINATES or name in _INDEXES or split_name(name)[0] in VARIABLES
 
 
 def variable_attrs(name: str, loss_unit: str) -> dict[str, str]:

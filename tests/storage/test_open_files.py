@@ -13,6 +13,7 @@ import pytest
 
 import lcakit as lk
 from lcakit.storage import open_files
+from lcakit.storage.state import State
 from lcakit.testing import tiny_trajectory
 from tests.support.same import assert_same
 
@@ -133,7 +134,7 @@ def test_a_dropped_dataset_of_an_overwritten_file_leaves_nothing_of_it(tmp_path)
 
 def test_a_file_that_is_replaced_between_its_check_and_its_opening_is_refused(tmp_path):
     path, other = (lk.save(tiny_trajectory(5, seed=k), tmp_path / f"{k}.nc") for k in range(2))
-    state = open_files.State.of(path)
+    state = State.of(path)
     other.replace(path)
     with pytest.raises(lk.TrajectoryError, match=r"0\.nc was replaced since"):
         open_files.open_netcdf(path, state)

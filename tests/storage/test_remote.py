@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import lcakit as lk
 from lcakit.errors import LcakitWarning
-from lcakit.storage import remote, remote_netcdf, urls
+from lcakit.storage import chunk_array, remote, remote_netcdf, urls
 from tests.support.laziness import nothing_computed
 from tests.support.served import HANGING, patience, same, small_run, write_both
 from tests.support.server import Server, serving
@@ -241,9 +241,9 @@ def test_chunks_are_read_as_the_library_reads_them(tmp_path_factory, case, optio
     with h5py.File(path) as file:
         chunks = remote_netcdf.chunks_of(file["x"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(remote_netcdf, "GAP_BYTES", gap)
+        patch.setattr(chunk_array, "GAP_BYTES", gap)
         source = FromDisk(path)
-        got = remote_netcdf.RemoteArray(source, chunks)._read(key)
+        got = chunk_array.ChunkArray(source, chunks)._read(key)
     np.testing.assert_array_equal(got, values[key])
     assert got.shape == values[key].shape
     wanted = {tuple(np.array(place) // chunks.chunk) for place in np.argwhere(np.ones(shape))[_box(shape, key)]}

@@ -21,6 +21,7 @@ from tests.support.server import serving
 
 zarr = pytest.importorskip("zarr")
 zarrstore = pytest.importorskip("lcakit.storage.zarr_store")
+zarr_guard = pytest.importorskip("lcakit.storage.zarr_guard")
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_unknown_codecs_are_refused(path):
     with pytest.raises(lk.TrajectoryError, match=r"run\.zarr.*bz2"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         lk.open_trajectory(path)
-    assert list(zarrstore._names([{"name": "sharding_indexed", "configuration": {"codecs": codecs}}])) == [
+    assert list(zarr_guard.codec_names([{"name": "sharding_indexed", "configuration": {"codecs": codecs}}])) == [
         "sharding_indexed",
         "bytes",
         "numcodecs.bz2",

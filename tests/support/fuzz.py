@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DEADLINE = 30.0  # seconds for one mutation, on a busy machine
+DEADLINE = 20.0  # seconds for one mutation, on a busy machine
 MEMORY = 2**30  # that a worker may take beyond what it has when it is ready
 GROWTH = 300 * 2**20  # of the resident memory, by one mutation
 
@@ -56,7 +56,7 @@ class Truth:
 
 
 def originals(folder: Path) -> dict[str, Truth]:
-    """Write the valid files that are mutated: plain, packed, a selection, an unfinished recording."""
+    """Write what is mutated: a plain file, a packed one, a selection, a Zarr store, an unfinished recording."""
     import lcakit as lk
     from lcakit.analysis.account import account
     from lcakit.storage.paths import partial_path
@@ -70,6 +70,7 @@ def originals(folder: Path) -> dict[str, Truth]:
         "plain": lk.save(ds, folder / "plain.nc"),
         "packed": lk.save(tiny_trajectory(12), folder / "packed.nc", compression="zlib"),
         "selected": lk.save(ds.lk.sel(layer="fc"), folder / "selected.nc"),
+        "store": lk.save(tiny_trajectory(12), folder / "store.zarr", compression="zlib"),
     }
     record(ds, folder / "partial.nc", block_rows=5).close()
     paths["partial"] = partial_path(folder / "partial.nc")
@@ -81,7 +82,7 @@ def originals(folder: Path) -> dict[str, Truth]:
     return found
 
 
-def judge(path: Path, truth: Truth, spoilt: bool, data_too: bool) -> str:
+def judge(path: Path, truth: Truth, spoilt: bool, data_too: bool, texts_too: bool = False) -> str:
     """Look at a mutated file as a user would; return an outcome, one of FINE or what is wrong."""
     import lcakit as lk
     from lcakit.analysis.account import account
@@ -110,16 +111,17 @@ def judge(path: Path, truth: Truth, spoilt: bool, data_too: bool) -> str:
     ds.close()
     if bad := _printed(seen) or ("PRINTED: a tag" if "<script" in report._repr_html_() else ""):
         return bad
-    return "reported" if reported else _accepted(loaded, numbers, truth, spoilt, data_too)
+    return "reported" if reported else _accepted(loaded, numbers, truth, spoilt, (data_too, texts_too))
 
 
-def _accepted(loaded: Any, numbers: str, truth: Truth, spoilt: bool, data_too: bool) -> str:
-    """Return the outcome of a file in which nothing was found."""
+def _accepted(loaded: Any, numbers: str, truth: Truth, spoilt: bool, also: tuple[bool, bool]) -> str:
+    """Return the outcome of a file in which nothing was found; ``also``: data, or texts, were changed too."""
+    data_too, texts_too = also
     if spoilt:
         return "SILENT: accepted although it contradicts itself"
     if other := _differs(loaded, truth.data, data_too):
         return f"SILENT: {other}"
-    texts_too = loaded.attrs != truth.data.attrs or not loaded["layer"].equals(truth.data["layer"])
+    texts_too |= loaded.attrs != truth.data.attrs or not loaded["layer"].equals(truth.data["layer"])
     if numbers != truth.account and not (data_too or texts_too):
         return "SILENT: the account says other numbers"
     return "data only" if data_too else "unchanged"
@@ -183,7 +185,7 @@ def work(seed: int, folder: Path) -> None:
         print(json.dumps({"kind": mutation.kind, "what": mutation.what}), flush=True)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         try:
-            outcome = judge(mutation.path, truths[mutation.of], mutation.spoilt, mutation.data_too)
+            outcome = _judged(mutation, truths[mutation.of])
         except Exception as error:  # noqa: BLE001  a foreign exception is what is looked for
             outcome = f"EXCEPTION: {type(error).__name__}: {error}"[:300]
         outcome = "EXECUTED: something was unpickled" if trapped(folder / "mutated") else outcome
@@ -191,6 +193,14 @@ def work(seed: int, folder: Path) -> None:
         if grown > GROWTH:
             outcome = f"MEMORY: {grown / 2**20:,.0f} MB; {outcome}"
         print(json.dumps({"outcome": outcome}), flush=True)
+
+
+def _judged(mutation: Any, truth: Truth) -> str:
+    from tests.support.mutations import judge_registry
+
+    if mutation.path.name == "registry.txt":
+        return judge_registry(mutation.path, truth.path)
+    return judge(mutation.path, truth, mutation.spoilt, mutation.data_too, mutation.texts_too)
 
 
 def _limit_memory(resource: Any) -> None:

@@ -22,7 +22,7 @@ KILLS = 20
 STEPS = 1500
 
 
-def record(path: str) -> None:
+def record(path: str, steps: int = STEPS) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(5)
     model, (x, y) = dropout_net(), examples()
@@ -32,7 +32,7 @@ def record(path: str) -> None:
     with lk.Recorder(
         path, objective, optimizer, state={"batches": batches}, resume=True, quiet=True, block_rows=9
     ) as rec:
-        for _ in range(rec.steps, STEPS):
+        for _ in range(rec.steps, steps):
             index = next(batches)
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(model(x[index]), y[index]).backward()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import re
 import threading
 from collections.abc import Iterator
@@ -23,6 +25,13 @@ MODES = {
     "stalling": "sends half and then nothing, without hanging up",
     "trickling": "sends one byte in a while",
     "failing": "answers 500",
+    "dripping headers": "sends one byte of its headers in a while",
+    "continuing": "says 100 Continue again and again",
+    "redirecting": "sends to another address, and from there to another",
+    "changing": "has another file from the second request on",
+    "endless": "does not say how much it has, and never stops",
+    "endless parts": "answers each request for a part with everything, without an end",
+    "packed": "sends all packed by gzip, though it was asked not to",
 }
 
 
@@ -34,7 +43,10 @@ class Server(ThreadingHTTPServer):
         self.folder, self.mode = folder, "honest"
         self.over = threading.Event()
         self.requests: list[tuple[str, str | None]] = []
-        self.sent = 0
+        self.sent, self.most = 0, 2**40
+        self.odd: dict[str, str] = {}  # headers, and a "status", that replace the right ones
+        self.context: Any = None
+        self.kept = 1  # requests that the changing server answers from the first file
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{name}"
@@ -67,14 +79,35 @@ class Handler(BaseHTTPRequestHandler):
         if mode == "silent":
             self.server.over.wait()
             return
+        if mode in ("dripping headers", "continuing"):
+            self.drip(
+                b"HTTP/1.1 200 OK\r\nX-Wait: " + b"a" * 10**6
+                if mode[0] == "d"
+                else b"HTTP/1.1 100 Continue\r\n\r\n" * 10**5
+            )
+            return
+        if mode == "redirecting":
+            self.reply(302, {"Location": self.server.url(f"{len(self.server.requests)}.nc"), "Content-Length": "0"})
+            return
+        if mode in ("endless", "endless parts") and body:
+            self.flood(206 if mode == "endless parts" and self.headers["Range"] else 200)
+            return
         if mode == "failing" or not path.is_file():
             self.reply(500 if mode == "failing" else 404, {"Content-Length": "0"})
             return
         data = path.read_bytes()
         if mode == "wrong":
-            data = bytes(b ^ 0x55 if n % 64 == 63 else b for n, b in enumerate(data))
+            changed = bytearray(data)
+            changed[63::64] = bytes(b ^ 0x55 for b in data[63::64])
+            data = bytes(changed)
+        if mode == "changing" and len(self.server.requests) > self.server.kept:
+            data = bytes(b ^ 1 for b in data)
+        mark = hashlib.sha256(data).hexdigest()
+        if mode == "packed":
+            data = gzip.compress(data)
         part = self.part(len(data)) if mode not in ("whole", "refusing") else None
-        headers = {"Accept-Ranges": "none"} if mode == "refusing" else {}
+        headers = {"ETag": f'"{mark}"'} | ({"Accept-Ranges": "none"} if mode == "refusing" else {})
+        headers |= {"Content-Encoding": "gzip"} if mode == "packed" else {}
         if part is not None:
             start, end = part
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
@@ -91,6 +124,8 @@ class Handler(BaseHTTPRequestHandler):
         return int(found[1]), min(size, int(found[2] or size - 1) + 1)
 
     def reply(self, status: int, headers: dict[str, str]) -> None:
+        odd = dict(self.server.odd)
+        status, headers = int(odd.pop("status", status)), headers | odd
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -110,6 +145,19 @@ class Handler(BaseHTTPRequestHandler):
             self.server.over.wait()
         if mode in ("cut", "stalling", "trickling"):
             self.close_connection = True
+
+    def drip(self, data: bytes) -> None:
+        self.close_connection = True
+        for start in range(0, len(data), 25):
+            self.write(data[start : start + 25])
+            if self.server.over.wait(0.02):
+                break
+
+    def flood(self, status: int) -> None:
+        self.close_connection = True
+        self.reply(status, {"Content-Range": "bytes 0-99/100"} if status == 206 else {})
+        while not self.server.over.is_set() and self.server.sent < self.server.most:
+            self.write(bytes(2**16))
 
     def write(self, data: bytes) -> None:
         self.wfile.write(data)

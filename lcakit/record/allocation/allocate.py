@@ -146,13 +146,12 @@ def allocate(
     partial = allocation_partial(target, name)
     attrs |= {"path_fingerprint": _path_fingerprint(source), "dropped": " ".join(sorted({*KEEP} - stored.keep))}
     work.allocate(source, settings, stored, partial, attrs, quiet)
-    computed = open_partial(partial)
     with exclusively(target):
         if target == path:  # which may have got another allocation since
             source = opening.open_trajectory(path)
             _check_same_path(source, attrs["path_fingerprint"], path)
             check_source(source, work.facts, name, overwrite)
-        joined = join(source, computed, work.facts, name)
+        joined = join(source, open_partial(partial), work.facts, name)
         saving.save(joined, target, overwrite=True, compression=compression, cluster=writers)
         segments.remove(partial)
     return opening.open_trajectory(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import xarray as xr
 
 from lcakit.sharing.validation.checks import Check, listed
 from lcakit.storage import segments
+from lcakit.storage.npz import damage
 from lcakit.trajectory.schema import split_name, with_suffix
 
 __all__ = ["AROUND", "DAMAGED", "LEAP", "checks", "leaps", "segment_check"]
@@ -139,16 +139,7 @@ def leaps(distance: np.ndarray) -> np.ndarray:
 def segment_check(directory: Path) -> Check:
     """Compare every byte of an unfinished recording's segments with the checksums in them; 1 MB at a time."""
     paths = segments.segment_paths(directory)
-    problems = [f"{path.name}: {damaged}" for path in paths if (damaged := _damaged(path))]
+    problems = [f"{path.name}: {damaged}" for path in paths if (damaged := damage(path))]
     meaning = "A segment keeps a checksum (CRC-32) of each of its variables."
     remedy = "Restore the segment; without it, remove it and all that follow, then resume or finish the recording."
     return listed("segment checksums", "content", problems, f"{len(paths)} segments intact", meaning, remedy)
-
-
-def _damaged(path: Path) -> str:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.testzip()
-    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        return f"cannot be read ({error})"
-    return f"{member} differs from its checksum" if member else ""

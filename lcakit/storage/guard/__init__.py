@@ -17,10 +17,9 @@ through :func:`lcakit.text.printable`.
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import xarray as xr
@@ -28,18 +27,22 @@ import xarray as xr
 from lcakit.errors import TrajectoryError
 from lcakit.storage.guard.blocks import CorruptError
 from lcakit.storage.guard.hdf5 import Stored, walk
+from lcakit.storage.guard.names import check_names
 from lcakit.storage.guard.reading import lazily, reading
+from lcakit.storage.guard.segments import check_plain, check_running, check_segment
 from lcakit.storage.guard.text import clean_attributes, clean_names
-from lcakit.storage.npz import ITERATIONS
 from lcakit.text import printable
 from lcakit.trajectory import schema
 from lcakit.trajectory.consistency import contradictions
 
 __all__ = [
+    "NOT_A_COORDINATE",
     "CorruptError",
     "Stored",
     "check_declared",
     "check_file",
+    "check_names",
+    "check_plain",
     "check_running",
     "check_segment",
     "check_tables",
@@ -54,11 +57,12 @@ def __dir__() -> list[str]:
     return __all__
 
 
+NOT_A_COORDINATE = "_nc4_non_coord_"
+"""How netCDF stores the name of a variable that is called like a dimension, and is not that."""
+
 _NAMES = ("tensor", "tensor_role", "tensor_unit", "layer", "layer_kind", "class")
 _LABEL_BYTES, _LABEL_RATIO = 64 * 2**20, 16
 """Labels are loaded on opening: at most this many bytes, or this many times the size of the file."""
-
-_MOST_HEADER = 4096  # of an array in a segment: ours have about 100 bytes
 
 
 def check_file(path: str | os.PathLike[str], handle: BinaryIO | None = None) -> dict[str, Stored]:
@@ -109,7 +113,7 @@ def check_declared(ds: xr.Dataset, stored: Mapping[str, Stored], source: str) ->
         For a variable of another shape than stored, or one that was never written.
     """
     for name, variable in ds.variables.items():
-        found = stored.get(str(name)) or stored.get(f"_nc4_non_coord_{name}")
+        found = stored.get(str(name)) or stored.get(f"{NOT_A_COORDINATE}{name}")
         if found is None or found.shape != variable.shape or not found.complete:
             held = (
                 "nothing" if found is None else f"shape {found.shape}" + ("" if found.complete else ", not all of it")
@@ -117,6 +121,13 @@ def check_declared(ds: xr.Dataset, stored: Mapping[str, Stored], source: str) ->
             raise TrajectoryError(
                 f"{source}: {printable(name, 80)!r} declares shape {variable.shape}, but {held} is stored. "
                 "Get the file again, or record it again."
+            )
+    shown = {str(name) for name in ds.variables}
+    for name, found in stored.items():
+        if found.is_variable and name.removeprefix(NOT_A_COORDINATE) not in shown and "/" not in name:
+            raise TrajectoryError(
+                f"{source}: {printable(name, 80)!r} is stored, but netCDF does not show it. Get the file again, or "
+                "record it again."
             )
 
 
@@ -170,65 +181,3 @@ def check_tables(ds: xr.Dataset, source: str) -> None:
             f"{source}: its parts contradict each other: {'; '.join(problems[:3])}{more}. It is damaged, or was not "
             "written by lcakit. lk.validate(path) tells all; lk.open_trajectory(path, check=False) opens it as it is."
         )
-
-
-def check_segment(path: Path, sizes: Mapping[Any, int]) -> None:
-    """Check a segment of an unfinished recording before it is read: known variables, plain and whole.
-
-    Parameters
-    ----------
-    sizes
-        Of the dimensions of the recording's header; others may have any.
-
-    Raises
-    ------
-    TrajectoryError
-        With the segment's name and what is wrong.
-    """
-    with reading(path, "Restore the segment, or remove it and all that follow it."):
-        end = path.stat().st_size
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                _check_member(archive, member, end, sizes)
-
-
-def check_running(path: Path, sizes: Mapping[Any, int]) -> None:
-    """Check a file of running statistics before it is read, as :func:`check_segment` does a segment."""
-    with reading(path, "Remove it: the recording opens without it, and a resume goes back to the one before."):
-        kinds = {name: schema.VARIABLES[name].dtype for name in schema.STATISTICS}
-        kinds |= {sign: "i1" for signs in schema.SIGNS.values() for sign in signs}
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                name, shape, dtype = _declared(archive, member, path.stat().st_size)
-                length = 1 if name == ITERATIONS else sizes.get("parameter", shape[0] if shape else 0)
-                if shape != (length,) or dtype != np.dtype("i8" if name == ITERATIONS else kinds.get(name, "V")):
-                    raise CorruptError(f"{printable(name, 80)!r} has shape {shape} and type {dtype}")
-
-
-def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, end: int, sizes: Mapping[Any, int]) -> None:
-    name, shape, dtype = _declared(archive, member, end)
-    base, _ = schema.split_name(name)
-    spec = schema.VARIABLES.get(base) or schema.COORDINATES.get(name)
-    if spec is None:
-        raise CorruptError(f"it holds {printable(name, 80)!r}, which is not a plain variable of a recording")
-    expected = tuple(sizes.get(dim, n) for dim, n in zip(spec.dims[1:], shape[1:], strict=False))
-    if dtype != np.dtype(spec.dtype) or len(shape) != len(spec.dims) or shape[1:] != expected:
-        raise CorruptError(f"{name!r} has shape {shape} and type {dtype}, not {spec.dims} and {spec.dtype}")
-
-
-def _declared(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, end: int
-) -> tuple[str, tuple[int, ...], np.dtype[Any]]:
-    """Return name, shape and type of a member that is plain and whole."""
-    name = member.filename.removesuffix(".npy")
-    if member.header_offset + member.file_size > end or member.compress_type != zipfile.ZIP_STORED:
-        raise CorruptError(f"it holds {printable(name, 80)!r}, which is not a plain variable of a recording")
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file, max_header_size=_MOST_HEADER)
-        if fortran:
-            raise CorruptError(f"{name!r} has shape {shape} and type {dtype}, in Fortran order")
-        if file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object)) != member.file_size:
-            raise CorruptError(f"{name!r} declares shape {shape}, but {member.file_size:,} bytes are stored")
-    return name, shape, dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-__all__ = ["UNDEFINED", "Blocks", "CorruptError", "Cursor"]
+__all__ = ["UNDEFINED", "Blocks", "CorruptError", "Cursor", "OtherFormatError"]
 
 
 def __dir__() -> list[str]:
@@ -20,6 +20,10 @@ _MOST_BLOCKS = 4_000_000
 
 class CorruptError(Exception):
     """What is wrong with a file, without its name: :func:`lcakit.storage.guard.check_file` adds that."""
+
+
+class OtherFormatError(CorruptError):
+    """A file that may be sound, but is not of the form that lcakit reads: the message says the way to one."""
 
 
 class Cursor:

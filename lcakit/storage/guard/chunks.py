@@ -16,7 +16,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_MOST_CHUNK_BYTES = 2**29
+_MOST_CHUNK_BYTES = 2**27
 _MOST_ENTRIES = 64  # of a node, in files by netCDF libraries
 _DEFLATE_RATIO = 1032
 """Nothing is packed tighter by deflate."""
@@ -33,7 +33,8 @@ class ChunkIndex:
         self._what, self._owner = f"the chunk index of {name!r}", f"a chunk of {name!r}"
         self._bytes = math.prod(chunk)
         self._grid = tuple(-(-n // c) for n, c in zip(shape, chunk[:-1], strict=True))
-        self._found = 0
+        self.ranges: dict[_Place, tuple[int, int]] = {}
+        """Where each chunk lies in the file, from byte to byte, by its place in the grid."""
         self._entry = np.dtype([("size", "<u4"), ("mask", "<u4"), ("at", "<u8", (len(chunk),)), ("child", "<u8")])
         if packed and self._bytes > _MOST_CHUNK_BYTES:
             raise CorruptError(f"{name!r} is packed in chunks of {self._bytes:,} bytes, over {_MOST_CHUNK_BYTES:,}")
@@ -42,7 +43,7 @@ class ChunkIndex:
         """Check every entry; return whether every chunk of the variable is there."""
         if root != UNDEFINED:
             self._node(root, None, (0,) * len(self._chunk), (2**64,) * len(self._chunk))
-        return self._found == math.prod(self._grid)
+        return len(self.ranges) == math.prod(self._grid)
 
     def _node(self, address: int, level: int | None, low: _Place, high: _Place) -> None:
         """Check a node and all below it: the reader finds chunks by their order, so they lie in [low, high)."""
@@ -75,5 +76,5 @@ class ChunkIndex:
         fits = self._bytes <= _DEFLATE_RATIO * size + 4096 if self._packed else size == self._bytes
         if mask or not fits:
             raise CorruptError(f"{self._owner} has {size:,} bytes, for {self._bytes:,} of data")
-        self._found += 1
+        self.ranges[tuple(steps[:-1])] = (address, address + size)
         self._blocks.claim(address, size, self._owner)

@@ -12,15 +12,17 @@ Only what netCDF-4 libraries write is known here; anything else is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 import numpy as np
 
 from lcakit.storage.guard import messages as read
-from lcakit.storage.guard.blocks import UNDEFINED, Blocks, CorruptError, Cursor
+from lcakit.storage.guard.attributes import check_attribute, is_variable
+from lcakit.storage.guard.blocks import UNDEFINED, Blocks, CorruptError, Cursor, OtherFormatError
 from lcakit.storage.guard.chunks import ChunkIndex
+from lcakit.storage.guard.formats import CLASSIC, other_format
 from lcakit.storage.guard.heaps import FractalHeap, Texts, records
 from lcakit.storage.guard.text import MOST_LETTERS
 
@@ -32,9 +34,13 @@ def __dir__() -> list[str]:
 
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_MOST_OBJECTS = 20_000
+_MOST_OBJECTS = 2_000  # a trajectory of three objectives has some 90
+_MOST_ATTRIBUTES = 10_000
 MOST_TEXTS = 100_000
 _MOST_CONTINUATIONS = 10_000
+
+_REPEATED = {0, 6, 0xC, 0x10}
+"""Those of which a header may hold several: padding, links, attributes, continuations."""
 
 _KNOWN = {0, 1, 2, 3, 4, 5, 6, 8, 0xA, 0xB, 0xC, 0xD, 0x10, 0x12, 0x15, 0x16}
 """Kinds of messages in object headers that netCDF-4 files hold."""
@@ -48,6 +54,13 @@ class Stored:
     dtype: read.Type
     complete: bool
     packed: bool
+    filters: tuple[int, ...] = ()
+    chunk: tuple[int, ...] = ()
+    ranges: Mapping[tuple[int, ...], tuple[int, int]] = field(default_factory=dict)
+    """Where the chunks lie in the file, from byte to byte, by their places in the grid."""
+
+    is_variable: bool = True
+    """False for a dimension without a variable of its name."""
 
     @property
     def nbytes(self) -> int:
@@ -73,22 +86,30 @@ def walk(handle: BinaryIO, size: int) -> dict[str, Stored]:
 
 def _root(blocks: Blocks) -> int:
     """Check the superblock; return the address of the root group's header."""
-    if blocks.size < 48 or blocks.peek(0, 8) != _SIGNATURE:
-        raise CorruptError("it does not begin like a netCDF-4 (HDF5) file")
+    begin = blocks.peek(0, 8) if blocks.size else b""
+    if blocks.size < 48 or begin != _SIGNATURE:
+        begun = "it does not begin like a netCDF-4 (HDF5) file"
+        if found := other_format(begin):
+            raise OtherFormatError(f"{begun}: {found}")
+        raise CorruptError(begun)
     version = blocks.peek(8, 1)[0]
     if version in (2, 3):
         cursor = blocks.read(0, 48, "the superblock")
         cursor.take(9)
-        offsets, lengths, _, base, _, end, root = cursor.uints(1, 1, 1, 8, 8, 8, 8)
+        offsets, lengths, _, base, extension, end, root = cursor.uints(1, 1, 1, 8, 8, 8, 8)
+        hidden = extension != UNDEFINED
     elif version in (0, 1):
         cursor = blocks.read(0, 96 + 4 * version, "the superblock")
         offsets, lengths = cursor.take(15)[13:]
         cursor.take(9 + 4 * version)
-        base, _, end, _, _, root = cursor.uints(8, 8, 8, 8, 8, 8)
+        base, _, end, driver, _, root, cached = cursor.uints(8, 8, 8, 8, 8, 8, 4)
+        hidden = driver != UNDEFINED or cached != 0
     else:
         raise CorruptError(f"its superblock has version {version}, which lcakit does not know")
-    if (offsets, lengths, base) != (8, 8, 0):
-        raise CorruptError("its addresses do not have 8 bytes, or do not count from its beginning")
+    if (offsets, lengths, base) != (8, 8, 0) or hidden:
+        raise CorruptError(
+            "its addresses do not have 8 bytes, or do not count from its beginning, or are kept elsewhere"
+        )
     if end > blocks.size:
         raise CorruptError(f"it was cut short: it says it has {end:,} bytes, and has {blocks.size:,}")
     return root
@@ -99,6 +120,7 @@ class _Walker:
         self._blocks, self._texts = blocks, texts
         self._objects: set[int] = set()
         self._pointers: list[tuple[int, str]] = []
+        self._datasets: set[int] = set()
         self.found: dict[str, Stored] = {}
 
     def visit_all(self, root: int) -> None:
@@ -110,24 +132,30 @@ class _Walker:
                 raise CorruptError(f"{name!r} is a second name of something, or one of over {_MOST_OBJECTS:,} names")
             self._objects.add(address)
             header = self._header(address, name or "the root group")
-            for data in self._dense(header.attributes, header.dense_attributes, 8, f"{name} attributes"):
-                self._attribute(data, name)
+            found = self._dense(header.attributes, header.dense_attributes, 8, f"{name} attributes")
+            attributes = self._attributes([read.read_attribute(data) for data in found], header.shape, name)
+            if not name and "_nc3_strict" in attributes:
+                raise OtherFormatError(CLASSIC)
             links = [read.read_link(data) for data in self._dense(header.links, header.dense_links, 7, f"{name} names")]
             waiting += [(target, f"{name}/{link}".lstrip("/")) for link, target in links]
             if header.layout is not None:
-                self.found[name] = self._dataset(header, name)
+                self._datasets.add(address)
+                self.found[name] = self._dataset(header, name, is_variable(attributes))
 
     def check_pointers(self) -> None:
         """Check that pointers to objects (of a variable to its dimensions) lead to objects."""
         for address, what in self._pointers:
-            if address not in self._objects:
-                raise CorruptError(f"{what} points to something that is not in the file")
+            if address not in self._datasets:
+                raise CorruptError(f"{what} points to something that is not a dimension in the file")
 
     # ---- object headers ----------------------------------------------------------------------------------------
 
     def _header(self, address: int, what: str) -> read.Header:
-        header = read.Header()
+        header, seen = read.Header(), set()
         for kind, cursor in self._messages(address, f"the header of {what}"):
+            if kind in seen and kind not in _REPEATED:
+                raise CorruptError(f"the header of {what} says something twice (kind {kind}), so readers may differ")
+            seen.add(kind)
             if kind == 1:
                 header.shape = read.read_shape(cursor)
             elif kind == 2:
@@ -191,27 +219,43 @@ class _Walker:
             raise CorruptError(f"the indexes of {what} disagree")
         return direct + [heap.get(identity) for identity in named[0]]
 
-    def _attribute(self, data: bytes, owner: str) -> None:
-        name, dtype, value = read.read_attribute(data)
-        if dtype.kind == read.SEQUENCE:
-            held = self._texts.check(value, dtype.member, f"attribute {name!r} of {owner!r}")
-            if dtype.holds == read.POINTER:
-                targets = np.frombuffer(b"".join(held), "<u8").tolist()
-                self._pointers += [(target, f"attribute {name!r} of {owner!r}") for target in targets]
+    def _attributes(
+        self, found: list[read.Attribute], shape: tuple[int, ...] | None, owner: str
+    ) -> dict[str, read.Attribute]:
+        named = {attribute.name: attribute for attribute in found}
+        if len(named) < len(found) or len(found) > _MOST_ATTRIBUTES:
+            raise CorruptError(f"{owner or 'the root group'!r} has two attributes of one name, or too many")
+        for attribute in found:
+            what = f"attribute {attribute.name!r} of {owner!r}"
+            check_attribute(attribute, len(shape or ()), what)
+            if attribute.dtype.kind == read.SEQUENCE:
+                self._sequence(attribute, what)
+        return named
+
+    def _sequence(self, attribute: read.Attribute, what: str) -> None:
+        held = self._texts.check(attribute.value, attribute.dtype.member, what)
+        if attribute.dtype.holds == read.POINTER:
+            if not all(len(pointers) == 8 for pointers in held):  # the library would follow one that is not there
+                raise CorruptError(f"{what} does not point to one dimension each")
+            self._pointers += [(target, what) for target in np.frombuffer(b"".join(held), "<u8").tolist()]
 
     # ---- data --------------------------------------------------------------------------------------------------
 
-    def _dataset(self, header: read.Header, name: str) -> Stored:
+    def _dataset(self, header: read.Header, name: str, is_variable: bool) -> Stored:
         if header.shape is None or header.dtype is None or header.layout is None:
             raise CorruptError(f"{name!r} has no extent, no type or no layout")
+        if header.dtype.kind not in (*read.NUMBERS, read.TEXT) and not header.dtype.text:
+            raise CorruptError(f"{name!r} holds neither numbers nor text, so netCDF would not show it")
         kind, address, size, chunk = header.layout
         there = kind != "contiguous" or address != UNDEFINED or 0 in header.shape
-        stored = Stored(header.shape, header.dtype, there, bool(header.filters))
+        stored = Stored(
+            header.shape, header.dtype, there, bool(header.filters), header.filters, is_variable=is_variable
+        )
         if kind == "chunked":
             if len(chunk) != len(stored.shape) + 1 or 0 in chunk or chunk[-1] != stored.dtype.size:
                 raise CorruptError(f"{name!r} is cut into chunks {chunk[:-1]} that do not fit its shape {stored.shape}")
-            whole = ChunkIndex(self._blocks, stored.shape, chunk, stored.packed, name).visit(address)
-            return Stored(stored.shape, stored.dtype, whole, stored.packed)
+            index = ChunkIndex(self._blocks, stored.shape, chunk, stored.packed, name)
+            return replace(stored, complete=index.visit(address), chunk=chunk[:-1], ranges=index.ranges)
         if size != stored.nbytes and (stored.complete or kind == "compact"):
             raise CorruptError(f"{name!r} declares {stored.nbytes:,} bytes and stores {size:,}")
         if kind == "contiguous" and stored.complete and size:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from lcakit.storage.guard.blocks import UNDEFINED, CorruptError, Cursor
+from lcakit.storage.guard.blocks import UNDEFINED, CorruptError, Cursor, OtherFormatError
 
 __all__ = [
+    "COMPOUND",
     "ELSEWHERE",
+    "NUMBERS",
     "POINTER",
     "SEQUENCE",
+    "TEXT",
+    "Attribute",
     "Header",
     "Type",
     "read_attribute",
@@ -28,7 +32,8 @@ def __dir__() -> list[str]:
 
 
 _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32"}
-_NUMBERS, _TEXT, _COMPOUND, POINTER, SEQUENCE = (0, 1), 3, 6, 7, 9
+_OTHERS = {4: "szip", 307: "bzip2", 32000: "lzf", 32001: "blosc", 32004: "lz4", 32013: "zfp", 32015: "zstd"}
+NUMBERS, TEXT, COMPOUND, POINTER, SEQUENCE = (0, 1), 3, 6, 7, 9
 _MOST_RANK = 32
 ELSEWHERE = "some of its data should be read from other files; nothing in a file is used as a path"
 
@@ -42,6 +47,12 @@ class Type:
     member: int = 0
     holds: int = -1
     """Class of a sequence's members."""
+
+    text: bool = False
+    """A sequence that is text."""
+
+    number: str = ""
+    """Of numbers, how NumPy calls them: ``"<f4"``."""
 
 
 @dataclass
@@ -81,18 +92,19 @@ def read_type(cursor: Cursor, depth: int = 0) -> Type:
     kind, version = head & 15, (head >> 4) & 15
     if not 1 <= version <= 4 or not size or depth > 3:
         raise CorruptError("a type is not readable")
-    if kind in _NUMBERS:
+    if kind in NUMBERS:
         if size not in (1, 2, 4, 8):
             raise CorruptError(f"a number has {size} bytes")
         _check_number(cursor.take(4 if kind == 0 else 12), kind, size)
+        return Type(kind, size, number=_number(kind, head >> 8, size))
     elif kind == SEQUENCE:
         member = read_type(cursor, depth + 1)
-        if size != 16 or member.kind not in (*_NUMBERS, _TEXT, POINTER):
+        if size != 16 or member.kind not in (*NUMBERS, TEXT, POINTER):
             raise CorruptError("a type of variable length is not readable")
-        return Type(kind, size, member.size, member.kind)
-    elif kind == _COMPOUND:
+        return Type(kind, size, member.size, member.kind, (head >> 8) & 15 == 1)
+    elif kind == COMPOUND:
         _check_compound(cursor, version, size, (head >> 8) & 0xFFFF, depth)
-    elif kind not in (_TEXT, POINTER):
+    elif kind not in (TEXT, POINTER):
         raise CorruptError(f"a type of class {kind} does not occur in trajectories")
     return Type(kind, size)
 
@@ -102,9 +114,19 @@ def _check_number(properties: bytes, kind: int, size: int) -> None:
     offset, precision = (int.from_bytes(properties[k : k + 2], "little") for k in (0, 2))
     if offset or precision != 8 * size:
         raise CorruptError(f"a number has {precision} bits in {size} bytes")
-    ieee = {2: (10, 5, 0, 10), 4: (23, 8, 0, 23), 8: (52, 11, 0, 52)}
+    if kind == 1 and size == 2:
+        raise OtherFormatError(
+            "it holds numbers of half precision, which netCDF does not have (its library would end the process). Write "
+            'them as float32, with ds.astype("float32")'
+        )
+    ieee = {4: (23, 8, 0, 23), 8: (52, 11, 0, 52)}
     if kind == 1 and tuple(properties[4:8]) != ieee.get(size):
         raise CorruptError("a floating-point number is not that of IEEE")
+
+
+def _number(kind: int, bits: int, size: int) -> str:
+    order = ">" if bits & 1 else "<"
+    return f"{order}{'f' if kind == 1 else 'i' if bits & 8 else 'u'}{size}"
 
 
 def _check_compound(cursor: Cursor, version: int, size: int, members: int, depth: int) -> None:
@@ -156,7 +178,11 @@ def read_filters(cursor: Cursor) -> tuple[int, ...]:
         if version == 1 and values % 2:
             cursor.take(4)
         if number not in _FILTERS:
-            raise CorruptError(f"data is packed by filter {number}; known are {', '.join(_FILTERS.values())}")
+            raise OtherFormatError(
+                f"data is packed by filter {number}; known are {', '.join(_FILTERS.values())}. "
+                f"{'That one is ' + _OTHERS[number] + '. ' if number in _OTHERS else ''}Unpack it where the filter is "
+                "known: nccopy -F none old.nc new.nc"
+            )
         found.append(number)
     return tuple(found)
 
@@ -173,8 +199,18 @@ def read_link(data: bytes) -> tuple[str, int]:
     return name.decode("utf-8"), cursor.uint(8)
 
 
-def read_attribute(data: bytes) -> tuple[str, Type, bytes]:
-    """Read an attribute message: name, type and value."""
+@dataclass(frozen=True)
+class Attribute:
+    """An attribute: its name, type, extent and bytes."""
+
+    name: str
+    dtype: Type
+    shape: tuple[int, ...]
+    value: bytes
+
+
+def read_attribute(data: bytes) -> Attribute:
+    """Read an attribute message."""
     cursor = Cursor(data, "an attribute")
     version, flags = cursor.uints(1, 1)
     if version not in (1, 2, 3) or flags:
@@ -189,7 +225,7 @@ def read_attribute(data: bytes) -> tuple[str, Type, bytes]:
     name = parts[0].split(b"\0")[0].decode("utf-8")
     dtype = read_type(Cursor(parts[1], f"the type of attribute {name!r}"))
     shape = read_shape(Cursor(parts[2], f"the extent of attribute {name!r}"))
-    return name, dtype, cursor.take(math.prod(shape) * dtype.size)
+    return Attribute(name, dtype, shape, cursor.take(math.prod(shape) * dtype.size))
 
 
 def read_pointers(cursor: Cursor, count_bytes: int) -> list[int]:

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit.errors import TrajectoryError
-from lcakit.storage.guard.blocks import CorruptError
+from lcakit.storage.guard.blocks import CorruptError, OtherFormatError
 from lcakit.text import printable
 
 __all__ = ["lazily", "reading"]
@@ -37,7 +37,6 @@ _FAILURES = (
     EOFError,
     SyntaxError,
     tokenize.TokenError,  # from the header of an array
-    MemoryError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
@@ -52,6 +51,10 @@ def reading(where: object, remedy: str = "Get the file again, or record it again
         yield
     except TrajectoryError:
         raise
+    except OtherFormatError as error:
+        raise TrajectoryError(f"{where}: {printable(error, 600)}.") from error
+    except MemoryError as error:
+        raise TrajectoryError(f"{where}: there is not enough memory to read it. Close what else is open.") from error
     except _FAILURES as error:
         why = printable(error, 400) or type(error).__name__
         raise TrajectoryError(f"{where}: damaged, or not what it claims to be: {why}. {remedy}") from error

@@ -1,5 +1,5 @@
-"""Ways to change a valid trajectory file, for :mod:`tests.support.fuzz`: bytes, forged structures, attributes, tables,
-sizes.
+"""Ways to change a valid trajectory, for :mod:`tests.support.fuzz`: bytes, forged structures, attributes, tables;
+types, filters, links and references of HDF5; segments and the folder of a recording; Zarr stores; servers, registries.
 
 Each way takes a random generator and leaves a mutated file; it says whether the file now contradicts itself (then it
 must be refused or reported), and whether bytes of the data themselves were touched (then numbers may differ).
@@ -24,6 +24,7 @@ from tests.support.mutations.content import (
     shorten_dimension,
     shorten_variable,
 )
+from tests.support.mutations.folders import change_folder
 from tests.support.mutations.forged import forge_block, forge_sizes, lookup3
 from tests.support.mutations.raw_bytes import (
     change_bytes,
@@ -35,8 +36,17 @@ from tests.support.mutations.raw_bytes import (
     swap_blocks,
 )
 from tests.support.mutations.segments import Trap, change_segment, trapped
+from tests.support.mutations.servers import change_registry, judge_registry, lie
+from tests.support.mutations.stores import change_store_file, change_store_metadata
+from tests.support.mutations.structure import (
+    add_many,
+    change_dimensions,
+    change_library_attribute,
+    change_link,
+    change_stored_type,
+)
 
-__all__ = ["Trap", "claims", "lookup3", "mutate", "trapped"]
+__all__ = ["Trap", "claims", "judge_registry", "lookup3", "mutate", "trapped"]
 
 
 Way = Callable[[random.Random, dict[str, Any], Path], Mutation]
@@ -61,6 +71,16 @@ WAYS: dict[Way, int] = {
     change_type: 6,
     declare_huge: 4,
     change_segment: 12,
+    change_folder: 8,
+    change_stored_type: 16,
+    change_link: 10,
+    change_library_attribute: 20,
+    change_dimensions: 10,
+    add_many: 2,
+    change_store_metadata: 30,
+    change_store_file: 14,
+    lie: 12,
+    change_registry: 6,
 }
 
 

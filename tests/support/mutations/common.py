@@ -27,6 +27,8 @@ class Mutation:
     of: str
     spoilt: bool = False
     data_too: bool = False
+    texts_too: bool = False
+    """Attributes were changed: what is told of the same numbers may differ."""
 
 
 class Skip(Exception):

@@ -30,7 +30,7 @@ NO_LCA = (
     "There is no LCA here: no loss change is allocated to parameters. lk.allocate(file, objective) does that where "
     "theta is stored; for a run of lcakit record, so does lcakit allocate."
 )
-"""What is said of such a trajectory."""
+"""What an account says of such a trajectory."""
 
 
 def _number(label: str, form: str, meaning: str) -> Any:

@@ -57,7 +57,7 @@ def compute(*results: Any, quiet: bool = False) -> Any:
 
 
 def together(calls: Sequence[Callable[[], Any]], quiet: bool = False) -> list[Any]:
-    """Call functions that compute, such that what each asks for first is computed for all in one pass over the data.
+    """Call functions that compute; what each of them asks for first is computed in one pass over the data.
 
     A figure finds out which arrays it needs while it runs (it checks its arguments and what the file holds), and then
     calls :func:`compute`. So its needs are learned by calling it up to there. The alternative, a second function for

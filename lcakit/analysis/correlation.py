@@ -106,7 +106,7 @@ def mean_correlation(
     if by not in GROUPS:
         raise unknown("grouping of weights", by, GROUPS)
     if like not in SHARED:
-        raise unknown("grouping of weights to be like", like, SHARED)
+        raise unknown("grouping that random groups resemble", like, SHARED)
     if random not in RANDOM:
         raise unknown("way to draw random groups", random, RANDOM)
     part, array = _kernel(ds, layer, lca)

@@ -68,7 +68,7 @@ def fisher_diagonal(ds: xr.Dataset, gradient: str = "gradient", by: str | None =
     """
     array = require(ds, gradient)
     if not {"snapshot", "parameter"} <= set(array.dims):
-        raise TrajectoryError(f"{gradient!r} has dimensions {array.dims}; needed are ('snapshot', 'parameter')")
+        raise TrajectoryError(f"{gradient!r} has dimensions {array.dims}; expected ('snapshot', 'parameter')")
     squares = array.astype(np.float64) ** 2  # in float32, squares of small gradients would be zero
     out = squares.mean("snapshot", skipna=False)
     if by is not None:

@@ -93,7 +93,7 @@ def sign_agreement(
     """
     array = require(ds, lca)
     if not {"iteration", "parameter"} <= set(array.dims):
-        raise TrajectoryError(f"{lca!r} has dimensions {array.dims}; needed are 'iteration' and 'parameter'")
+        raise TrajectoryError(f"{lca!r} has dimensions {array.dims}; expected 'iteration' and 'parameter'")
     if at not in PLACES:
         raise unknown("place in the window", at, PLACES)
     array = array.transpose(..., "iteration", "parameter")

@@ -214,7 +214,7 @@ def helped_histogram(ds: xr.Dataset, bins: int = 50, lca: str = "lca", zeros: st
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
     if zeros not in _ZEROS:
-        raise unknown("way with zeros", zeros, _ZEROS)
+        raise unknown("treatment of zeros", zeros, _ZEROS)
     counts = iterations_helped(ds, lca)
     helping = counts.sel(outcome="helping", drop=True)
     of = counts.sum("outcome") if zeros == "counted" else counts.drop_sel(outcome="zero").sum("outcome")
@@ -275,7 +275,7 @@ def signs_per_class(ds: xr.Dataset, of: str = "unit", lca: str = "lca") -> xr.Da
     array([0. , 0. , 0.2, 0.8])
     """
     if of not in ("unit", "parameter"):
-        raise unknown("what signs are counted of", of, ("unit", "parameter"))
+        raise unknown("kind of member whose signs are counted", of, ("unit", "parameter"))
     name = with_suffix("lca_unit_class" if of == "unit" else "lca_class", split_name(lca)[1])
     array = require(ds, name)
     if "class" not in array.dims:

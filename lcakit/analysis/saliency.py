@@ -98,7 +98,7 @@ def _kernel_row(ds: xr.Dataset, layer: str | None) -> int:
     kernels = ds["tensor_role"].values.astype(str) == "kernel"
     owners = ds["layer"].values.astype(str)[parameter_coord(ds, "tensor_layer")]
     if not kernels.any():
-        raise TrajectoryError("no layer of this trajectory has a kernel, so there is nothing to look at inputs with")
+        raise TrajectoryError("no layer of this trajectory has a kernel, so it has no inputs to look at")
     name = owners[kernels][0] if layer is None else layer
     rows = np.flatnonzero(kernels & (owners == name))
     if rows.size == 0:

@@ -119,7 +119,7 @@ def _host(values: torch.Tensor) -> np.ndarray:
 
 
 def write(path: Path, size: int) -> float:
-    """Write so many bytes in order, flush them to the disk, and remove them; return the seconds without the last."""
+    """Write bytes in order, flush them to the disk, and remove them; return the seconds without the removal."""
     block = np.random.default_rng(0).bytes(min(size, _BLOCK))  # no zeros, which a file system may leave out
     began = time.perf_counter()
     with path.open("wb") as file:

@@ -90,7 +90,7 @@ def heading(here: Mapping[str, Any]) -> str:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Begin to watch a GPU's memory anew."""
+    """Reset the peak of a GPU's memory."""
     if is_gpu(device):
         torch.cuda.reset_peak_memory_stats(device)
 

@@ -232,7 +232,7 @@ def _files(scale: float, directory: str | None) -> dict[str, Any]:
 
 
 def _fc(width: int, outputs: int = N_CLASSES) -> nn.Sequential:
-    """Return MNIST-FC with hidden layers so many times as wide."""
+    """Return MNIST-FC with hidden layers that are wider by a factor."""
     torch.manual_seed(0)
     first, second = 100 * width, 50 * width
     hidden = [nn.Flatten(), nn.Linear(math.prod(IMAGE), first), nn.ReLU(), nn.Linear(first, second), nn.ReLU()]
@@ -259,7 +259,7 @@ def _walk(objective: Objective, moves: int) -> torch.Tensor:
 
 
 def _products(model: nn.Module, x: torch.Tensor, times: int = 1) -> Works:
-    """Return the bare matrix products of so many gradients, in several chunkings, on the device of the model."""
+    """Return the bare matrix products of a number of gradients, in several chunkings, on the device of the model."""
     where = next(model.parameters()).device
     sizes = GPU_CHUNKS if is_gpu(where) else _FLOOR_CHUNKS
     team = ThreadTeam(1 if is_gpu(where) else max(1, torch.get_num_threads()))

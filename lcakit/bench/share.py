@@ -29,7 +29,7 @@ def __dir__() -> list[str]:
 
 
 _VARIABLES = ("theta", "gradient", "lca")
-_COLUMNS, _PIECES = 8_192, 8  # measured on so many parameters, taken from so many places
+_COLUMNS, _PIECES = 8_192, 8  # parameters that are measured, and places they are taken from
 _ITERATIONS = 880
 
 
@@ -61,7 +61,7 @@ def run(file: str | os.PathLike[str] | None = None, scale: float = 1.0, director
     Parameters
     ----------
     file
-        A recorded trajectory, of which some parameters are taken. By default a synthetic one: noise that is smoothed as
+        A recorded trajectory; some of its parameters are taken. By default a synthetic one: noise that is smoothed as
         by momentum, which packs better than the real thing.
     scale
         Size of the synthetic one against 880 iterations × 8 192 parameters.

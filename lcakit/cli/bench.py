@@ -1,4 +1,4 @@
-"""The command that measures speed. Which benchmark takes an option is said where the benchmarks are listed."""
+"""The command that measures speed. The table of benchmarks says which takes which option."""
 
 from __future__ import annotations
 

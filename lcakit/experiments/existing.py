@@ -41,7 +41,7 @@ def refuse_other_run(path: Path, run: Run, **attrs: Any) -> None:
     Parameters
     ----------
     run
-        Resolved. Data of one's own is told by the name of its file.
+        Resolved. The user's own data is recognized by the name of its file.
     attrs
         Root attributes that must be these, such as ``precision``.
     """
@@ -75,7 +75,7 @@ def refuse_other_end(path: Path, run: Run) -> None:
     if begun != run.iterations:
         raise RecordingError(
             f"{partial_path(path)} was begun for {begun} iterations, so it cannot be continued for "
-            f"{run.iterations}. Continue it for {begun}, or remove it to start anew."
+            f"{run.iterations}. Continue it for {begun}, or remove it to start over."
         )
 
 

@@ -143,7 +143,7 @@ def train_helping_only(
     Parameters
     ----------
     start
-        Makes the training anew: same weights, same order of batches. Called once for each of the two.
+        Starts the training over: same weights, same order of batches. Called once for each of the two.
     iterations
         Optimizer steps.
     rule, tolerance

@@ -28,7 +28,7 @@ def require_path(ds: xr.Dataset, *variables: str) -> None:
     if snapshots != iterations + 1 or "run" in ds.dims:
         sizes = ", ".join(f"{dim} {n}" for dim, n in ds.sizes.items() if dim in ("run", "snapshot", "iteration"))
         raise TrajectoryError(
-            f"needed is one run with a snapshot at both ends of each iteration, got sizes {sizes or 'without either'}. "
+            f"expected one run with a snapshot at both ends of each iteration, got sizes {sizes or 'without either'}. "
             "Open one file, and select with ds.lk.sel(iteration=slice(first, last))."
         )
 

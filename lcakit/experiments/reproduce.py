@@ -72,7 +72,7 @@ def figures(path: str | Path) -> dict[str, float]:
     }
     missing = [name for name, value in wanted.items() if value is None]
     if missing:
-        raise TrajectoryError(f"{path} does not hold what {', '.join(missing)} need; record it anew")
+        raise TrajectoryError(f"{path} does not hold what {', '.join(missing)} need; record it again")
     return {name: float(value) for name, value in wanted.items() if value is not None}
 
 

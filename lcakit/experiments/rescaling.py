@@ -35,7 +35,7 @@ def compare_rescaled(
               F_g = \frac1{T+1} \sum_{t} \sum_{i \in g} \left(\frac{∂L}{∂θ_i}(θ_t)\right)^2
 
     The twin is :func:`lcakit.fisher.rescaled`: ``layer`` times f, the kernel of ``next_layer`` divided by f. Its loss,
-    gradients and LCA are computed anew from its snapshots, by the rule of the file. LCA stays; Fisher changes by
+    gradients and LCA are computed again from its snapshots, by the rule of the file. LCA stays; Fisher changes by
     :math:`f^{-2}` in the layer and by :math:`f^2` in the next kernel, so what it calls important is a matter of the
     parametrization.
 

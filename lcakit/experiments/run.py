@@ -132,7 +132,8 @@ def run_of(ds: xr.Dataset, data_root: str | None = None) -> Run:
     for name in fields & set(config):
         allowed = (str,) if name in ("network", "optimizer") else (int, float, type(None))
         if not isinstance(config[name], allowed):
-            raise TrajectoryError(f"the file's config says {name} is {printable(config[name], 60)}, which it cannot be")
+            found = printable(config[name], 60)
+            raise TrajectoryError(f"the file's config says {name} is {found}, which is not possible")
     settings = {name: config[name] for name in fields & set(config)}
     settings["network"] = own_data_in(config["network"], data_root)
     return Run(**settings, interventions=_interventions_of(config), data_root=data_root)
@@ -158,5 +159,5 @@ def _interventions_of(config: Mapping[str, Any]) -> tuple[Intervention, ...]:
         return tuple(Intervention(**one) for one in stored)
     except (TypeError, ValueError) as error:
         raise TrajectoryError(
-            f"the file's config says interventions are {printable(stored, 60)}, which they cannot be"
+            f"the file's config says interventions are {printable(stored, 60)}, which is not possible"
         ) from error

@@ -99,7 +99,7 @@ def _first_layer(ds: xr.Dataset, row: int) -> bool:
 
 
 def _image_shape(inputs: int) -> tuple[int, int] | None:
-    """Return channels and side of a square image of so many inputs."""
+    """Return channels and side of a square image with this number of inputs."""
     for channels in (1, 3):
         side = math.isqrt(inputs // channels)
         if channels * side * side == inputs and inputs >= SMALLEST_IMAGE:

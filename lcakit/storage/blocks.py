@@ -33,7 +33,7 @@ def __dir__() -> list[str]:
 BLOCK_BYTES = 64 * 2**20
 WINDOW_BYTES = 64 * 2**20
 MERGED_BYTES = 28 * 2**20
-"""What is merged at a time: glibc uses the memory of arrays below 32 MB again, and maps larger ones anew."""
+"""What is merged at a time: glibc reuses the memory of arrays below 32 MB, and maps larger ones each time."""
 
 
 def dask_chunks(ds: xr.Dataset) -> dict[str, int]:
@@ -67,7 +67,7 @@ def in_order(name: str, variable: xr.Variable) -> Any:
 
 
 class _Reordered:
-    """A variable of a file, not read yet, with its dimensions in another order; blocks of it are laid out anew."""
+    """A variable of a file, not read yet, with its dimensions in another order; blocks are transposed as they are read."""
 
     def __init__(self, variable: xr.Variable, dims: tuple[str, ...]) -> None:
         self._variable, self.dims = variable, dims

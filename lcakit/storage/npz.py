@@ -82,12 +82,12 @@ class StoredArray:
 
 
 def _is_end(columns: Sequence[Any], shape: tuple[int, ...]) -> bool:
-    """Say whether a part goes to the end of its rows, of which the first parts were read before."""
+    """Say whether a part goes to the end of its rows, whose first parts were read before."""
     return all(not isinstance(at, slice) or at.indices(n)[1] == n for at, n in zip(columns, shape[1:], strict=False))
 
 
 class JoinedArray:
-    """Blocks of a variable, one behind the other: an array-like that reads what it is asked for into one new array.
+    """Consecutive blocks of a variable: an array-like that reads what it is asked for into one new array.
 
     ``once`` says that all is read one time, in order: the system need not keep it in memory.
     """

@@ -24,8 +24,8 @@ INSIDE = ("nqm", "wedges")
 
 INTRODUCTION = """# Gallery
 
-Every picture of `lk.plot`, with the code that drew it, as Matplotlib prints it. Leave out `backend="matplotlib"` for one that
-can be zoomed and hovered in a notebook. The recorded files come with lcakit.
+Every picture of `lk.plot`, with the code that drew it, as Matplotlib prints it. Leave out
+`backend="matplotlib"` for one that can be zoomed and hovered in a notebook. The recorded files come with lcakit.
 """
 
 EMPTY = bytes.fromhex(

@@ -115,7 +115,7 @@ def test_a_window_needs_two_iterations():
         ({"windows": [6]}, "the run has 5"),
         ({"windows": [2.5]}, "got 2.5"),
         ({"at": "end"}, "'start', 'centre'"),
-        ({"lca": "lca_unit_class"}, "needed are 'iteration' and 'parameter'"),
+        ({"lca": "lca_unit_class"}, "expected 'iteration' and 'parameter'"),
     ],
 )
 def test_bad_windows_are_named(options, says):

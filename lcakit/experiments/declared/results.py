@@ -26,7 +26,7 @@ def __dir__() -> list[str]:
 
 @dataclass(frozen=True)
 class Results:
-    """Opens finished runs by arm; arms of which no run is finished are not there."""
+    """Opens finished runs by arm; arms without a finished run are left out."""
 
     tasks: Sequence[Task]
     directory: Path
@@ -66,7 +66,7 @@ class Results:
     def each_run(self, arm: str, name: str, make: Callable[[Task, xr.Dataset], xr.Dataset]) -> xr.Dataset:
         """Compute something of every run of an arm, joined along ``run``; what is computed is kept in the folder.
 
-        It is computed anew when the file of the run is another one than it was made of.
+        It is computed again when the file of the run has changed since.
         """
         parts = {task.run.seed: self._kept(task, name, make) for task in self.of(arm)}
         return xr.concat(parts.values(), dim=xr.DataArray(list(parts), dims="run", name="run"))

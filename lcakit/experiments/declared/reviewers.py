@@ -64,7 +64,7 @@ def _n(ds: xr.Dataset) -> int:
 
 
 def _starts(task: Task) -> Callable[[], Training]:
-    """Return what begins the run's training anew, for the plain run and for its twin."""
+    """Return a function that starts the run's training over, for the plain run and for its twin."""
     run, data = task.run, task.run.data()
 
     def start() -> Training:

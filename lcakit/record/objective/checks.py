@@ -147,8 +147,8 @@ def check_graph(losses: Found, again: Found, parameters: Sequence[torch.Tensor])
     """
     if losses.weights is not None and losses.weights.requires_grad:
         raise ObjectiveError(
-            "the weights of the losses depend on the parameters, so Σ wℓ / Σ w is no mean with fixed weights. Multiply "
-            "the losses by them instead, or detach them."
+            "the weights of the losses depend on the parameters, so Σ wℓ / Σ w is not a mean with fixed weights. "
+            "Multiply the losses by them instead, or detach them."
         )
     if not losses.losses.requires_grad:
         raise ObjectiveError(

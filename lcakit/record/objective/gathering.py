@@ -124,7 +124,7 @@ def _of_dataset(data: Any, collate: Any, resident: Any, size: int | None = None,
         n = len(data)
     except TypeError as error:
         raise ObjectiveError(
-            f"the Dataset has no length ({error}), so the evaluation set has no end that is known. Give it __len__, "
+            f"the Dataset has no length ({error}), so the evaluation set is of unknown size. Give it __len__, "
             "or pass a list of batches."
         ) from error
     if n == 0:

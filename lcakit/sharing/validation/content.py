@@ -22,7 +22,7 @@ def __dir__() -> list[str]:
 
 
 LEAP, AROUND = 20.0, 16
-"""A move is out of proportion if it is so many times the median of so many moves before and after it."""
+"""A move is out of proportion if it exceeds the median of the moves around it by the factor; how many those are."""
 
 DAMAGED = "The file was damaged or put together wrongly: get it again, or record it again."
 

@@ -67,7 +67,7 @@ def in_order(name: str, variable: xr.Variable) -> Any:
 
 
 class _Reordered:
-    """A variable of a file, not read yet, with its dimensions in another order; blocks are transposed as they are read."""
+    """A variable of a file, not read yet, with its dimensions in another order; blocks are transposed when read."""
 
     def __init__(self, variable: xr.Variable, dims: tuple[str, ...]) -> None:
         self._variable, self.dims = variable, dims

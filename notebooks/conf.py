@@ -30,7 +30,7 @@ extensions = [
     "_book.reference",
     "_book.pictures",
 ]
-exclude_patterns = ["_book", "gallery/*.py", "**.ipynb_checkpoints"]
+exclude_patterns = ["README.md", "_book", "gallery/*.py", "**.ipynb_checkpoints"]
 html_math_renderer = "mathml"
 
 # ---- text ------------------------------------------------------------------------------------------------------
@@ -46,6 +46,7 @@ nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
+nb_render_markdown_format = "myst"  # tables among the results
 nb_ipywidgets_js = {}
 suppress_warnings = ["mystnb.unknown_mime_type"]  # what HoloViews tells JupyterLab besides
 
@@ -53,7 +54,6 @@ suppress_warnings = ["mystnb.unknown_mime_type"]  # what HoloViews tells Jupyter
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say what arguments are
-autodoc_preserve_defaults = True
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_param = False

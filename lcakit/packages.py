@@ -24,7 +24,7 @@ EXTRAS = {
     "lab": ("holoviews", "panel", "bokeh", "jupyter_bokeh", "jupyterlab", "matplotlib", "PIL"),
     "share": ("pooch", "fsspec", "aiohttp", "requests", "h5netcdf", "h5py", "zarr", "safetensors", "pandas", "pyarrow"),
     "transformers": ("transformers", "accelerate"),
-    "lightning": ("lightning", "pytorch_lightning"),
+    "lightning": ("lightning",),
 }
 """What can be imported with each extra of lcakit."""
 

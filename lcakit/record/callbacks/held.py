@@ -13,7 +13,7 @@ from lcakit.record.objective.describe import unwrap
 from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
 
-__all__ = ["Held", "bare_optimizer"]
+__all__ = ["Held"]
 
 
 def __dir__() -> list[str]:
@@ -21,7 +21,7 @@ def __dir__() -> list[str]:
 
 
 class Held:
-    """A recorder that is entered and left by hand.
+    """A recorder that a trainer's events start and stop.
 
     Parameters
     ----------
@@ -61,33 +61,25 @@ class Held:
                 "objective of the model that is given to the trainer, or give a function: "
                 "lambda model: lk.Objective(model, data)."
             )
-        found = [bare_optimizer(optimizer) for optimizer in optimizers]
+        found = list(optimizers)
         if not found:
             raise RecordingError(f"{trainer} has no optimizer yet, so its steps cannot be watched")
         self.recorder = Recorder(self._path, objective, found, **{**options, **self._options})
-        self.recorder.__enter__()
-        return self.recorder
+        return self.recorder.start()
 
     def report(self, loss: Any) -> None:
         """Give the loss of the batch, if there is one."""
         if self.recorder is not None and isinstance(loss, float | torch.Tensor):
             self.recorder.report(loss)
 
-    def end(self, error: BaseException | None = None) -> None:
-        """End the recording: make the file, or after an error keep the blocks that are there."""
+    def end(self) -> None:
+        """End the recording, and make the file."""
         recorder, self.recorder = self.recorder, None
         if recorder is not None:
-            recorder.__exit__(type(error) if error is not None else None, error, None)
+            recorder.stop()
 
-
-def bare_optimizer(optimizer: Any) -> Any:
-    """Return the torch optimizer inside the wrappers of accelerate, Fabric and Lightning."""
-    while not _is_plain(optimizer) and isinstance(
-        inner := getattr(optimizer, "optimizer", None) or getattr(optimizer, "_optimizer", None), torch.optim.Optimizer
-    ):
-        optimizer = inner
-    return optimizer
-
-
-def _is_plain(optimizer: Any) -> bool:
-    return isinstance(optimizer, torch.optim.Optimizer) and "optimizer" not in vars(optimizer)
+    def close(self) -> None:
+        """Give up a recording whose training failed; its blocks stay."""
+        recorder, self.recorder = self.recorder, None
+        if recorder is not None:
+            recorder.close()

@@ -99,4 +99,4 @@ class LightningCallback(Callback):  # type: ignore[misc]
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Keep the blocks that are there."""
-        self._held.end(exception)
+        self._held.close()

@@ -63,6 +63,11 @@ class Account:
         "{:.6g} {unit}",
         "All allocations together; of a whole network they should equal the change of the loss.",
     )
+    buffer_change: float | None = _number(
+        "loss change by buffers",
+        "{:+.6g} {unit}",
+        "What buffers did to the loss, which no parameter did; the allocations should equal the rest of the change.",
+    )
     error_percent: float | None = _number(
         "total error",
         "{:+.3g} %",
@@ -178,7 +183,10 @@ def account(ds: xr.Dataset, suffix: str | None = None, quiet: bool = False) -> A
     loss = values.get("loss")
     missing = _missing(ds)
     change = float(loss[-1] - loss[0]) if not missing and loss is not None and loss.size > 1 else None
+    buffers = float(values["buffer_change"].sum()) if "buffer_change" in values and not missing else None
+    change = change if change is None or buffers is None else change - buffers
     numbers: dict[str, Any] = {
+        "buffer_change": buffers,
         "iterations": ds.sizes.get("iteration"),
         "parameters": ds.sizes.get("parameter"),
         "part": ", ".join(filter(None, [missing, part_of(ds, "class")])) or None,
@@ -206,7 +214,7 @@ def _missing(ds: xr.Dataset) -> str:
 
 def _compute(ds: xr.Dataset, suffix: str | None, quiet: bool) -> dict[str, Any]:
     """Return everything that needs the data, from one pass."""
-    small = ("loss", "accuracy", "residual", "splits", "first_order")
+    small = ("loss", "accuracy", "residual", "splits", "first_order", "buffer_change")
     names = {base: with_suffix(base, suffix) for base in (*small, "lca")}
     lazy: dict[str, Any] = {base: ds[names[base]] for base in small if names[base] in ds}
     if source(ds, names["lca"]) in ds:

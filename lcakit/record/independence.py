@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -32,15 +32,35 @@ class Independence:
     ----------
     objective
         The loss; θ and the model are its.
+    follows
+        Buffers may change: the recording follows them, and books what they do to the loss (:meth:`followed`).
     """
 
-    def __init__(self, objective: Objective) -> None:
-        self._objective = objective
+    def __init__(self, objective: Objective, follows: bool = False) -> None:
+        self._objective, self._follows = objective, follows
         self._theta = {id(parameter) for parameter in objective._live.parameters}
         replica = objective._evaluator.sweep.replicas[0].model
+        self._copies = dict(replica.named_buffers())
         self._used = {name for name, _ in (*replica.named_parameters(), *replica.named_buffers())}
         self._seen = {name: _State(tensor) for name, tensor, _ in self._outside()}
         self._no_matter: set[str] = set()
+        self._moved: list[str] = []
+
+    @property
+    def has_buffers(self) -> bool:
+        """Whether the evaluated copy has buffers that are followed, and so may move the loss."""
+        return self._follows and bool(self._buffers())
+
+    def followed(self) -> list[str]:
+        """Return the buffers that the last :meth:`check` has seen to change, of those that matter."""
+        return self._moved
+
+    def without_effect(self, names: Iterable[str]) -> None:
+        """Let counters among these buffers alone from now on: their change did not change the loss.
+
+        Only whole numbers: a number with a fraction may have changed by too little to be seen.
+        """
+        self._no_matter |= {name for name in names if not self._copies[name].is_floating_point()}
 
     def check(self, theta: torch.Tensor) -> None:
         """Compare with what was there before.
@@ -62,8 +82,11 @@ class Independence:
             if not self._seen[name].still(tensor):
                 self._seen[name] = _State(tensor)
                 changed.append(name)
-        if new := [name for name in changed if name not in self._no_matter]:
-            self._try(new, theta)
+        new = [name for name in changed if name not in self._no_matter]
+        follows = self._buffers() if self._follows else set()
+        self._moved = [name for name in new if name in follows and self._differs(name)]
+        if refused := [name for name in new if name not in follows]:
+            self._try(refused, theta)
 
     def check_all(self, theta: torch.Tensor) -> None:
         """Compare the loss with what it is now, whatever torch says of versions: ``tensor.data`` is not counted there.
@@ -74,8 +97,19 @@ class Independence:
             As :meth:`check`.
         """
         self.check(theta)
-        if names := list(self._seen):
+        follows = self._buffers() if self._follows else set()
+        if names := [name for name in self._seen if name not in follows]:
             self._try(names, theta)
+
+    def _differs(self, name: str) -> bool:
+        """Say whether the numbers of a buffer are not those that the objective evaluates with."""
+        live, copy = self._objective._live.tensors()[name], self._copies[name]
+        return not torch.equal(live.to(copy.device, copy.dtype), copy)
+
+    def _buffers(self) -> set[str]:
+        bare = unwrap(self._objective.model)
+        clean = name_cleaner(bare)
+        return self._used & {clean(name) for name, _ in bare.named_buffers()}
 
     def _outside(self) -> Iterator[tuple[str, torch.Tensor, bool]]:
         """Yield name, tensor, and whether it learns, of all that is not part of θ."""
@@ -98,7 +132,7 @@ class Independence:
 
     def _try(self, names: list[str], theta: torch.Tensor) -> None:
         before = self._objective.loss(theta)
-        self._objective.refresh()
+        self._objective.refresh(names)
         after = self._objective.loss(theta)
         if not math.isclose(before, after, rel_tol=_ROUNDING, abs_tol=1e-12):
             raise RecordingError(

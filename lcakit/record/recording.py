@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ class Recording:
         if stored is not None:
             self._restore(stored)
         self.objective.refresh()
-        self._independence = Independence(self.objective)
+        self._independence = Independence(self.objective, follows=self._online)
         theta = self.objective.parameters_tensor()
         self._independence.check(theta)
         row = self._first_row(theta, resuming=stored is not None)
@@ -168,7 +169,13 @@ class Recording:
     def _rows(self, theta: torch.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         if not is_finite(theta):
             raise DivergedError("a parameter is not finite")
-        snapshot, iteration = self._allocator.advance(theta) if self._online else ({}, {})
+        if not self._online:
+            return self._snapshot({}, theta), {}
+        moved = self._independence.followed()
+        follow = partial(self.objective.refresh, moved) if moved else None
+        snapshot, iteration = self._allocator.advance(theta, follow)
+        if self._independence.has_buffers and iteration.setdefault("buffer_change", 0.0) == 0:
+            self._independence.without_effect(moved)
         return self._snapshot(snapshot, theta), iteration
 
     def _snapshot(self, row: dict[str, Any], theta: torch.Tensor) -> dict[str, Any]:

@@ -7,7 +7,7 @@ A trajectory file is one netCDF-4 file. Parameters are one flat ``parameter`` di
     data         theta, gradient (snapshot, parameter)      lca (iteration, parameter)
                  lca_unit_class (iteration, unit, class)    lca_class (iteration, class, parameter)
                  loss, accuracy (snapshot)                  loss_class (snapshot, class)
-                 first_order, residual, splits, batch_loss, learning_rate (iteration)
+                 first_order, residual, splits, buffer_change, batch_loss, learning_rate (iteration)
     in place of  unit_lca (iteration, unit)                 layer_helped, layer_hurt (iteration, layer)
     a series     total_lca, total_square_lca, helped_count, hurt_count, turn_count, crossing_count (parameter)
     labels       tensor_index, layer_index, unit_index, input_index, tap_index (parameter)
@@ -18,6 +18,10 @@ A trajectory file is one netCDF-4 file. Parameters are one flat ``parameter`` di
 Iteration ``t`` is the move from snapshot ``t`` to snapshot ``t+1``. Any data variable may exist a second time with a
 suffix (``lca_val``): the same quantity of another objective along the same trajectory. What stands in place of a series
 is of the whole recording; it came with version 1.1, under names that no suffix makes of those before.
+
+``buffer_change`` is there where buffers of the model (an EMA codebook, the vectors of spectral norm) may move the loss:
+L(θ', b') - L(θ', b) of each iteration, whose buffers were b before and are b' after it. LCA is of the path at b, and
+sums to the loss change minus ``buffer_change``, up to ``residual``.
 
 The dimension ``class`` holds the classes of the examples, or other groups of them, or of positions inside them (the
 tokens of a sequence): the root attribute ``class_kind`` is the word for one, ``class`` where it is not there

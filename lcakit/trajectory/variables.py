@@ -84,6 +84,7 @@ VARIABLES: dict[str, Variable] = _table(
     Variable("accuracy", ("snapshot",), "f4", "1", "fraction classified correctly, full set"),
     Variable("first_order", ("iteration",), "f8", "{loss}", "sum of the first-order allocation"),
     Variable("residual", ("iteration",), "f8", "{loss}", "sum of LCA minus loss change"),
+    Variable("buffer_change", ("iteration",), "f8", "{loss}", "loss change that buffers caused, not parameters"),
     Variable("splits", ("iteration",), "i2", "1", "sub-intervals of the quadrature rule"),
     Variable("batch_loss", ("iteration",), "f4", "{loss}", "loss of the training batch, as reported"),
     Variable("learning_rate", ("iteration",), "f4", "1", "learning rate (of the first parameter group)"),

@@ -92,8 +92,16 @@ class Allocator:
         """Evaluate together what the next moves need, where the objective does that; ``advance`` finds it."""
         self._evaluations.expect(self._theta, thetas)
 
-    def advance(self, theta: Any) -> tuple[Row, Row]:
+    def advance(self, theta: Any, then: Callable[[], object] | None = None) -> tuple[Row, Row]:
         """Allocate the move from the last snapshot to this one; return (snapshot row, iteration row).
+
+        Parameters
+        ----------
+        theta
+            The snapshot (K,).
+        then
+            Called after the move where something beside θ moves the loss, too: it makes the objective follow. The
+            iteration row then has ``buffer_change``, L(θ′, b′) - L(θ′, b), and the snapshot row is of b′.
 
         Raises
         ------
@@ -118,7 +126,6 @@ class Allocator:
         nodes = {s: node(s) for s in self._nodes}
         end = known.get(1.0) or self._evaluations.at(there)
         total = self._integrator.over_classes(gradient_of(end))
-        row_there = snapshot_row(end, total, self.stored)
         segment = Segment(
             left=left,
             right=along(end, total),
@@ -126,6 +133,12 @@ class Allocator:
             add=self._integrator.add,
         )
         found, row = self._allocate(segment, here, there, end.loss - loss)
+        if then is not None:
+            then()
+            moved = self._evaluations.at(there)
+            row["buffer_change"] = moved.loss - end.loss
+            end, total = moved, self._integrator.over_classes(gradient_of(moved))
+        row_there = snapshot_row(end, total, self.stored)
         if self.statistics is not None and found.lca is not None:
             self.statistics.update(found.lca, here, there, single(total))
         self._theta, self._end, self._total = there, end, total

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -203,9 +203,10 @@ class Objective(Described):
         """
         return self._live.flat(self._numerics.dtype).to(self.device)
 
-    def refresh(self) -> None:
-        """Copy the model's present frozen parameters and buffers, instead of those when the objective was made."""
-        self._evaluator.copy_frozen(self._live.tensors())
+    def refresh(self, names: Collection[str] | None = None) -> None:
+        """Copy the model's present frozen parameters and buffers, or those of ``names``, in place of earlier ones."""
+        found = self._live.tensors()
+        self._evaluator.copy_frozen(found if names is None else {name: found[name] for name in names})
 
     def loss(self, theta: Any = None) -> float:
         """Return the mean loss over the evaluation set.

@@ -62,7 +62,7 @@ def objectives(ds: xr.Dataset) -> list[str]:
 def sums(ds: xr.Dataset, suffix: str) -> dict[str, Any]:
     """Return, lazy: short variables, Σ A and Σ|A| of each iteration, how far classes miss them."""
     names = {base: with_suffix(base, suffix) for base in ("lca", "unit_lca", "lca_unit_class", "lca_class")}
-    short = {base: with_suffix(base, suffix) for base in ("loss", "residual", "first_order")}
+    short = {base: with_suffix(base, suffix) for base in ("loss", "residual", "first_order", "buffer_change")}
     lazy: dict[str, Any] = {base: ds[name] for base, name in short.items() if name in ds}
     loss_class = with_suffix("loss_class", suffix)
     if loss_class in ds and "class" in ds.dims:
@@ -154,7 +154,11 @@ def _unit_sums(ds: xr.Dataset, names: dict[str, str]) -> dict[str, xr.DataArray]
 
 
 def _change(values: Mapping[str, Any]) -> np.ndarray | None:
-    return np.diff(values["loss"].values) if "loss" in values else None
+    """Return the loss change of each iteration that parameters caused: without that of buffers."""
+    if "loss" not in values:
+        return None
+    change: np.ndarray = np.diff(values["loss"].values)
+    return change - values["buffer_change"].values if "buffer_change" in values else change
 
 
 def _allocated(values: Mapping[str, Any], rounding: float) -> tuple[np.ndarray, np.ndarray] | None:

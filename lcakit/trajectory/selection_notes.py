@@ -21,6 +21,8 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
+from lcakit.trajectory.class_kind import class_kind
+
 __all__ = ["leave_out", "part_of", "size_before", "was_left_out", "with_size_before"]
 
 
@@ -30,7 +32,6 @@ def __dir__() -> list[str]:
 
 _LEFT_OUT = "left_out"
 _SIZES = {"class": "all_classes", "unit": "all_units"}
-_PLURALS = {"class": "classes", "unit": "units"}
 
 
 def leave_out(ds: xr.Dataset, variables: Iterable[str]) -> xr.Dataset:
@@ -77,4 +78,5 @@ def part_of(ds: xr.Dataset, dim: str) -> str:
         ``"class"`` or ``"unit"``.
     """
     before, now = size_before(ds, dim), ds.sizes.get(dim, int(dim in ds.coords))
-    return f"{now or 'some'} of {before} {_PLURALS[dim]}" if before is not None and before > now else ""
+    many = class_kind(ds, many=True) if dim == "class" else "units"
+    return f"{now or 'some'} of {before} {many}" if before is not None and before > now else ""

@@ -9,6 +9,7 @@ import xarray as xr
 
 from lcakit.text import printable
 from lcakit.trajectory import schema
+from lcakit.trajectory.class_kind import class_kind, plural
 
 __all__ = ["as_html", "as_text", "summary"]
 
@@ -30,7 +31,7 @@ def summary(ds: xr.Dataset) -> dict[str, str]:
     >>> summary(tiny_trajectory())["sizes"]
     '12 iterations, 61 parameters, 3 layers, 10 units, 3 classes'
     """
-    rows = {"sizes": ", ".join(_count(ds.sizes[dim], dim) for dim in _COUNTED if dim in ds.sizes)}
+    rows = {"sizes": ", ".join(_count(ds, dim) for dim in _COUNTED if dim in ds.sizes)}
     if ds.attrs.get("partial"):
         rows["state"] = "not finished: lcakit finish, or record with resume=True"
     rows |= {
@@ -40,7 +41,7 @@ def summary(ds: xr.Dataset) -> dict[str, str]:
     }
     for dim in ("layer", "class"):
         if dim in ds.coords:
-            rows[dim] = _names(ds[dim].values)
+            rows[_word(ds, dim)] = _names(ds[dim].values)
     stored = [name for name in map(str, ds.data_vars) if schema.split_name(name)[0] in schema.VARIABLES]
     return rows | {"variables": _names(stored, most=len(schema.VARIABLES))}
 
@@ -60,9 +61,14 @@ def as_html(ds: xr.Dataset) -> str:
     return f"<b>lcakit trajectory</b><table>{cells}</table>"
 
 
-def _count(number: int, dim: str) -> str:
-    plural = {"class": "classes"}.get(dim, f"{dim}s")
-    return f"{number:,} {dim if number == 1 else plural}"
+def _count(ds: xr.Dataset, dim: str) -> str:
+    number, word = ds.sizes[dim], _word(ds, dim)
+    return f"{number:,} {word if number == 1 else plural(word)}"
+
+
+def _word(ds: xr.Dataset, dim: str) -> str:
+    """Return the word for an entry of a dimension: classes may be groups by another name."""
+    return class_kind(ds) if dim == "class" else dim
 
 
 def _loss(ds: xr.Dataset, name: str) -> str:

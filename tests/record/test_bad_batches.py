@@ -82,6 +82,7 @@ class Dicts(Dataset):
         (DataLoader(Boasting(), batch_size=4), {"batch_loss": usual}, "has the length 2, but gives more"),
         ([(x, y), (x[:0], y[:0])], {"batch_loss": usual}, "batch 1 has no examples"),
         ([], {"batch_loss": usual}, "empty"),
+        ({"train": Dicts(), "test": Dicts()}, {"batch_loss": usual}, r"several data sets.*data\['train'\]"),
         ({"x": x, "y": y[:3]}, {"batch_loss": usual}, r"one entry per example, got dict\(x \(50, 6\), y \(3,\)\)"),
         ({"x": ["a"] * 50}, {"batch_loss": usual}, "not made of arrays of numbers"),
         (TensorDataset(x, y, y), {}, "these have 3 entries.*batch_loss"),

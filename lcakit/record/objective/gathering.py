@@ -91,6 +91,11 @@ def gather(data: Any, collate_fn: Any = None, resident: Any = "auto") -> Given:
 def _of_columns(data: Any, resident: Any) -> Given:
     tree = to_tensors(data)
     wrong = [leaf for leaf in leaves(tree) if not isinstance(leaf, torch.Tensor)]
+    if isinstance(data, Mapping) and any(map(is_dataset, data.values())):
+        raise ObjectiveError(
+            f"a {type(data).__name__} holds several data sets ({', '.join(map(repr, data))}), and an objective is over "
+            f"one: pass data[{next(iter(data))!r}], say."
+        )
     if wrong or not tensors(tree):
         what = f", not {type(wrong[0]).__name__} ({str(wrong[0])[:40]!r})" if wrong else ""
         raise ObjectiveError(

@@ -154,7 +154,9 @@ def test_a_loss_with_parameters_of_its_own_is_refused():
         "a penalty": lambda out, y: F.cross_entropy(out, y, reduction="none") + model[0].weight.square().sum(),
     }
     for loss, shape in zip(losses.values(), (r"\(7,\)", r"\(5, 6\)"), strict=True):
-        with pytest.raises(lk.ObjectiveError, match=rf"not the evaluated copy's \(shapes {shape}\)"):
+        with pytest.raises(
+            lk.ObjectiveError, match=rf"tensors that learn and are no parameters of the model: of shape {shape}"
+        ):
             lk.Objective(model, examples(), loss=loss)
 
 
@@ -162,13 +164,8 @@ def test_a_forward_that_was_replaced_and_reads_the_live_model_is_refused():
     model = dense()
     live = model.forward
     model.forward = lambda x: live(x) * 2
-    with pytest.raises(lk.ObjectiveError, match="a forward that was replaced"):
+    with pytest.raises(lk.ObjectiveError, match="a patched forward method"):
         lk.Objective(model, examples())
-
-
-def test_a_loss_without_a_gradient_is_refused():
-    with pytest.raises(lk.ObjectiveError, match="does not depend on any parameter"):
-        lk.Objective(dense(), examples(), loss=lambda out, y: F.cross_entropy(out.detach(), y, reduction="none"))
 
 
 # ---- what is no reason to refuse, and what evaluations leave out ------------------------------------------------
@@ -225,10 +222,10 @@ def test_models_that_hold_results_of_a_pass_are_copied(tmp_path, change):
     model, data = dense(), examples()
     change(model)
     model(data[0])
-    loss = float(F.cross_entropy(model(data[0]), data[1]))
+    loss = float(F.cross_entropy(model(data[0]), data[1]).detach())
     ds = record(tmp_path / "run.nc", model)
     assert float(ds["loss"][0]) == pytest.approx(loss, rel=1e-5)
-    assert float(ds["loss"][-1]) == pytest.approx(float(F.cross_entropy(model(data[0]), data[1])), rel=1e-5)
+    assert float(ds["loss"][-1]) == pytest.approx(float(F.cross_entropy(model(data[0]), data[1]).detach()), rel=1e-5)
     np.testing.assert_array_equal(ds["theta"][-1], flat(model))
     np.testing.assert_allclose(ds["lca"].sum("parameter"), np.diff(ds["loss"]), atol=1e-3)
 

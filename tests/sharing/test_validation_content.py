@@ -322,3 +322,21 @@ def test_checksums_of_segments(tmp_path):
 
 def lk_groups(group: str) -> int:
     return ("structure", "content", "conservation").index(group)
+
+
+@pytest.mark.parametrize(("iterations", "status"), [(4, "warn"), (400, "fail")])
+def test_a_short_run_may_miss_its_small_change_by_the_tolerance_of_its_iterations(iterations, status):
+    """0.8e-3 a move is within the tolerance of 1e-3; over few moves that is more than 1 % of the loss change."""
+    change, miss = np.full(iterations, -0.002), 0.8e-3
+    loss = np.concatenate([[1.0], 1 + change.cumsum()])
+    ds = tiny_trajectory(iterations)
+    ds = ds.drop_vars([name for name in ds.data_vars if name not in ("theta", "loss", "lca", "residual", "splits")])
+    lca = np.zeros(ds["lca"].shape, np.float32)
+    lca[:, 0] = change + miss
+    ds = ds.assign(
+        loss=("snapshot", loss), lca=(ds["lca"].dims, lca), residual=("iteration", np.full(iterations, miss))
+    ).assign_attrs(tolerance=1e-3, rule="rk4")
+    total = lk.validate(ds, quiet=True)["total"]
+    assert total.status == status
+    assert "tolerance=1e-04" in total.remedy
+    assert lk.validate(ds.assign_attrs(tolerance=-1.0), quiet=True)["total"].status == "fail"

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
 import panel as pn
-from bokeh.models import CustomJS, TextInput
+from bokeh.models import CustomJS
+from bokeh.models.widgets import TextInput
 
 from lcakit.text import printable
 from lcakit.views.explorer.live import FIELDS, LiveSelection

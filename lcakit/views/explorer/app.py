@@ -11,7 +11,7 @@ import panel as pn
 import xarray as xr
 
 from lcakit.errors import LcakitError
-from lcakit.views.explorer import address, figures, taken, text
+from lcakit.views.explorer import accessible, address, figures, taken, text
 from lcakit.views.explorer.controls import Controls
 from lcakit.views.explorer.details import ParameterView, SaliencyView, UnitView
 from lcakit.views.explorer.live import LiveSelection
@@ -182,6 +182,7 @@ class Explorer:
         if self._document is not None:
             self.go(address.asked(address.first_query(self._document)))
             self.address.connect(self._document)
+            accessible.name_all(self._document)
         self.panel = self._layout(title)
         self.refresh()
         self.look()

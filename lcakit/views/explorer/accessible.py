@@ -1,0 +1,51 @@
+"""Names for what Panel and Bokeh leave unnamed, so that a screen reader tells controls and pictures of a page apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bokeh.models import CustomJS
+
+__all__ = ["name_all"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_NAMING = """
+const buttons = {first: "First iteration", previous: "Previous iteration", reverse: "Play backwards", pause: "Pause",
+  play: "Play", next: "Next iteration", last: "Last iteration"};
+const every = (root, found = []) => {
+  for (const one of root.querySelectorAll("*")) {
+    found.push(one);
+    if (one.shadowRoot) every(one.shadowRoot, found);
+  }
+  return found;
+};
+const set = (one, name) => { if (one.getAttribute("aria-label") !== name) one.setAttribute("aria-label", name); };
+const name = () => {
+  let view = "";
+  for (const one of every(document)) {
+    if (one.matches(".lk-view")) {
+      view = one.textContent;  // the sentence stands before its pictures
+    } else if (one.matches(".bk-layer[tabindex]")) {
+      one.setAttribute("role", "img");
+      set(one, view);
+    } else if (one.matches("button")) {
+      for (const kind of one.classList) if (kind in buttons && !one.textContent.trim()) set(one, buttons[kind]);
+    } else if (one.matches("input[type=range]")) {
+      set(one, "Iteration");
+    } else if (one.matches(".noUi-handle")) {
+      set(one, one.matches(".noUi-handle-lower") ? "First iteration of the span" : "Last iteration of the span");
+    }
+  }
+};
+name();
+setInterval(name, 1000);  // pictures and sentences change
+"""
+
+
+def name_all(document: Any) -> None:
+    """Name buttons of the player, handles of sliders, and pictures (by their sentences), once the page is there."""
+    document.js_on_event("document_ready", CustomJS(args={}, code=_NAMING))

@@ -1,0 +1,166 @@
+"""The served explorer in a browser: what is typed, links, going back, classes, narrow pages, names of controls."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import netCDF4
+import numpy as np
+import pytest
+
+import lcakit as lk
+from lcakit.testing import tiny_trajectory
+from tests.support import browser
+from tests.support.explorers import IMAGES, number
+
+pytest.importorskip("panel")
+sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = [
+    pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+    pytest.mark.timeout(300),
+    pytest.mark.slow,
+]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    ds = tiny_trajectory(40, layers=IMAGES, class_parameters=True)
+    return lk.save(ds, tmp_path_factory.mktemp("browsed") / "run.nc")
+
+
+@pytest.fixture(scope="module")
+def address(path):
+    with browser.view(str(path)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=browser.CHROMIUM, args=browser.FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(chromium, address):
+    with browser.watched(chromium) as (found, trouble):
+        found.goto(address)
+        found.locator(".bk-Figure").nth(8).wait_for()
+        yield found
+        assert trouble == []
+
+
+def says(page, title, *parts):
+    """Wait for the caption of a view to hold these texts."""
+    caption = page.locator(".lk-view", has=page.get_by_text(title, exact=True))
+    for part in parts:
+        sync_api.expect(caption).to_contain_text(part, timeout=browser.WAIT)
+
+
+def by_class(path):
+    with netCDF4.Dataset(path) as file:
+        return np.asarray(file["lca_class"][:], np.float64)
+
+
+def test_a_typed_name_is_never_lost(page):
+    box = page.get_by_label("Parameter", exact=True)
+    for n in range(8):
+        box.fill(f"b.weight[{n % 3}, {n % 5}]")
+        box.press("Enter" if n % 4 else "Tab")
+        says(page, "Parameter", f"b.weight[{n % 3}, {n % 5}] at")
+    box.fill("b.weight[9, 9]")
+    box.press("Enter")
+    page.get_by_text("is not an entry of").wait_for()
+
+
+def test_whole_run_while_the_player_runs(page):
+    summary = page.locator(".lk-summary")
+    page.locator("button.play").click()
+    for _ in range(3):
+        page.get_by_label("Role of tensors").focus()
+        page.get_by_role("button", name="Whole run").click()
+        page.wait_for_timeout(200)
+    page.locator("button.pause").click()
+    sync_api.expect(summary).to_contain_text("Iterations 0 to 39")
+    at = re.search(r"iteration (\d+)", page.locator(".lk-view").nth(1).inner_text())
+    assert int(at[1]) > 0
+
+
+def test_classes_reach_the_pictures_of_parameters(page, path):
+    lca = by_class(path)[:, [0, 2]].sum(1)
+    page.get_by_label("Classes").select_option(["a", "c"])
+    says(page, "Parameters of the layer", f"{number(lca[0, :80].sum())} nats", "Classes a, c")
+    says(page, "Saliency", f"{number(-lca[:, :16].sum())} nats")
+    moving = lca.astype(np.float32)
+    share = np.mean((moving < 0).sum(1) / (moving != 0).sum(1))
+    sync_api.expect(page.locator(".lk-summary")).to_contain_text(f"{100 * share:.2f} %")
+
+
+def test_links_and_going_back(page, address, path):
+    lca = by_class(path)
+    page.get_by_label("Layer opened").select_option(label="b")
+    page.wait_for_url("**/?*layer=b*")
+    page.get_by_label("Classes").select_option(["b"])
+    page.wait_for_url("**/?*classes=b*")
+    says(page, "Parameters of the layer", f"{number(lca[0, 1, 85:].sum())} nats")
+    page.go_back()
+    says(page, "Parameters of the layer", f"{number(lca[0, :, 85:].sum())} nats")
+    page.go_forward()
+    says(page, "Parameters of the layer", f"{number(lca[0, 1, 85:].sum())} nats")
+    link = page.url
+    page.goto(address)
+    says(page, "Parameters of the layer", "a.weight")
+    page.goto(link)
+    says(page, "Parameters of the layer", "of b.weight", f"{number(lca[0, 1, 85:].sum())} nats")
+    assert page.url == link
+    page.goto(f"{address}?layer=gone&iteration=3")
+    page.get_by_text("The link asks for layer 'gone', which this file does not have.").wait_for()
+    says(page, "Parameters of the layer", "iteration 3", "a.weight")
+
+
+@pytest.mark.parametrize("width", [1400, 800, 400])
+def test_nothing_is_cut_on_narrow_pages(chromium, address, width):
+    with browser.watched(chromium, width, 900) as (page, trouble):
+        page.goto(address)
+        page.locator(".bk-Figure").nth(8).wait_for()
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        boxes = [one.bounding_box() for one in page.locator(".bk-Figure").all()]
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= width + 1 for box in boxes)
+        assert min(box["width"] for box in boxes) >= 200
+        assert trouble == []
+
+
+def test_every_control_has_a_name(page):
+    page.wait_for_timeout(1500)
+    unnamed = page.evaluate(
+        """() => {
+          const found = [], roots = [document];
+          while (roots.length) {
+            for (const one of roots.pop().querySelectorAll("*")) {
+              if (one.shadowRoot) roots.push(one.shadowRoot);
+              if (!one.matches("button, input, select, textarea, [role=slider], [tabindex='0']")) continue;
+              if (one.offsetParent === null) continue;
+              const labels = one.labels ? [...one.labels].map(label => label.textContent).join("") : "";
+              const name = one.getAttribute("aria-label") || one.title || labels || one.textContent;
+              if (!name.trim()) found.push(one.outerHTML.slice(0, 120));
+            }
+          }
+          return found;
+        }"""
+    )
+    assert unnamed == []
+    sentence = page.locator(".lk-view").first.text_content()
+    assert page.get_by_role("img", name=sentence).count() >= 1
+
+
+def test_a_file_that_goes_is_told(chromium, path, tmp_path):
+    copy = shutil.copy(path, tmp_path / "run.nc")
+    with browser.view(str(copy)) as address, browser.watched(chromium) as (page, trouble):
+        page.goto(address)
+        page.locator(".bk-Figure").nth(8).wait_for()
+        (tmp_path / "run.nc").unlink()
+        page.get_by_text("run.nc has been deleted or moved").wait_for()
+        assert trouble == []

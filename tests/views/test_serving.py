@@ -202,3 +202,20 @@ def test_runs_of_different_networks_are_shown_one_at_a_time(tmp_path):
     assert (ex.selection.layer, ex.selection.window) == ("conv1", (0, 8))
     total = tiny_trajectory(9)["lca_unit_class"].values.astype(np.float64).sum()
     assert f"{total:+.4g}".replace("-", "−") in text(ex._explorer.summary)
+
+
+def test_losses_of_runs_are_laid_over_each_other(tmp_path):
+    runs = {name: tiny_trajectory(5 + 3 * seed, seed=seed) for seed, name in enumerate(("a", "b", "c"))}
+    runs["c"] = runs["c"].assign_attrs(loss_unit="bits")
+    ex = lk.explore([lk.save(ds, tmp_path / f"{name}.nc") for name, ds in runs.items()])
+    view = ex._explorer.loss
+    assert list(view.others.data["name"]) == ["b"]  # c measures in another unit
+    assert "Thin: 1 other run; of the other 1 it is not drawn" in text(view.caption)
+    np.testing.assert_array_equal(view.others.data["ys"][0], runs["b"]["loss"].values)
+    ex.selection.classes = ["b"]
+    np.testing.assert_allclose(view.others.data["ys"][0], runs["b"]["loss_class"].values[:, 1])
+    own = view.others.data["color"]
+    ex.selection.run = "b"
+    assert list(view.others.data["name"]) == ["a"]
+    assert view.glyph.line_color == own[0]
+    np.testing.assert_allclose(view.curve.data["y"], runs["b"]["loss_class"].values[:, 1])

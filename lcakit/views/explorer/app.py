@@ -165,7 +165,7 @@ class Explorer:
         self._waiting = False
         self.controls = Controls(models.runs, models.objectives, self.changed)
         self.summary, self.notice = HtmlText(13, (0, 8, 8, 8)), HtmlText(13, (0, 8, 0, 8))
-        self.loss = LossView(self.controls.choose_window)
+        self.loss = LossView(self.controls.choose_window, models)
         self.focus = x_range = figures.axis_range()
         self.layers = LayersView(x_range, self.controls.choose_window)
         self.layer_map = LayerMapView(x_range, self.controls.choose_layer)

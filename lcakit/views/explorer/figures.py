@@ -42,6 +42,7 @@ __all__ = [
     "hover",
     "iteration_at",
     "legend_beside",
+    "legend_inside",
     "marker",
     "over_time",
     "plain",
@@ -148,9 +149,13 @@ def span_tool(fig: Any, chosen: Callable[[float, float], None]) -> BoxAnnotation
 
 def legend_beside(fig: Any) -> None:
     """Put the legend of a figure to its right, small and without a frame."""
-    legend = fig.legend[0]
-    fig.add_layout(legend, "right")
-    legend.update(
+    fig.add_layout(fig.legend[0], "right")
+    legend_inside(fig)
+
+
+def legend_inside(fig: Any) -> None:
+    """Make the legend of a figure small and without a frame."""
+    fig.legend[0].update(
         label_text_font_size="8.5pt",
         background_fill_alpha=0,
         border_line_alpha=0,

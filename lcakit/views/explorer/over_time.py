@@ -10,7 +10,8 @@ from bokeh.models import ColumnDataSource, Range1d
 
 from lcakit.views.explorer import figures, text
 from lcakit.views.explorer.model import Model
-from lcakit.views.explorer.names import safe
+from lcakit.views.explorer.names import safe, shown
+from lcakit.views.explorer.runs import Models
 from lcakit.views.explorer.selection import CUMULATIVE, QUANTITIES, Selection
 from lcakit.views.explorer.views import View, limit_of, palette, window_slice
 
@@ -22,6 +23,12 @@ def __dir__() -> list[str]:
 
 
 _Chosen = Callable[[float, float], None]
+_MOST_RUNS = len(figures.LINES) - 1
+"""Most other runs whose loss is laid over that of the chosen one: as many as have colours."""
+
+
+def _colour_of(run: int) -> str:
+    return figures.LINES[run % len(figures.LINES)]
 
 
 def quantity_over_time(selection: Selection) -> str:
@@ -40,14 +47,18 @@ class LossView(View):
     title = "Loss"
     fields = frozenset({"window", "iteration", "classes"})
 
-    def __init__(self, chosen: _Chosen) -> None:
-        self.x_range = figures.axis_range()
+    def __init__(self, chosen: _Chosen, runs: Models) -> None:
+        self.x_range, self._runs = figures.axis_range(), runs
         self.loss = figures.over_time(180, self.x_range, y_label="loss")
         self.residual = figures.over_time(120, self.x_range, "iteration", "residual")
         self.loss.xaxis.major_label_text_font_size = "0pt"
         self.curve = ColumnDataSource({"x": [], "y": []})
         self.error = ColumnDataSource({"x": [], "y": []})
+        self.others = ColumnDataSource({"xs": [], "ys": [], "name": [], "color": []})
+        if len(runs.runs) > 1:
+            self._make_others()
         line = self.loss.line("x", "y", source=self.curve, line_width=2, color=figures.LINES[0])
+        self.glyph = line.glyph
         self.residual.line("x", "y", source=self.error, line_width=1.5, color=figures.LINES[1])
         self.loss.add_tools(figures.hover([("snapshot", "@x{0}"), ("loss", "@y{%.5g}")], [line], mode="vline"))
         both = (self.loss, self.residual)
@@ -57,9 +68,16 @@ class LossView(View):
             fig.min_border_left = 70
         super().__init__(both)
 
+    def _make_others(self) -> None:
+        look = {"color": "color", "line_width": 1, "alpha": 0.8, "legend_field": "name"}
+        lines = self.loss.multi_line("xs", "ys", source=self.others, **look)
+        self.loss.add_tools(figures.hover([("run", "@name")], [lines]))
+        figures.legend_inside(self.loss)
+
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         if changed & {"source", "classes"}:
             self._load(model, self._part(model, selection))
+            self._load_others(selection)
         left, right = model.ends(selection.window)
         t = int(model.iterations[selection.iteration])
         for line, shade in zip(self.markers, self.shades, strict=True):
@@ -85,6 +103,29 @@ class LossView(View):
         self.loss.yaxis.axis_label = f"loss ({model.unit})"
         self.residual.yaxis.axis_label = f"residual ({model.unit})"
 
+    def _load_others(self, selection: Selection) -> None:
+        """Lay the losses of other runs over it, each in its own colour."""
+        if len(self._runs.runs) < 2:
+            return
+        run, objective = selection.source
+        self.glyph.line_color = _colour_of(self._runs.runs.index(run))
+        found = self._runs.losses(objective, selection.classes)
+        names = [name for name in found if name != run][:_MOST_RUNS]
+        self.others.data = {
+            "xs": [found[name][0] for name in names],
+            "ys": [found[name][1] for name in names],
+            "name": [shown(name, 30) for name in names],
+            "color": [_colour_of(self._runs.runs.index(name)) for name in names],
+        }
+
+    def _of_others(self) -> str:
+        """Return what is said of other runs."""
+        several, drawn = len(self._runs.runs) - 1, len(self.others.data["name"])
+        if several < 1:
+            return ""
+        left = f"; of the other {several - drawn} it is not drawn (other units or classes, or too many)"
+        return f" Thin: {drawn} other run{'s' * (drawn != 1)}{left if drawn < several else ''}."
+
     def _sentence(self, model: Model, selection: Selection) -> str:
         if not model.has("loss"):
             return "This file holds no loss."
@@ -98,7 +139,7 @@ class LossView(View):
         if model.has("residual"):
             inside = np.abs(self.error.data["y"][window_slice(selection)])
             words += f"; below, sum of LCA minus change: at most {text.plain_number(inside.max())} {unit} in the span"
-        return f"{words}. Drag to select a span."
+        return f"{words}.{self._of_others()} Drag to select a span."
 
     def _classes(self, model: Model, selection: Selection) -> str:
         """Return which classes the curve is of, as text."""

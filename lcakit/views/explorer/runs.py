@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import xarray as xr
 
+from lcakit.trajectory.schema import loss_unit, with_suffix
 from lcakit.views.explorer.model import Model, objectives
 
 __all__ = ["Models"]
@@ -17,6 +19,10 @@ def __dir__() -> list[str]:
 
 _MOST_MODELS = 3
 """Most models that are kept: each holds up to a few hundred megabytes of what it read."""
+
+
+def _class_names(ds: xr.Dataset) -> list[str]:
+    return [str(name) for name in ds["class"].values.ravel()] if "class" in ds.coords else []
 
 
 class Models:
@@ -60,6 +66,26 @@ class Models:
         if not isinstance(self._found, xr.Dataset):
             return self._found[run]
         return self._found.isel(run=self.runs.index(run), drop=True) if self.runs else self._found
+
+    def losses(self, objective: str, classes: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return snapshots and loss of each run that holds it in the same unit: that of classes, unless these are all.
+
+        Runs of other classes are left out, and so are runs that hold no loss.
+        """
+        found = {}
+        unit = loss_unit(self.ds, with_suffix("loss", objective))
+        every = _class_names(self.ds)
+        for run in self.runs:
+            ds = self._dataset(run)
+            names, some = _class_names(ds), set(classes) != set(every)
+            variable = with_suffix("loss_class" if some else "loss", objective)
+            alike = loss_unit(ds, with_suffix("loss", objective)) == unit and (not some or set(classes) <= set(names))
+            if variable in ds and alike:
+                loss = ds[variable]
+                if some:
+                    loss = loss.isel({"class": [names.index(name) for name in classes]}).sum("class")
+                found[run] = ds["snapshot"].values, np.asarray(loss.values, np.float64)
+        return found
 
     def opening(self, run: str) -> str:
         """Return the line of Python that makes ``ds`` for a run."""

@@ -26,6 +26,7 @@ from lcakit.plot._style import (
     sign_colours,
     upright,
 )
+from lcakit.trajectory.require import require
 
 __all__ = ["detail", "phase_lag", "turns"]
 
@@ -88,11 +89,19 @@ def turns(
 
 
 @by_classes(keep=("gradient",))
-def detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca", backend: str = "bokeh", title: str = "") -> Any:
+def detail(
+    ds: xr.Dataset,
+    parameter: int | str,
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "",
+    together: bool = False,
+) -> Any:
     """Draw one parameter's movement, gradient and LCA over the iterations, one below the other (figure S8).
 
     Horizontal: iterations (the gradient: optimizer steps). Vertical: movement in an iteration; gradient and LCA in the
-    unit of the loss.
+    unit of the loss. With ``together`` all in one picture, as in the paper, with the weight in place of its movement:
+    the axis is that of LCA, and the lines are scaled to its height, the weight by its distance from its mean.
 
     Parameters
     ----------
@@ -107,16 +116,19 @@ def detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca", backend: str 
     classes
         Names of classes (or one name): LCA is theirs, the gradient that of all. The file needs to be recorded with
         ``classes="parameter"``. None: all classes.
+    together
+        One picture, for which the file must hold ``gradient`` and LCA, too. The paper shows iterations 50 to 200:
+        ``ds.lk.sel(iteration=slice(50, 200))``.
 
     Returns
     -------
-    holoviews.Layout
+    holoviews.Layout or holoviews.Overlay
         LCA is a bar for each iteration, in the colours of helping and hurting.
 
     Raises
     ------
     TrajectoryError
-        If the file holds no ``theta``, or several runs.
+        If the file holds no ``theta``, or several runs; with ``together``, if it lacks ``gradient`` or LCA.
     ValueError
         For a parameter that the network does not have, or an unknown backend.
 
@@ -129,6 +141,8 @@ def detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca", backend: str 
     load(backend)
     found = compute(oscillation_detail(one_run(ds, "the detail of a parameter"), parameter, lca), quiet=True)
     name = title or str(found.attrs["parameter"])
+    if together:
+        return _in_one(backend, found, ds, name, lca)
     parts = [_series(backend, found["movement"], f"Movement of {name}", PALETTE[0])]
     if "gradient" in found:
         gradient = found["gradient"].assign_attrs(long_name="gradient")
@@ -136,6 +150,24 @@ def detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca", backend: str 
     if "lca" in found:
         parts.append(_spikes(backend, found["lca"], f"LCA of {name}"))
     return beside(backend, [part.opts(backend=backend, **_low(backend)) for part in parts], columns=1)
+
+
+def _in_one(backend: str, found: xr.Dataset, ds: xr.Dataset, name: str, lca: str) -> Any:
+    """Draw bars of LCA, and weight and gradient as lines of the same height."""
+    for needed, variable in (("gradient", "gradient"), ("lca", lca)):
+        if needed not in found:
+            require(ds, variable)  # says how it is recorded
+    top = float(abs(found["lca"]).max()) or 1.0
+    axes = "iteration", label(found["lca"].assign_attrs(found["lca"].attrs | {"long_name": "LCA"}))
+    marks = [level(backend, 0), *_bars(backend, found["lca"], axes)]
+    for text, values, color in (
+        ("weight", found["theta"] - found["theta"].mean(), PALETTE[0]),
+        ("gradient", found["gradient"], PALETTE[1]),
+    ):
+        high = float(abs(values).max())
+        scaled = values * (top / high if high else 1.0)
+        marks.append(line(backend, values["snapshot"], scaled, axes, f"{text} (scaled)", color, width=1.5))
+    return picture(backend, marks, axes, name)
 
 
 def _low(backend: str) -> dict[str, Any]:
@@ -156,16 +188,17 @@ def _series(backend: str, values: xr.DataArray, title: str, color: str) -> Any:
 
 def _spikes(backend: str, values: xr.DataArray, title: str) -> Any:
     """Draw a line from zero to each value, with gaps between: two marks, of helping and of hurting iterations."""
-    axes, steps = (
-        ("iteration", label(values.assign_attrs(values.attrs | {"long_name": "LCA"}))),
-        values["iteration"].values,
-    )
-    marks = [level(backend, 0)]
+    axes = "iteration", label(values.assign_attrs(values.attrs | {"long_name": "LCA"}))
+    return picture(backend, [level(backend, 0), *_bars(backend, values, axes)], axes, title, legend=None)
+
+
+def _bars(backend: str, values: xr.DataArray, axes: tuple[str, str]) -> list[Any]:
+    marks, steps = [], values["iteration"].values
     for name, where in (("helping", values.values < 0), ("hurting", values.values > 0)):
         x = np.repeat(steps[where], 3)
         y = np.column_stack([np.zeros(where.sum()), values.values[where], np.full(where.sum(), np.nan)]).ravel()
         marks.append(line(backend, x, y, axes, name, sign_colours()[name], width=1.5))
-    return picture(backend, marks, axes, title, legend=None)
+    return marks
 
 
 def phase_lag(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import lcakit as lk
 from tests.support.pictures import DS, columns, hv, named, pixels, plot
@@ -70,3 +71,20 @@ def test_the_correlation_of_layers_is_that_of_the_test():
         ]
         np.testing.assert_allclose(columns(lines[f"same {by}"])[1], [pair[0] for pair in expected])
         np.testing.assert_allclose(columns(lines[f"random, as many as by {by}"])[1], [pair[1] for pair in expected])
+
+
+def test_one_parameter_in_one_picture_has_lines_as_high_as_the_bars():
+    name = "fc.weight[1, 2]"
+    found = lk.oscillation.oscillation_detail(DS, name)
+    picture = plot.detail(DS, name, together=True)
+    lines = named(picture, hv.Curve)
+    top = float(abs(found["lca"]).max())
+    weight = (found["theta"] - found["theta"].mean()).values
+    for label, values in (("weight (scaled)", weight), ("gradient (scaled)", found["gradient"].values)):
+        np.testing.assert_allclose(columns(lines[label])[1], values * top / np.abs(values).max(), rtol=1e-5)
+    bars = columns(lines["hurting"])[1]
+    np.testing.assert_allclose(
+        np.sort(bars[np.isfinite(bars) & (bars != 0)]), np.sort(found["lca"].values[found["lca"] > 0])
+    )
+    with pytest.raises(lk.TrajectoryError, match='keep=\\("gradient"'):
+        plot.detail(DS.drop_vars("gradient"), name, together=True)

@@ -324,7 +324,7 @@ EXPERIMENTS = (
             f"VGG of 3 convolutions and 2 dense layers instead of 6 and 3; {_SMALL_DIGITS}",
         ),
         Scale(_arms(Run("cifar10-vgg9"), "last", slow=False), tuple(range(3))),
-        ("not the first alone: several layers hurt", "hurts"),
+        ("several layers hurt", "several layers hurt"),
         {"frozen": (NOT_GIVEN, NOT_GIVEN)},
     ),
     _interventions(
@@ -334,7 +334,7 @@ EXPERIMENTS = (
         "last",
         Scale(_arms(_small_digits("digits-allcnn"), "last", slow=False), (0, 1), _SMALL_DIGITS),
         Scale(_arms(Run("cifar10-allcnn"), "last", slow=False), tuple(range(3))),
-        (NOT_GIVEN, "hurts"),
+        (NOT_GIVEN, NOT_GIVEN),
         {"frozen": (NOT_GIVEN, NOT_GIVEN)},
     ),
 )

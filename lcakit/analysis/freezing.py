@@ -173,11 +173,13 @@ def _as_random_walks(series: xr.DataArray, gain: xr.DataArray, trials: int, seed
 
 def _combined(p: xr.DataArray) -> xr.DataArray:
     """Return Fisher's combination of the p-values of runs."""
-    logarithm: xr.DataArray = np.log(p)
-    twice = -2 * logarithm.sum("run")
-    freedom = 2 * p.sizes["run"]
     out: xr.DataArray = xr.apply_ufunc(
-        lambda x: stats.chi2.sf(x, freedom), twice, dask="parallelized", output_dtypes=[np.float64]
+        lambda values: stats.chi2.sf(-2 * np.log(values).sum(axis=-1), 2 * values.shape[-1]),
+        p,
+        input_core_dims=[["run"]],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"allow_rechunk": True},
     )
     return out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ def compared_layers(results: Results) -> xr.Dataset:
 
 def _totals(runs: xr.Dataset) -> xr.Dataset:
     """Return LCA over the run (run, layer), losses at the end and in the mean of the second half (run)."""
-    found: dict[Hashable, xr.DataArray] = {"lca": layer_lca(runs).sum("iteration", keep_attrs=True)}
+    found = {"lca": layer_lca(runs).sum("iteration", keep_attrs=True)}
     losses = [name for name in ("loss", "loss_val") if name in runs]
     found |= {f"final_{name}": runs[name].isel(snapshot=-1, drop=True) for name in losses}
     second_half = slice(runs.sizes["snapshot"] // 2, None)  # one snapshot of a noisy training says little
@@ -82,7 +82,7 @@ def _beside(totals: xr.Dataset, plain: xr.Dataset) -> xr.Dataset:
         f"{name}_lower": xr.DataArray((totals[name].values < plain[name].values).sum())
         for name in ("final_loss", "late_loss")
     }
-    found = {name: means[name] for name in means.data_vars}
+    found = {str(name): means[name] for name in means.data_vars}
     found |= {f"{name}_sd": deviations[name] for name in means.data_vars}
     found |= {"change": change["lca"]} | {f"{name}_change": change[name] for name in ("final_loss", "late_loss")}
     found |= {"positive": (totals["lca"] > 0).sum("run")} | lower

@@ -76,21 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         mode = self.server.mode
         self.server.requests.append((self.path, self.headers["Range"]))
         path = self.server.folder / unquote(self.path).lstrip("/")
-        if mode == "silent":
-            self.server.over.wait()
-            return
-        if mode in ("dripping headers", "continuing"):
-            self.drip(
-                b"HTTP/1.1 200 OK\r\nX-Wait: " + b"a" * 10**6
-                if mode[0] == "d"
-                else b"HTTP/1.1 100 Continue\r\n\r\n" * 10**5
-            )
-            return
-        if mode == "redirecting":
-            self.reply(302, {"Location": self.server.url(f"{len(self.server.requests)}.nc"), "Content-Length": "0"})
-            return
-        if mode in ("endless", "endless parts") and body:
-            self.flood(206 if mode == "endless parts" and self.headers["Range"] else 200)
+        if self.misbehave(mode, body):
             return
         if mode == "failing" or not path.is_file():
             self.reply(500 if mode == "failing" else 404, {"Content-Length": "0"})
@@ -116,6 +102,26 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200 if part is None else 206, headers | {"Content-Length": str(len(data))})
         if body:
             self.send(data, mode)
+
+    def misbehave(self, mode: str, body: bool) -> bool:
+        """Answer in a way that has nothing to do with the file; say whether that was one."""
+        if mode == "silent":
+            self.server.over.wait()
+            return True
+        if mode in ("dripping headers", "continuing"):
+            self.drip(
+                b"HTTP/1.1 200 OK\r\nX-Wait: " + b"a" * 10**6
+                if mode[0] == "d"
+                else b"HTTP/1.1 100 Continue\r\n\r\n" * 10**5
+            )
+            return True
+        if mode == "redirecting":
+            self.reply(302, {"Location": self.server.url(f"{len(self.server.requests)}.nc"), "Content-Length": "0"})
+            return True
+        if mode in ("endless", "endless parts") and body:
+            self.flood(206 if mode == "endless parts" and self.headers["Range"] else 200)
+            return True
+        return False
 
     def part(self, size: int) -> tuple[int, int] | None:
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 __all__ = [
+    "ArgumentError",
     "BudgetError",
     "DataError",
     "DivergedError",
@@ -25,6 +26,10 @@ def __dir__() -> list[str]:
 
 class LcakitError(Exception):
     """Base class of every error that lcakit raises on purpose."""
+
+
+class ArgumentError(LcakitError, TypeError, ValueError):
+    """An argument is not of a kind that a function can take."""
 
 
 class LcakitWarning(UserWarning):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import xarray as xr
 
 from lcakit.analysis.aggregate import sum_by
+from lcakit.arguments import checks_arguments
 from lcakit.packages import package
 from lcakit.trajectory import select, summary
 from lcakit.trajectory.require import require
@@ -86,6 +87,7 @@ class TrajectoryAccessor:
         """
         return select.select(self._ds, layer, kernel_layer, tensor, unit, cls, role, iteration)
 
+    @checks_arguments
     def unflatten(self, tensor: str, variable: str = "lca") -> xr.DataArray:
         """Return a variable of one tensor in its natural shape. Lazy.
 
@@ -103,6 +105,7 @@ class TrajectoryAccessor:
         """
         return select.unflatten(self._ds, tensor, require(self._ds, variable))
 
+    @checks_arguments
     def by(self, grouping: str, variable: str = "lca") -> xr.DataArray:
         """Return sums by tensor, layer, kernel_layer, unit or role: :func:`lcakit.aggregate.sum_by`."""
         return sum_by(self._ds, grouping, variable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -12,10 +13,12 @@ import xarray as xr
 from lcakit.analysis.computing import compute
 from lcakit.analysis.layerwise import layer_lca
 from lcakit.analysis.noise import fraction_helping, help_hurt_zero
+from lcakit.analysis.outcomes import outcome_counts
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.storage.given import of_trajectories
 from lcakit.text import printable
 from lcakit.trajectory.labels import is_whole
-from lcakit.trajectory.require import in_place_of, source
+from lcakit.trajectory.require import in_place_of, require, source
 from lcakit.trajectory.schema import LAYER_COUNTS, loss_unit, split_name, with_suffix
 from lcakit.trajectory.selection_notes import part_of
 
@@ -104,12 +107,18 @@ class Account:
     zero_percent: float | None = _number(
         "zero", "{:.2f} %", "Parameters that do not change the loss, in the mean iteration."
     )
+    missing_lca: int | None = _number(
+        "missing LCA",
+        "{:,} numbers",
+        "They are NaN, so sums with them are not known; lk.validate says where they are.",
+    )
     layers: dict[str, float] = field(default_factory=dict)
 
     @property
     def has_lca(self) -> bool:
         """Loss changes are allocated to parameters, or to something that they are in."""
-        return self.lca_sum is not None or self.helping_percent is not None or self.zero_percent is not None
+        known = (self.lca_sum, self.helping_percent, self.zero_percent, self.missing_lca)
+        return any(number is not None for number in known)
 
     def lines(self, explain: bool = False) -> list[str]:
         """Return one aligned line per number that is known; ``explain`` puts one sentence below each."""
@@ -137,10 +146,13 @@ class Account:
                 yield item.metadata["label"], text, item.metadata["meaning"]
         meaning = "Loss change that each layer caused (with its bias and norm): negative helps, positive hurts."
         for name, value in self.layers.items():
-            yield f"LCA of {printable(name, 60)}", f"{value:+.6g} {self.loss_unit}", meaning
+            known = not math.isnan(value)
+            text = f"{value:+.6g} {self.loss_unit}" if known else "not known: some of it is missing (NaN)"
+            yield f"LCA of {printable(name, 60)}", text, meaning
             meaning = ""
 
 
+@of_trajectories
 def account(ds: xr.Dataset, suffix: str | None = None, quiet: bool = False) -> Account:
     r"""Add up a trajectory, in one pass over its data.
 
@@ -158,8 +170,10 @@ def account(ds: xr.Dataset, suffix: str | None = None, quiet: bool = False) -> A
     Returns
     -------
     Account
-        Of a selection of parameters without the errors, since its sums are not those of the loss; ``part`` says how
-        many parameters (or units, where the file is not by parameter) and classes the selection has.
+        Iterations that the run does not have (NaN, as :func:`xarray.concat` pads shorter runs) do not count; where LCA
+        is missing otherwise, the sums are None. Of a selection of parameters without the errors, since its sums are not
+        those of the loss; ``part`` says how many parameters (or units, where the file is not by parameter) and classes
+        the selection has.
 
     Raises
     ------
@@ -179,7 +193,7 @@ def account(ds: xr.Dataset, suffix: str | None = None, quiet: bool = False) -> A
     if suffix and suffix not in (there := _objectives(ds)):
         said = unknown("objective", suffix, there, TrajectoryError)
         raise TrajectoryError(f"{said} Leave it out for the one that the run was recorded with.")
-    values = _compute(ds, suffix, quiet)
+    values = _without_padding(_compute(ds, suffix, quiet))
     loss = values.get("loss")
     missing = _missing(ds)
     change = float(loss[-1] - loss[0]) if not missing and loss is not None and loss.size > 1 else None
@@ -187,7 +201,7 @@ def account(ds: xr.Dataset, suffix: str | None = None, quiet: bool = False) -> A
     change = change if change is None or buffers is None else change - buffers
     numbers: dict[str, Any] = {
         "buffer_change": buffers,
-        "iterations": ds.sizes.get("iteration"),
+        "iterations": int(values["there"].sum()) if "iteration" in ds.dims else None,
         "parameters": ds.sizes.get("parameter"),
         "part": ", ".join(filter(None, [missing, part_of(ds, "class")])) or None,
         **_ends("loss", loss),
@@ -197,7 +211,17 @@ def account(ds: xr.Dataset, suffix: str | None = None, quiet: bool = False) -> A
         **(_residuals(ds, values, suffix) | _first_order(values, loss, change) if not missing else {}),
         **_signs(values),
     }
-    return Account(loss_unit=printable(loss_unit(ds, with_suffix("loss", suffix)), 20), **numbers)
+    known: dict[str, Any] = {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in numbers.items()}
+    return Account(loss_unit=printable(loss_unit(ds, with_suffix("loss", suffix)), 20), **known)
+
+
+def _while_it_runs(ds: xr.Dataset, loss: str) -> xr.DataArray:
+    """Say of each iteration whether the run has it: False after the last loss that is there, where NaN fills up."""
+    if loss not in ds or "iteration" not in ds.dims:
+        return xr.DataArray(np.ones(ds.sizes.get("iteration", 0), bool), dims="iteration")
+    there = ds[loss].notnull().drop_vars("snapshot", errors="ignore").isel(snapshot=slice(None, None, -1))
+    ends = there.cumsum("snapshot").isel(snapshot=slice(None, None, -1)).isel(snapshot=slice(1, None)) > 0
+    return ends.rename(snapshot="iteration")
 
 
 def _objectives(ds: xr.Dataset) -> list[str]:
@@ -217,13 +241,32 @@ def _compute(ds: xr.Dataset, suffix: str | None, quiet: bool) -> dict[str, Any]:
     small = ("loss", "accuracy", "residual", "splits", "first_order", "buffer_change")
     names = {base: with_suffix(base, suffix) for base in (*small, "lca")}
     lazy: dict[str, Any] = {base: ds[names[base]] for base in small if names[base] in ds}
+    lazy["there"] = _while_it_runs(ds, names["loss"])
     if source(ds, names["lca"]) in ds:
-        lazy["layers"] = layer_lca(ds, lca=names["lca"]).sum("iteration")
+        layers = layer_lca(ds, lca=names["lca"])
+        lazy["layers"] = layers.where(lazy["there"], 0.0).sum("iteration", skipna=False)
     if names["lca"] in ds or in_place_of(ds, names["lca"], *LAYER_COUNTS):
         lazy["outcomes"] = help_hurt_zero(ds, names["lca"]).mean("iteration")
+        lazy["missing"] = _missing_lca(ds, names["lca"])
         lazy["helping"] = fraction_helping(ds, lca=names["lca"])
     values: dict[str, Any] = compute(lazy, quiet=quiet)
     return values | {base: values[base].values for base in small if base in values}
+
+
+def _missing_lca(ds: xr.Dataset, lca: str) -> xr.DataArray:
+    """Return how many numbers of LCA are NaN in each iteration."""
+    if lca not in ds:
+        return xr.DataArray(np.zeros(ds.sizes["iteration"], int), dims="iteration")
+    there = outcome_counts(ds, require(ds, lca), by=None).sum("outcome")
+    return ds.sizes["parameter"] - there.astype(np.int64)
+
+
+def _without_padding(values: dict[str, Any]) -> dict[str, Any]:
+    """Cut series off where the run ends."""
+    n = int(values["there"].sum())
+    snapshots = {name: values[name][: n + 1] for name in ("loss", "accuracy") if name in values}
+    iterations = ("residual", "splits", "first_order", "missing")
+    return values | snapshots | {name: values[name][:n] for name in iterations if name in values}
 
 
 def _ends(name: str, values: np.ndarray | None) -> dict[str, float]:
@@ -254,6 +297,8 @@ def _sums(values: dict[str, Any], change: float | None) -> dict[str, Any]:
 def _residuals(ds: xr.Dataset, values: dict[str, Any], suffix: str | None) -> dict[str, Any]:
     out: dict[str, Any] = {}
     residual = values.get("residual")
+    if residual is not None and np.isnan(residual).any():
+        residual = None
     tolerance = float(ds.attrs.get(with_suffix("tolerance", suffix), ds.attrs.get("tolerance", -1)))
     if residual is not None and residual.size:
         worst = int(np.argmax(np.abs(residual)))
@@ -265,7 +310,7 @@ def _residuals(ds: xr.Dataset, values: dict[str, Any], suffix: str | None) -> di
 
 
 def _quadrature(values: dict[str, Any]) -> dict[str, Any]:
-    if "splits" not in values:
+    if "splits" not in values or np.isnan(values["splits"]).any():
         return {}
     # neighbouring iterations share the gradient at their common snapshot
     return {"gradient_evaluations": int(values["splits"].sum(dtype=np.int64)) + 1}
@@ -289,4 +334,5 @@ def _signs(values: dict[str, Any]) -> dict[str, Any]:
     return {
         "helping_percent": 100 * helping if np.isfinite(helping) else None,
         "zero_percent": 100 * float(values["outcomes"].sel(outcome="zero")),
+        "missing_lca": int(values["missing"].sum()) or None,
     }

@@ -11,8 +11,9 @@ import xarray as xr
 from lcakit.analysis.kernels.groups import RunKernel, reduce_groups, sum_runs, sum_squares
 from lcakit.analysis.kernels.windows import sum_windows
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory import labels
-from lcakit.trajectory.require import in_place_of, require, require_iterations, require_tables, source
+from lcakit.trajectory.require import in_place_of, iterations_there, require, require_iterations, require_tables, source
 from lcakit.trajectory.schema import loss_unit, split_name, variable_attrs, with_suffix
 
 __all__ = [
@@ -37,6 +38,7 @@ UNIT_GROUPINGS = ("unit", "layer", "kernel_layer")
 """Groupings that are made of whole units, so that LCA by class can be summed to them."""
 
 
+@of_trajectories
 def sum_by(ds: xr.Dataset, by: str, variable: str = "lca") -> xr.DataArray:
     r"""Sum a per-parameter (or per-unit) variable over the members of each group.
 
@@ -145,6 +147,7 @@ def grouped(
     return out.transpose(*order)
 
 
+@of_trajectories
 def cumulative_lca(ds: xr.Dataset, by: str | None = None, lca: str = "lca", classes: bool = False) -> xr.DataArray:
     r"""Return running sums of LCA: how much the loss has changed so far because of each group.
 
@@ -181,11 +184,12 @@ def cumulative_lca(ds: xr.Dataset, by: str | None = None, lca: str = "lca", clas
     2
     """
     array = series(ds, by, lca, classes)
-    out = array.astype(np.float64).cumsum("iteration")
+    out = array.astype(np.float64).cumsum("iteration", skipna=False)
     out = out.assign_coords(iteration=array["iteration"])
     return out.rename("cumulative_lca").assign_attrs(array.attrs | {"long_name": "cumulative loss change allocation"})
 
 
+@of_trajectories
 def window_lca(ds: xr.Dataset, size: int, by: str | None = "parameter", lca: str = "lca") -> xr.DataArray:
     r"""Return LCA summed over windows of iterations: the picture between one iteration and the whole run.
 
@@ -245,6 +249,7 @@ def windowed(array: xr.DataArray, size: int) -> xr.DataArray:
     return out.transpose(*[d if d != "iteration" else "window" for d in array.dims])
 
 
+@of_trajectories
 def series(ds: xr.Dataset, by: str | None, lca: str = "lca", classes: bool = False) -> xr.DataArray:
     """Return LCA per iteration and group (None: one number; "parameter": as it is), split by class or not. Lazy."""
     if by == "parameter":
@@ -254,10 +259,11 @@ def series(ds: xr.Dataset, by: str | None, lca: str = "lca", classes: bool = Fal
         return sum_by(ds, by, source(ds, lca, classes=True))
     out = total(require(ds, variable)) if by is None else sum_by(ds, by, variable)
     if "class" in out.dims:
-        out = out.transpose(..., "class") if classes else out.sum("class", keep_attrs=True)
+        out = out.transpose(..., "class") if classes else out.sum("class", keep_attrs=True, skipna=False)
     return out.rename(lca)
 
 
+@of_trajectories
 def rms_lca(ds: xr.Dataset, by: str | None = "kernel_layer", lca: str = "lca") -> xr.DataArray:
     r"""Return the root mean square of LCA: how strongly parameters act, whether they help or hurt.
 
@@ -294,14 +300,14 @@ def rms_lca(ds: xr.Dataset, by: str | None = "kernel_layer", lca: str = "lca") -
     """
     found = in_place_of(ds, lca, "total_square_lca") if by == "parameter" else []
     if found:
-        mean: xr.DataArray = np.sqrt(found[0] / ds.sizes["iteration"])  # type: ignore[assignment]
+        mean: xr.DataArray = np.sqrt(found[0] / iterations_there(ds))  # type: ignore[assignment]
         attrs = variable_attrs(lca, loss_unit(ds, lca))
         return mean.rename("rms_lca").assign_attrs(attrs | {"long_name": "root mean square of LCA"})
     array = require(ds, lca)
     attrs = array.attrs | {"long_name": "root mean square of LCA"}
     if by == "parameter":
         squares = array.astype(np.float64) ** 2  # in float32 the squares of small numbers are zero
-        rms: xr.DataArray = np.sqrt(squares.mean("iteration"))  # type: ignore[assignment]
+        rms: xr.DataArray = np.sqrt(squares.mean("iteration", skipna=False))  # type: ignore[assignment]
         return rms.rename("rms_lca").assign_attrs(attrs)
     if by is None:
         ids, names = np.zeros(array.sizes["parameter"], int), xr.DataArray(["all"], dims="group")

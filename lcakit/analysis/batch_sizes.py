@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from lcakit.arguments import checks_arguments
 from lcakit.errors import unknown
 
 __all__ = ["critical_batch_size", "speed_up"]
@@ -14,6 +15,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def critical_batch_size(curves: xr.Dataset) -> xr.DataArray:
     r"""Return the batch size from which on larger batches are wasted, on a curve of steps to a target.
 
@@ -61,6 +63,7 @@ def critical_batch_size(curves: xr.Dataset) -> xr.DataArray:
 
 def _critical(steps: np.ndarray, sizes: np.ndarray) -> float:
     examples = steps * sizes
+    examples, sizes = examples[~np.isnan(examples)], sizes[~np.isnan(examples)]
     if not np.isfinite(examples).any():
         return np.nan
     best = int(np.argmin(examples))
@@ -73,6 +76,7 @@ def _critical(steps: np.ndarray, sizes: np.ndarray) -> float:
     return float(sizes[n - 1] * (sizes[n] / sizes[n - 1]) ** share)
 
 
+@checks_arguments
 def speed_up(curves: xr.Dataset, baseline: str = "sgd") -> xr.DataArray:
     r"""Return how many times fewer steps each optimizer needs than another one.
 

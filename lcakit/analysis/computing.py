@@ -14,6 +14,7 @@ import xarray as xr
 from dask.base import compute as compute_arrays
 from dask.callbacks import Callback
 
+from lcakit.arguments import checks_arguments
 from lcakit.progress import progress
 
 __all__ = ["BAR_AFTER", "compute", "together"]
@@ -26,6 +27,7 @@ def __dir__() -> list[str]:
 BAR_AFTER = 1.0  # seconds: shorter work needs no bar
 
 
+@checks_arguments
 def compute(*results: Any, quiet: bool = False) -> Any:
     """Compute lazy results together: each block of the trajectory is read once, whatever the number of studies.
 
@@ -56,6 +58,7 @@ def compute(*results: Any, quiet: bool = False) -> Any:
     return done[0] if len(results) == 1 else done
 
 
+@checks_arguments
 def together(calls: Sequence[Callable[[], Any]], quiet: bool = False) -> list[Any]:
     """Call functions that compute; what each of them asks for first is computed in one pass over the data.
 

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+from lcakit.arguments import checks_arguments
 from lcakit.errors import unknown
 
 __all__ = ["CORRECTIONS", "corrected", "with_correction"]
@@ -18,6 +19,7 @@ def __dir__() -> list[str]:
 CORRECTIONS = ("holm", "bh", "none")
 
 
+@checks_arguments
 def corrected(p: xr.DataArray, over: str, correction: str = "holm") -> xr.DataArray:
     r"""Return p-values corrected for the many tests along a dimension.
 
@@ -53,6 +55,8 @@ def corrected(p: xr.DataArray, over: str, correction: str = "holm") -> xr.DataAr
     """
     if correction not in CORRECTIONS:
         raise unknown("correction", correction, CORRECTIONS)
+    if over not in p.dims:
+        raise unknown("dimension of the tests", over, p.dims)
     if correction == "none":
         return p
     out: xr.DataArray = xr.apply_ufunc(
@@ -85,5 +89,5 @@ def with_correction(out: xr.Dataset, correction: str, over: str | None) -> xr.Da
     """Return the results of tests with ``p_corrected`` beside ``p``, over the dimension of the many tests."""
     if correction != "none" and over is None:
         raise ValueError(f"correction={correction!r} needs over=…, the dimension along which there are many tests")
-    fixed = corrected(out["p"], over or "", correction)
+    fixed = out["p"] if over is None else corrected(out["p"], over, correction)
     return out.assign(p_corrected=fixed.assign_attrs(long_name=f"p-value ({correction})", units="1"))

@@ -21,7 +21,9 @@ from scipy.stats import ks_2samp
 from lcakit.analysis.kernels.fold import fold
 from lcakit.analysis.kernels.groups import reduce_groups
 from lcakit.analysis.weight_groups import RANDOM, SHARED, random_groups, shared_groups
+from lcakit.arguments import require_least
 from lcakit.errors import unknown
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.labels import parameter_coord
 from lcakit.trajectory.require import require, require_iterations, require_tables
 from lcakit.trajectory.select import select
@@ -46,6 +48,7 @@ class _Moments:
     squares: np.ndarray
 
 
+@of_trajectories
 def mean_correlation(
     ds: xr.Dataset,
     layer: str,
@@ -103,6 +106,7 @@ def mean_correlation(
     >>> mean_correlation(tiny_trajectory(), "fc").sizes
     Frozen({'group': 4})
     """
+    require_least("seed", seed, 0)
     if by not in GROUPS:
         raise unknown("grouping of weights", by, GROUPS)
     if like not in SHARED:
@@ -117,6 +121,7 @@ def mean_correlation(
     return _correlations(array, [ids])[0].assign_coords(names)
 
 
+@of_trajectories
 def correlation_test(ds: xr.Dataset, layer: str, seed: int = 0, lca: str = "lca", random: str = "apart") -> xr.Dataset:
     r"""Compare the correlation inside groups that share an output or an input with that inside random groups.
 
@@ -158,6 +163,7 @@ def correlation_test(ds: xr.Dataset, layer: str, seed: int = 0, lca: str = "lca"
     >>> correlation_test(tiny_trajectory(), "fc")["grouping"].values.tolist()
     ['output', 'input']
     """
+    require_least("seed", seed, 0)
     if random not in RANDOM:
         raise unknown("way to draw random groups", random, RANDOM)
     part, array = _kernel(ds, layer, lca)

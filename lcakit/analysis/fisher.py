@@ -14,6 +14,7 @@ import xarray as xr
 
 from lcakit.analysis.aggregate import grouped
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory import labels
 from lcakit.trajectory.labels import parameter_coord
 from lcakit.trajectory.require import require, require_tables
@@ -30,6 +31,7 @@ _NORMS = ("norm_scale", "norm_shift")
 _SCALED = ("kernel", "bias")
 
 
+@of_trajectories
 def fisher_diagonal(ds: xr.Dataset, gradient: str = "gradient", by: str | None = None) -> xr.DataArray:
     r"""Return the mean square gradient of each parameter: the diagonal of a Fisher-style matrix.
 
@@ -78,6 +80,7 @@ def fisher_diagonal(ds: xr.Dataset, gradient: str = "gradient", by: str | None =
     return out.rename("fisher_diagonal").assign_attrs(long_name="mean square of the full-set gradient", units=units)
 
 
+@of_trajectories
 def rescaled(ds: xr.Dataset, layer: str, next_layer: str, factor: float) -> xr.Dataset:
     r"""Return the same training in a network with one ReLU layer scaled up and the next one scaled down.
 

@@ -9,8 +9,9 @@ from scipy import stats
 from lcakit.analysis.corrections import corrected
 from lcakit.analysis.kernels.minima import running_minimum
 from lcakit.analysis.layerwise import LAYER_GROUPINGS, layer_lca
-from lcakit.errors import unknown
-from lcakit.trajectory.require import require
+from lcakit.errors import TrajectoryError, unknown
+from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.require import WHERE_MISSING, require
 from lcakit.trajectory.schema import loss_unit
 
 __all__ = ["argmin_iteration", "freeze_candidates"]
@@ -20,6 +21,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@of_trajectories
 def argmin_iteration(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca") -> xr.DataArray:
     r"""Return where a layer stops helping: the snapshot at which its cumulative LCA is smallest.
 
@@ -46,7 +48,7 @@ def argmin_iteration(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca")
     Raises
     ------
     TrajectoryError
-        If the file does not hold this LCA.
+        If the file does not hold this LCA, or, when it is computed, if some of it is missing (NaN).
     ValueError
         For another grouping.
 
@@ -59,6 +61,7 @@ def argmin_iteration(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca")
     return _labels_of(ds, running_minimum(_per_layer(ds, by, lca))["position"])
 
 
+@of_trajectories
 def freeze_candidates(
     runs: xr.Dataset,
     by: str = "kernel_layer",
@@ -106,7 +109,7 @@ def freeze_candidates(
     Raises
     ------
     TrajectoryError
-        If the file does not hold this LCA.
+        If the file does not hold this LCA, or, when it is computed, if some of it is missing (NaN).
     ValueError
         For a negative share, a level outside (0, 1), no walks, or a grouping that is not into layers.
 
@@ -129,10 +132,11 @@ def freeze_candidates(
     gain = found["total"] - found["minimum"]
     p = _as_random_walks(series, gain, int(trials), seed)
     p_corrected = corrected(p, "layer")
-    relative = gain / abs(found["total"].sum("layer"))
+    relative = gain / abs(found["total"].sum("layer", skipna=False))
     candidate = (relative >= least) & (gain > 0)
     candidate = candidate if level is None else candidate & (p_corrected < level)
-    agreement = candidate.mean("run") if "run" in candidate.dims else candidate.astype(np.float64)
+    known = candidate.where(gain.notnull())
+    agreement = known.mean("run") if "run" in candidate.dims else known.astype(np.float64)
     p_runs = corrected(_combined(p), "layer") if "run" in p.dims else p_corrected
     unit = {"units": loss_unit(runs, lca)}
     return xr.Dataset(
@@ -168,19 +172,17 @@ def _as_random_walks(series: xr.DataArray, gain: xr.DataArray, trials: int, seed
         dask="parallelized",
         output_dtypes=[np.float64],
     )
-    return out.transpose(*gain.dims)
+    return out.transpose(*gain.dims).where(gain.notnull())
 
 
 def _combined(p: xr.DataArray) -> xr.DataArray:
-    """Return Fisher's combination of the p-values of runs."""
-    out: xr.DataArray = xr.apply_ufunc(
-        lambda values: stats.chi2.sf(-2 * np.log(values).sum(axis=-1), 2 * values.shape[-1]),
-        p,
-        input_core_dims=[["run"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"allow_rechunk": True},
-    )
+    """Return Fisher's combination of the p-values of those runs that have one."""
+    logarithm: xr.DataArray = np.log(p)
+    twice = -2 * logarithm.sum("run")
+    known = p.notnull().sum("run")
+    freedom = 2 * known.where(known > 0)
+    options = {"dask": "parallelized", "output_dtypes": [np.float64]}
+    out: xr.DataArray = xr.apply_ufunc(lambda x, n: stats.chi2.sf(x, n), twice, freedom, **options)
     return out
 
 
@@ -196,7 +198,14 @@ def _share_of_walks(steps: np.ndarray, gain: float, trials: int, seed: int) -> f
 
 def _labels_of(ds: xr.Dataset, position: xr.DataArray) -> xr.DataArray:
     labels = ds["snapshot"].values
-    out: xr.DataArray = xr.apply_ufunc(
-        lambda place: labels[place], position, dask="parallelized", output_dtypes=[labels.dtype]
-    )
+
+    def look_up(place: np.ndarray) -> np.ndarray:
+        if (place < 0).any():
+            raise TrajectoryError(
+                f"some of the LCA is missing (NaN), so where its sum is smallest is not known. {WHERE_MISSING}"
+            )
+        out: np.ndarray = labels[place]
+        return out
+
+    out: xr.DataArray = xr.apply_ufunc(look_up, position, dask="parallelized", output_dtypes=[labels.dtype])
     return out.rename("snapshot").assign_attrs(long_name="snapshot of the smallest cumulative LCA", units="1")

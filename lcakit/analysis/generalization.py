@@ -10,6 +10,7 @@ import xarray as xr
 
 from lcakit.analysis.aggregate import series as lca_series
 from lcakit.analysis.aggregate import windowed
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import require
 from lcakit.trajectory.schema import with_suffix
 
@@ -23,6 +24,7 @@ def __dir__() -> list[str]:
 STATES = ("helps_both", "helps_train_hurts_validation", "hurts_train_helps_validation", "hurts_both", "nothing")
 
 
+@of_trajectories
 def train_validation(ds: xr.Dataset, by: str | None = "kernel_layer", val: str = "val") -> xr.Dataset:
     r"""Return the LCA of each group over the run, on the training and on the validation objective.
 
@@ -59,11 +61,12 @@ def train_validation(ds: xr.Dataset, by: str | None = "kernel_layer", val: str =
     >>> float(train_validation(ds, by=None)["gap"] / train_validation(ds, by=None)["train"])
     -0.5
     """
-    train, validation = (series.sum("iteration", keep_attrs=True) for series in _both(ds, by, val))
+    train, validation = (series.sum("iteration", keep_attrs=True, skipna=False) for series in _both(ds, by, val))
     gap = (validation - train).assign_attrs(train.attrs | {"long_name": "validation LCA minus training LCA"})
     return xr.Dataset({"train": train, "validation": validation, "gap": gap})
 
 
+@of_trajectories
 def overfitting_map(
     ds: xr.Dataset, by: str | None = "kernel_layer", window: int | None = None, val: str = "val"
 ) -> xr.Dataset:
@@ -106,8 +109,9 @@ def overfitting_map(
            [1, 2],
            [2, 2]], dtype=int8)
     """
+    both = _both(ds, by, val)
     size = max(1, ds.sizes["iteration"] // 20) if window is None else window
-    train, validation = (windowed(series, size) for series in _both(ds, by, val))
+    train, validation = (windowed(series, size) for series in both)
     state = (train > 0) * 2 + (validation > 0)
     known = (abs(train) > 0) & (abs(validation) > 0)  # neither 0 nor NaN
     state = state.where(known, STATES.index("nothing")).astype(np.int8)

@@ -10,10 +10,12 @@ from scipy import sparse
 
 from lcakit.analysis._summaries import describe, labelled, map_blocks, members
 from lcakit.analysis.kernels.groups import reduce_groups
+from lcakit.arguments import checks_arguments
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.labels import runs_of
 from lcakit.trajectory.require import require
 
-__all__ = ["OUTCOMES", "SLAB", "checked", "histogram", "trim"]
+__all__ = ["OUTCOMES", "SLAB", "histogram", "require_histogram", "trim"]
 
 
 def __dir__() -> list[str]:
@@ -26,6 +28,7 @@ OUTCOMES = ["helping", "hurting"]
 """The two sides of a histogram of LCA, as they are labelled."""
 
 
+@of_trajectories
 def histogram(ds: xr.Dataset, by: str | None = None, lca: str = "lca", bins_per_octave: int = 4) -> xr.Dataset:
     r"""Count LCA in logarithmic bins, helping and hurting apart: exact, in one pass, for any range.
 
@@ -150,6 +153,7 @@ def _count(part: np.ndarray, shift: int, counts: np.ndarray) -> None:
             counts[-1] += zeros
 
 
+@checks_arguments
 def trim(histogram: xr.Dataset) -> xr.Dataset:
     """Compute a histogram and cut the bins at both ends that are empty everywhere: for plotting.
 
@@ -174,13 +178,13 @@ def trim(histogram: xr.Dataset) -> xr.Dataset:
     >>> int(trim(histogram(tiny_trajectory()))["count"].isel(bin=0).sum()) > 0
     True
     """
-    histogram = checked(histogram).compute()
+    histogram = require_histogram(histogram).compute()
     count = histogram["count"]
     filled = np.flatnonzero(count.any([d for d in count.dims if d != "bin"]))
     return histogram.isel(bin=slice(filled[0], filled[-1] + 1) if filled.size else slice(0))
 
 
-def checked(histogram: xr.Dataset) -> xr.Dataset:
+def require_histogram(histogram: xr.Dataset) -> xr.Dataset:
     """Return a histogram of this room, or say that it is none."""
     wanted = ("count", "zero", "not_finite", "left", "right")
     missing = [name for name in wanted if name not in getattr(histogram, "variables", ())]

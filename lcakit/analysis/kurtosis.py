@@ -10,6 +10,8 @@ import xarray as xr
 from scipy import special
 
 from lcakit.analysis._summaries import describe, labelled, map_blocks, members
+from lcakit.analysis.kernels.missing import any_missing
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.labels import runs_of
 from lcakit.trajectory.require import require
 
@@ -26,6 +28,7 @@ _LEAST_VARIANCE = 1e-120  # of float32 it is at least 1e-90 or 0; below, fourth 
 _ROUNDING = 1e-25  # variance by mean²: less is the rounding of the mean; one float32 among 10⁹ others makes more
 
 
+@of_trajectories
 def excess_kurtosis(
     ds: xr.Dataset, window: int | str | None = None, by: str | None = None, lca: str = "lca"
 ) -> xr.Dataset:
@@ -48,11 +51,12 @@ def excess_kurtosis(
     Returns
     -------
     Dataset
-        ``excess_kurtosis``, ``n`` (values of the sample), ``z`` and two-sided ``p`` of the Anscombe-Glynn test, as
-        :func:`scipy.stats.kurtosistest` has them; over (iteration[, by]), (window[, by]) or ([by]). ``window`` is the
-        label of its first iteration and ``window_end`` that of its last. NaN where all values are equal or one is
-        NaN, and z and p for fewer than 5 values. The test takes the values as independent, which neighbouring
-        iterations and parameters are not, so that p is too small (0 where float64 has no such number). Lazy.
+        ``excess_kurtosis``, ``n`` (values of the sample that are there), ``z`` and two-sided ``p`` of the
+        Anscombe-Glynn test, as :func:`scipy.stats.kurtosistest` has them; over (iteration[, by]), (window[, by]) or
+        ([by]). ``window`` is the label of its first iteration and ``window_end`` that of its last. NaN where all values
+        are equal or one is NaN, and z and p for fewer than 5 values. The test takes the values as independent, which
+        neighbouring iterations and parameters are not, so that p is too small (0 where float64 has no such number).
+        Lazy.
 
     Raises
     ------
@@ -115,9 +119,12 @@ def _moments_block(block: np.ndarray, ids: np.ndarray) -> np.ndarray:
     lengths = np.diff(np.append(starts, block.shape[-1])).astype(np.float64)
     rows = block.reshape(-1, block.shape[-1])
     out = np.empty((len(rows), 5, starts.size))
+    missing = any_missing(block)
     for row, to in zip(rows, out, strict=True):
         x = row.astype(np.float64)
         to[0], to[1] = lengths, np.add.reduceat(x, starts) / lengths
+        if missing:
+            to[0] -= np.add.reduceat(np.isnan(x), starts, dtype=np.float64)
         x -= np.repeat(to[1], lengths.astype(int))
         square = x * x
         to[2] = np.add.reduceat(square, starts)
@@ -136,7 +143,7 @@ def _join(parts: np.ndarray, ids: np.ndarray, n_groups: int) -> np.ndarray:
         return np.add.reduceat(x, starts, axis=-1)
 
     count = total(n)
-    centre = total(n * mean) / count
+    centre = total(n * mean) / np.where(count > 0, count, np.nan)
     d = mean - np.repeat(centre, np.diff(np.append(starts, order.size)), axis=-1)
     out = np.zeros((*parts.shape[:-1], n_groups))
     out[..., 0, present], out[..., 1, present] = count, centre

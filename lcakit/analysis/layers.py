@@ -8,6 +8,7 @@ from lcakit.analysis.freezing import argmin_iteration, freeze_candidates
 from lcakit.analysis.layerwise import layer_lca
 from lcakit.analysis.runs import compare, one_sample, require_runs, summary
 from lcakit.analysis.trend import layer_trend
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import require
 from lcakit.trajectory.schema import split_name, with_suffix
 
@@ -18,6 +19,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@of_trajectories
 def hurting_layers(
     runs: xr.Dataset,
     by: str = "kernel_layer",
@@ -67,7 +69,7 @@ def hurting_layers(
     ['helps', 'helps']
     """
     require_runs(runs)
-    totals = layer_lca(runs, by, lca).sum("iteration", keep_attrs=True)
+    totals = layer_lca(runs, by, lca).sum("iteration", keep_attrs=True, skipna=False)
     out = summary(totals, confidence)
     out.update(one_sample(totals, correction=correction, over="layer"))
     sure = out["p_corrected"] < 1 - confidence
@@ -75,6 +77,7 @@ def hurting_layers(
     return out.assign(verdict=verdict.assign_attrs(long_name=f"at the level {1 - confidence:.3g}", units="1"))
 
 
+@of_trajectories
 def compare_runs(
     a: xr.Dataset,
     b: xr.Dataset,
@@ -123,7 +126,7 @@ def compare_runs(
     """
     require_runs(a)
     require_runs(b)
-    totals = [layer_lca(ds, by, lca).sum("iteration", keep_attrs=True) for ds in (a, b)]
+    totals = [layer_lca(ds, by, lca).sum("iteration", keep_attrs=True, skipna=False) for ds in (a, b)]
     names = [list(total["layer"].values) for total in totals]
     if names[0] != names[1]:
         raise ValueError(f"the runs have different layers: {names[0]} and {names[1]}; compare runs of one network")
@@ -131,10 +134,10 @@ def compare_runs(
     tested = compare(totals[0], totals[1], paired=paired, correction=correction, over="layer")
     final = compare(loss[0], loss[1], paired=paired)
     return tested.drop_vars("statistic").assign(
-        lca_a=totals[0].mean("run", keep_attrs=True),
-        lca_b=totals[1].mean("run", keep_attrs=True),
-        final_loss_a=loss[0].mean("run", keep_attrs=True),
-        final_loss_b=loss[1].mean("run", keep_attrs=True),
+        lca_a=totals[0].mean("run", keep_attrs=True, skipna=False),
+        lca_b=totals[1].mean("run", keep_attrs=True, skipna=False),
+        final_loss_a=loss[0].mean("run", keep_attrs=True, skipna=False),
+        final_loss_b=loss[1].mean("run", keep_attrs=True, skipna=False),
         final_loss_difference=final["difference"],
         final_loss_p=final["p"],
     )

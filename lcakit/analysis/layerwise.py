@@ -6,6 +6,7 @@ import xarray as xr
 
 from lcakit.analysis.aggregate import sum_by
 from lcakit.errors import unknown
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import source
 
 __all__ = ["LAYER_GROUPINGS", "layer_lca"]
@@ -18,6 +19,7 @@ def __dir__() -> list[str]:
 LAYER_GROUPINGS = ("kernel_layer", "layer")
 
 
+@of_trajectories
 def layer_lca(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca", classes: bool = False) -> xr.DataArray:
     r"""Return the LCA of each layer in each iteration.
 
@@ -64,5 +66,5 @@ def layer_lca(ds: xr.Dataset, by: str = "kernel_layer", lca: str = "lca", classe
     variable = source(ds, lca, classes)
     out = sum_by(ds, by, variable).rename({by: "layer"})
     if "class" in out.dims:
-        out = out.transpose(..., "layer", "class") if classes else out.sum("class")
+        out = out.transpose(..., "layer", "class") if classes else out.sum("class", skipna=False)
     return out.rename(lca).assign_attrs(long_name="loss change allocation of layers")

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import recorded, require, require_iterations
 
 __all__ = ["PLACES", "WINDOWS", "sign_agreement"]
@@ -35,6 +36,7 @@ _NAMES = {
 }
 
 
+@of_trajectories
 def sign_agreement(
     ds: xr.Dataset, windows: Sequence[int] | None = None, at: str = "start", lca: str = "lca"
 ) -> xr.Dataset:
@@ -167,10 +169,16 @@ def _tally(block: np.ndarray, size: int, place: int) -> np.ndarray:
         )
         whole = single + others
         products = (single * np.sign(whole), single * np.sign(others))  # of signs: small numbers must not underflow
-        counts = [n for x in products for n in (np.count_nonzero(x > 0, (-2, -1)), np.count_nonzero(x, (-2, -1)))]
+        counts = [n for x in products for n in _positive_and_other(x)]
         squares = [np.square(whole).sum((-2, -1)), _sums(np.square(rows), size).sum((-2, -1))]
         out[..., 0, :, 0] += np.stack([*counts, *squares], axis=-1)
     return out
+
+
+def _positive_and_other(products: np.ndarray) -> tuple[Any, Any]:
+    """Count, over the last two axes, the positive products and those that are not zero; NaN is neither."""
+    positive = np.count_nonzero(products > 0, (-2, -1))
+    return positive, positive + np.count_nonzero(products < 0, (-2, -1))
 
 
 def _sums(rows: np.ndarray, size: int) -> np.ndarray:

@@ -13,7 +13,8 @@ from lcakit.analysis.outcomes import OUTCOMES, count_outcomes, outcome_counts, s
 from lcakit.analysis.windows import WINDOWS as WINDOWS
 from lcakit.analysis.windows import helping_by_window
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.trajectory.require import in_place_of, recorded, require
+from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.require import in_place_of, iterations_there, recorded, require
 from lcakit.trajectory.schema import split_name, with_suffix
 
 __all__ = [
@@ -33,6 +34,7 @@ def __dir__() -> list[str]:
 _ZEROS = ("counted", "ignored")
 
 
+@of_trajectories
 def help_hurt_zero(ds: xr.Dataset, lca: str = "lca", by: str | None = None) -> xr.DataArray:
     r"""Return the fractions of parameters that help, hurt and do neither, in each iteration.
 
@@ -75,6 +77,7 @@ def help_hurt_zero(ds: xr.Dataset, lca: str = "lca", by: str | None = None) -> x
     return out.rename("fraction").assign_attrs(long_name="fraction of parameters", units="1")
 
 
+@of_trajectories
 def fraction_helping(ds: xr.Dataset, by: str | None = None, lca: str = "lca") -> xr.DataArray:
     r"""Return the fraction of moving parameters that help, averaged over iterations.
 
@@ -129,6 +132,7 @@ def fraction_helping(ds: xr.Dataset, by: str | None = None, lca: str = "lca") ->
     return out.rename("fraction_helping").assign_attrs(long_name="fraction helping (zeros ignored)", units="1")
 
 
+@of_trajectories
 def iterations_helped(ds: xr.Dataset, lca: str = "lca") -> xr.DataArray:
     r"""Count the iterations in which each parameter helps, hurts and does neither.
 
@@ -163,7 +167,7 @@ def iterations_helped(ds: xr.Dataset, lca: str = "lca") -> xr.DataArray:
     attrs = {"long_name": recorded(ds, "iterations by outcome"), "units": "1"}
     if found := in_place_of(ds, lca, "helped_count", "hurt_count"):
         helped, hurt = (counts.astype(np.int64) for counts in found)
-        parts = [helped, hurt, ds.sizes["iteration"] - helped - hurt]
+        parts = [helped, hurt, iterations_there(ds) - helped - hurt]
         out = xr.concat(parts, dim=xr.DataArray(OUTCOMES, dims="outcome", name="outcome"))
         return out.transpose(..., "outcome", "parameter").rename("iterations").assign_attrs(attrs)
     array = require(ds, lca).transpose(..., "iteration", "parameter")
@@ -173,6 +177,7 @@ def iterations_helped(ds: xr.Dataset, lca: str = "lca") -> xr.DataArray:
     return xr.DataArray(counts, dims=dims, coords=coords | {"outcome": OUTCOMES}, name="iterations", attrs=attrs)
 
 
+@of_trajectories
 def helped_histogram(ds: xr.Dataset, bins: int = 50, lca: str = "lca", zeros: str = "counted") -> xr.DataArray:
     r"""Return the histogram over parameters of the share of recorded iterations helped (Fig. 3d).
 
@@ -240,6 +245,7 @@ def _histogram_of_shares(helping: np.ndarray, of: np.ndarray, edges: np.ndarray)
     return counts
 
 
+@of_trajectories
 def signs_per_class(ds: xr.Dataset, of: str = "unit", lca: str = "lca") -> xr.DataArray:
     r"""Return in how many classes a parameter or unit helps at once, as fractions of those that act.
 
@@ -281,7 +287,7 @@ def signs_per_class(ds: xr.Dataset, of: str = "unit", lca: str = "lca") -> xr.Da
     if "class" not in array.dims:
         raise TrajectoryError(f"{name!r} has dimensions {array.dims}, so no classes to count; select several, or none")
     helped = (array < 0).sum("class")
-    acts = (array != 0).any("class")
+    acts = (array != 0).any("class") & array.notnull().all("class")
     n = array.sizes["class"]
     shares = [((helped == m) & acts).sum(of) for m in range(n + 1)]
     out = xr.concat(shares, dim=xr.DataArray(np.arange(n + 1), dims="classes_helped", name="classes_helped"))

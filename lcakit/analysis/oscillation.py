@@ -1,25 +1,25 @@
 """Oscillation: weights turn around and gradients cross zero every few iterations (section 3, Table S2).
 
 A sign change is counted between neighbouring *nonzero* values: a zero takes the sign of the last nonzero
-value before it, and zeros at the start are skipped. What happens between two recorded snapshots is not seen: with
-``every=10`` an iteration is ten optimizer steps. Counts are exact across blocks: each block reports its
-count and its first and last nonzero signs, and blocks are merged in order, in a tree.
+value before it, and zeros at the start are skipped; so are missing values (NaN). What happens between two recorded
+snapshots is not seen: with ``every=10`` an iteration is ten optimizer steps. Counts are exact across blocks: each block
+reports its count and its first and last nonzero signs, and blocks are merged in order, in a tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
 
 from lcakit.analysis.aggregate import grouped
 from lcakit.analysis.kernels.fold import fold
+from lcakit.analysis.kernels.signs import Signs, columns, merge, movement_signs, value_signs
 from lcakit.analysis.phase import phase_lag
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory import labels
-from lcakit.trajectory.require import in_place_of, recorded, require, require_tables
+from lcakit.trajectory.require import in_place_of, iterations_there, recorded, require, require_tables
 
 __all__ = [
     "gradient_crossings",
@@ -35,21 +35,10 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_Masks = Iterator[tuple[np.ndarray, np.ndarray]]
-_Summarize = Callable[[np.ndarray], "_Signs"]
+_Summarize = Callable[[np.ndarray], Signs]
 
 
-@dataclass(frozen=True)
-class _Signs:
-    """Sign changes in a block (…, K); first and last nonzero signs (0: none); for movement, the end rows."""
-
-    count: np.ndarray
-    first: np.ndarray
-    last: np.ndarray
-    head: np.ndarray | None = None
-    tail: np.ndarray | None = None
-
-
+@of_trajectories
 def weight_turns(ds: xr.Dataset) -> xr.DataArray:
     r"""Count how often each parameter turns around, from one recorded iteration to the next.
 
@@ -81,11 +70,10 @@ def weight_turns(ds: xr.Dataset) -> xr.DataArray:
     True
     """
     name, long_name = "weight_turns", "turns of the weight"
-    if found := in_place_of(ds, "theta", "turn_count"):
-        return _counted(found[0], name, long_name)
-    return _count(require(ds, "theta"), _movement_signs, name, long_name)
+    return _turns(ds)[0].rename(name).assign_attrs(long_name=long_name, units="1")
 
 
+@of_trajectories
 def gradient_crossings(ds: xr.Dataset) -> xr.DataArray:
     r"""Count how often the full gradient of each parameter changes its sign, over all snapshots.
 
@@ -118,17 +106,16 @@ def gradient_crossings(ds: xr.Dataset) -> xr.DataArray:
     array([3, 0, 4, 2, 0])
     """
     name, long_name = "gradient_crossings", "sign changes of the gradient"
-    if found := in_place_of(ds, "gradient", "crossing_count"):
-        return _counted(found[0], name, long_name)
-    return _count(require(ds, "gradient"), _value_signs, name, long_name)
+    return _crossings(ds)[0].rename(name).assign_attrs(long_name=long_name, units="1")
 
 
+@of_trajectories
 def iterations_per_turn(ds: xr.Dataset, by: str | None = None) -> xr.DataArray:
     r"""Return the recorded iterations per weight turn (Table S2; by layer Fig. S7).
 
     .. math:: T \Big/ \frac1{|g|} \sum_{i \in g} n_i
 
-    with n of :func:`weight_turns`.
+    with n of :func:`weight_turns`; T is the number of moves that are there, of each parameter.
 
     Parameters
     ----------
@@ -156,15 +143,16 @@ def iterations_per_turn(ds: xr.Dataset, by: str | None = None) -> xr.DataArray:
     >>> iterations_per_turn(tiny_trajectory(), "kernel_layer").round(2).values
     array([2.61, 2.75])
     """
-    return _iterations_per(ds, weight_turns(ds), by, "iterations per weight turn")
+    return _iterations_per(ds, *_turns(ds), by, "iterations per weight turn")
 
 
+@of_trajectories
 def iterations_per_crossing(ds: xr.Dataset, by: str | None = None) -> xr.DataArray:
     r"""Return the recorded iterations per gradient crossing (Table S2).
 
     .. math:: T \Big/ \frac1{|g|} \sum_{i \in g} n_i
 
-    with n of :func:`gradient_crossings`.
+    with n of :func:`gradient_crossings`; T is one less than the gradients that are there, of each parameter.
 
     Parameters
     ----------
@@ -193,24 +181,30 @@ def iterations_per_crossing(ds: xr.Dataset, by: str | None = None) -> xr.DataArr
     >>> iterations_per_crossing(tiny_trajectory(), "layer").round(2).values
     array([4.44, 3.6 , 3.91])
     """
-    return _iterations_per(ds, gradient_crossings(ds), by, "iterations per gradient crossing")
+    return _iterations_per(ds, *_crossings(ds), by, "iterations per gradient crossing")
 
 
-def _iterations_per(ds: xr.Dataset, counts: xr.DataArray, by: str | None, long_name: str) -> xr.DataArray:
-    iterations = ds.sizes["snapshot"] - 1
-    mean = counts.mean("parameter") if by is None else _mean_by(ds, counts, by)
+def _iterations_per(
+    ds: xr.Dataset, counts: xr.DataArray, there: xr.DataArray | int, by: str | None, long_name: str
+) -> xr.DataArray:
+    mean, iterations = _mean_by(ds, counts, by), there
+    if isinstance(there, xr.DataArray):
+        iterations = _mean_by(ds, there, by) if "parameter" in there.dims else there
     out = iterations / mean.where(mean > 0, np.nan)
-    out = out.fillna(np.inf).rename(long_name.replace(" ", "_"))
+    out = out.fillna(np.inf).where(xr.DataArray(iterations) > 0).rename(long_name.replace(" ", "_"))
     return out.assign_attrs(long_name=recorded(ds, long_name), units="1")
 
 
-def _mean_by(ds: xr.Dataset, counts: xr.DataArray, by: str) -> xr.DataArray:
+def _mean_by(ds: xr.Dataset, counts: xr.DataArray, by: str | None) -> xr.DataArray:
+    if by is None:
+        return counts.mean("parameter")
     require_tables(ds)
     ids, names = labels.group_ids(ds, by)
     members = np.unique(ids, return_counts=True)[1]
     return grouped(counts, "parameter", ids, names) / xr.DataArray(members, dims=names.dims)
 
 
+@of_trajectories
 def oscillation_detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca") -> xr.Dataset:
     r"""Return one parameter's movement, gradient and LCA over the run (Fig. S8).
 
@@ -263,74 +257,34 @@ def oscillation_detail(ds: xr.Dataset, parameter: int | str, lca: str = "lca") -
         out["gradient"] = ds["gradient"].isel(one, drop=True)
     if lca in ds:
         out["lca"] = ds[lca].isel(one, drop=True)
-        total = out["lca"].astype(np.float64).cumsum("iteration")
+        total = out["lca"].astype(np.float64).cumsum("iteration", skipna=False)
         out["cumulative_lca"] = total.assign_attrs(out["lca"].attrs | {"long_name": "cumulative LCA"})
     scalars = [c for c in out.coords if out[c].ndim == 0]
     return out.drop_vars(scalars).assign_attrs(parameter=name)
 
 
-def _counted(count: xr.DataArray, name: str, long_name: str) -> xr.DataArray:
-    return count.transpose(..., "parameter").astype(np.int64).rename(name).assign_attrs(long_name=long_name, units="1")
+def _turns(ds: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | int]:
+    """Return the turns of each parameter, and of how many iterations (an own number for each, or one for all)."""
+    if found := in_place_of(ds, "theta", "turn_count"):
+        return _counted(found[0]), iterations_there(ds)
+    return _count(require(ds, "theta"), movement_signs)
 
 
-def _count(array: xr.DataArray, summarize: _Summarize, name: str, long_name: str) -> xr.DataArray:
+def _crossings(ds: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | int]:
+    if found := in_place_of(ds, "gradient", "crossing_count"):
+        return _counted(found[0]), iterations_there(ds)
+    counts, there = _count(require(ds, "gradient"), value_signs)
+    return counts, (there - 1).clip(min=0)
+
+
+def _counted(count: xr.DataArray) -> xr.DataArray:
+    return count.transpose(..., "parameter").astype(np.int64)
+
+
+def _count(array: xr.DataArray, summarize: _Summarize) -> tuple[xr.DataArray, xr.DataArray]:
     array = array.transpose(..., "snapshot", "parameter")
-    data = fold(array.data, summarize, _merge, lambda signs: signs.count, np.int64)
+    data = fold(array.data, summarize, merge, columns, np.int64, width=2)
     coords = {key: c for key, c in array.coords.items() if "snapshot" not in c.dims}
     dims = [d for d in array.dims if d != "snapshot"]
-    return xr.DataArray(data, dims=dims, coords=coords, name=name, attrs={"long_name": long_name, "units": "1"})
-
-
-def _merge(a: _Signs, b: _Signs) -> _Signs:
-    """Join the summaries of two neighbouring blocks, with the move between them where they have end rows."""
-    if a.tail is not None and b.head is not None:
-        up, down = b.head > a.tail, b.head < a.tail
-        step = _sign(up, down)
-        a = _join(a, _Signs(np.zeros_like(a.count), step, step))
-    return _join(a, b)
-
-
-def _join(a: _Signs, b: _Signs) -> _Signs:
-    count = a.count + b.count + (a.last * b.first < 0)
-    first = np.where(a.first != 0, a.first, b.first)
-    last = np.where(b.last != 0, b.last, a.last)
-    return _Signs(count, first, last, a.head, b.tail)
-
-
-def _value_signs(block: np.ndarray) -> _Signs:
-    rows = np.moveaxis(block, -2, 0)
-    return _scan(((row > 0, row < 0) for row in rows), rows.shape[1:])
-
-
-def _movement_signs(block: np.ndarray) -> _Signs:
-    rows = np.moveaxis(block, -2, 0)
-    steps = pairwise(rows)
-    inside = _scan(((after > before, after < before) for before, after in steps), rows.shape[1:])
-    return _Signs(inside.count, inside.first, inside.last, rows[0].copy(), rows[-1].copy())
-
-
-def _scan(masks: _Masks, shape: tuple[int, ...]) -> _Signs:
-    """Run over (positive, negative) masks in order. Booleans, and bytes to count: several times faster than signs."""
-    count, bytes_ = np.zeros(shape, np.int64), np.zeros(shape, np.uint8)
-    first = np.zeros(shape, np.int8)
-    was_up, was_down = np.zeros(shape, bool), np.zeros(shape, bool)
-    unseen = True
-    for row, (up, down) in enumerate(masks, 1):
-        if unseen:
-            first = np.where(first == 0, _sign(up, down), first)
-            unseen = not first.all()
-        changes = up & was_down
-        changes |= down & was_up
-        bytes_ += changes.view(np.uint8)
-        if row % 255 == 0:
-            count += bytes_
-            bytes_[:] = 0
-        was_up &= ~down
-        was_up |= up
-        was_down &= ~up
-        was_down |= down
-    return _Signs(count + bytes_, first, _sign(was_up, was_down))
-
-
-def _sign(up: np.ndarray, down: np.ndarray) -> np.ndarray:
-    return up.astype(np.int8) - down.astype(np.int8)
+    counts, there = (xr.DataArray(data[..., k, :], dims=dims, coords=coords) for k in range(2))
+    return counts, there

@@ -7,6 +7,7 @@ import xarray as xr
 
 from lcakit.analysis.aggregate import grouped, unit_group_ids
 from lcakit.analysis.kernels.groups import count_signs
+from lcakit.analysis.kernels.missing import any_missing
 from lcakit.errors import TrajectoryError
 from lcakit.trajectory import labels
 from lcakit.trajectory.require import require_tables
@@ -45,7 +46,7 @@ def share_helping(counts: xr.DataArray) -> xr.DataArray:
 
 
 def count_outcomes(block: np.ndarray) -> np.ndarray:
-    """Count helping, hurting and zero over the rows of a block (…, t, k) -> (…, 3, k).
+    """Count helping, hurting and zero over the rows of a block (…, t, k) -> (…, 3, k); NaN is none of them.
 
     Masks are added row by row into bytes, 255 rows at a time: three times as fast as adding to wider integers.
     """
@@ -59,4 +60,6 @@ def count_outcomes(block: np.ndarray) -> np.ndarray:
         out[..., 0, :] += helping
         out[..., 1, :] += hurting
     out[..., 2, :] = block.shape[-2] - out[..., 0, :] - out[..., 1, :]
+    if any_missing(block):
+        out[..., 2, :] -= np.isnan(block).sum(axis=-2)
     return out

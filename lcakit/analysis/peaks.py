@@ -13,6 +13,7 @@ from scipy.signal import find_peaks
 from lcakit.analysis.aggregate import grouped, sum_by
 from lcakit.analysis.kernels.groups import sum_squares
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory import labels, schema
 from lcakit.trajectory.require import require, require_iterations, require_tables, source
 from lcakit.trajectory.schema import split_name, with_suffix
@@ -27,6 +28,7 @@ def __dir__() -> list[str]:
 QUANTITIES = ("lca", "gradient", "movement", "effective_gradient")
 
 
+@of_trajectories
 def peak_iterations(
     ds: xr.Dataset,
     k: int = 20,
@@ -113,7 +115,7 @@ def _lca_series(ds: xr.Dataset, by: str, classes: bool, lca: str) -> xr.DataArra
     split = classes and source(ds, lca, classes=True) in ds
     out = sum_by(ds, by, source(ds, lca, split))
     if "class" in out.dims:
-        out = out.transpose(..., "class") if split else out.sum("class", keep_attrs=True)
+        out = out.transpose(..., "class") if split else out.sum("class", keep_attrs=True, skipna=False)
     return out.assign_attrs(long_name="loss change allocation")
 
 
@@ -122,10 +124,20 @@ def _norm_series(ds: xr.Dataset, of: str, by: str, lca: str) -> xr.DataArray:
     name = with_suffix("gradient", split_name(lca)[1]) if of == "gradient" else "theta"
     array = require(ds, name).transpose(..., "snapshot", "parameter")
     require_tables(ds)
-    start = array.isel(snapshot=slice(None, -1)).rename(snapshot="iteration")
-    vectors = start if of == "gradient" else start.copy(data=_movement(array.data))
-    squares = grouped(vectors, "parameter", *labels.group_ids(ds, by), sum_squares)
+    groups = labels.group_ids(ds, by)
+    if of == "gradient":
+        squares = _while_it_runs(grouped(array, "parameter", *groups, sum_squares))
+    else:
+        start = array.isel(snapshot=slice(None, -1)).rename(snapshot="iteration")
+        squares = grouped(start.copy(data=_movement(array.data)), "parameter", *groups, sum_squares)
     return (squares**0.5).assign_attrs(array.attrs | {"long_name": f"norm of the {of}"})
+
+
+def _while_it_runs(series: xr.DataArray) -> xr.DataArray:
+    """Return a series of snapshots at the start of each iteration, NaN where there is no snapshot at its end."""
+    start, end = (series.isel(snapshot=part).drop_vars("snapshot") for part in (slice(None, -1), slice(1, None)))
+    there = end.notnull().any([dim for dim in end.dims if dim not in ("snapshot", "run")])
+    return start.where(there).assign_coords(snapshot=series["snapshot"][:-1]).rename(snapshot="iteration")
 
 
 def _effective_series(ds: xr.Dataset, by: str, classes: bool, lca: str) -> xr.DataArray:
@@ -173,7 +185,7 @@ def strongest_peaks(series: xr.DataArray, k: int, of: str) -> xr.DataArray:
     options = {"iterations": series["iteration"].values, "k": int(k), "sign": -1 if of == "lca" else 1}
     ranks = [["rank"], ["rank"]]
     found, value = apply_to_series(
-        _strongest, series, ["iteration"], ranks, [np.float64, np.float64], {"rank": int(k)}, **options
+        _strongest, [series], [["iteration"]], ranks, [np.float64, np.float64], {"rank": int(k)}, **options
     )
     value.attrs = {"long_name": f"{series.attrs['long_name']} at the peak", "units": series.attrs.get("units", "1")}
     out = found.assign_coords(value=value.variable, rank=np.arange(int(k)))
@@ -183,20 +195,18 @@ def strongest_peaks(series: xr.DataArray, k: int, of: str) -> xr.DataArray:
 
 def apply_to_series(
     function: Callable[..., Any],
-    array: xr.DataArray,
-    core: list[str],
+    arrays: list[xr.DataArray],
+    cores: list[list[str]],
     out_core: list[list[str]],
     dtypes: list[Any],
     sizes: dict[str, int] | None = None,
     **options: Any,
 ) -> Any:
-    """Apply a function of one small series or table (the dimensions ``core``). Lazy, in any chunks."""
-    if array.chunks is not None:  # left to apply_ufunc, the other dimensions would be cut up
-        array = array.copy(data=array.data.rechunk({array.get_axis_num(dim): -1 for dim in core}))
+    """Apply a function of small series or tables (of the dimensions ``cores``). Lazy, in any chunks."""
     return xr.apply_ufunc(
         function,
-        array,
-        input_core_dims=[core],
+        *(_in_one_piece(array, core) for array, core in zip(arrays, cores, strict=True)),
+        input_core_dims=cores,
         output_core_dims=out_core,
         output_dtypes=dtypes,
         vectorize=True,
@@ -204,6 +214,13 @@ def apply_to_series(
         dask_gufunc_kwargs={"output_sizes": sizes or {}},
         kwargs=options,
     )
+
+
+def _in_one_piece(array: xr.DataArray, core: list[str]) -> xr.DataArray:
+    """Join the chunks of some dimensions; left to ``apply_ufunc``, the others would be cut up."""
+    if array.chunks is None:
+        return array
+    return array.copy(data=array.data.rechunk({array.get_axis_num(dim): -1 for dim in core}))
 
 
 def _strongest(series: np.ndarray, iterations: np.ndarray, k: int, sign: int) -> tuple[np.ndarray, np.ndarray]:

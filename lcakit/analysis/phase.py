@@ -15,6 +15,7 @@ import xarray as xr
 
 from lcakit.analysis.kernels.groups import reduce_groups
 from lcakit.analysis.layerwise import layer_lca
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory import labels
 from lcakit.trajectory.require import recorded, require, require_tables
 
@@ -31,6 +32,7 @@ MAX_LAG = 10
 _TILE = 8_192  # columns at a time: float64 copies stay small
 
 
+@of_trajectories
 def phase_lag(ds: xr.Dataset, by: str = "kernel_layer", max_lag: int | None = None, lca: str = "lca") -> xr.Dataset:
     r"""Return how far the movement of each layer lags behind its negative full gradient, and behind other layers.
 

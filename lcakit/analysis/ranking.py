@@ -11,6 +11,7 @@ import xarray as xr
 from lcakit.analysis.aggregate import grouped, sum_by
 from lcakit.analysis.kernels.groups import count_signs
 from lcakit.errors import unknown
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory import labels
 from lcakit.trajectory.require import in_place_of, require, require_iterations, require_tables
 from lcakit.trajectory.select import select_iterations
@@ -28,6 +29,7 @@ SIDES = ["helping", "hurting"]
 _LABEL = np.dtype("U96")
 
 
+@of_trajectories
 def extremes(
     ds: xr.Dataset, by: str = "unit", k: int = 10, iterations: slice | int | None = None, lca: str = "lca"
 ) -> xr.Dataset:
@@ -52,8 +54,8 @@ def extremes(
     -------
     Dataset
         ``lca`` (outcome, rank): S in the unit of the loss, strongest first, NaN where fewer than k members are on that
-        side; ``index``: the member's coordinate value (parameter, unit) or position in the table, -1 there;
-        ``label``: its name, such as ``fc1.weight[3, 17]``, "" there. Lazy.
+        side (those of which some LCA is missing are on none); ``index``: the member's coordinate value (parameter,
+        unit) or position in the table, -1 there; ``label``: its name, such as ``fc1.weight[3, 17]``, "" there. Lazy.
 
     Raises
     ------
@@ -117,17 +119,20 @@ def _check_member_kind(by: str) -> None:
 
 def _totals(ds: xr.Dataset, by: str, lca: str) -> xr.DataArray:
     if by == "parameter":
-        return ds[lca].sum("iteration", dtype=np.float64, keep_attrs=True).transpose(..., "parameter")
+        return ds[lca].sum("iteration", dtype=np.float64, keep_attrs=True, skipna=False).transpose(..., "parameter")
     _check_member_kind(by)
-    return sum_by(ds, by, lca).sum("iteration", keep_attrs=True).transpose(..., by)
+    return sum_by(ds, by, lca).sum("iteration", keep_attrs=True, skipna=False).transpose(..., by)
 
 
 def _strongest(totals: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions and values of the k most negative and the k most positive entries of the last axis."""
-    order = np.argsort(totals, axis=-1, kind="stable")
+    """Return positions and values of the k most negative and the k most positive entries of the last axis.
+
+    Entries that are missing (NaN) are on neither side: sorted in the place of zeros.
+    """
+    order = np.argsort(np.where(np.isnan(totals), 0, totals), axis=-1, kind="stable")
     positions = np.stack([order[..., :k], order[..., ::-1][..., :k]], axis=-2)
     values = np.take_along_axis(totals[..., None, :], positions, axis=-1)
-    wrong = values * np.array([[-1.0], [1.0]]) <= 0
+    wrong = ~(values * np.array([[-1.0], [1.0]]) > 0)
     return np.where(wrong, -1, positions), np.where(wrong, np.nan, values)
 
 
@@ -154,6 +159,7 @@ def _members(ds: xr.Dataset, by: str, totals: xr.DataArray) -> tuple[np.ndarray,
     return np.arange(names.size), lambda p: str(names[p])
 
 
+@of_trajectories
 def last_active_iteration(ds: xr.Dataset, by: str = "unit", lca: str = "lca") -> xr.DataArray:
     r"""Return the last iteration in which any parameter of a group has LCA.
 
@@ -187,15 +193,21 @@ def last_active_iteration(ds: xr.Dataset, by: str = "unit", lca: str = "lca") ->
     >>> last_active_iteration(tiny_trajectory(), "layer").values
     array([11., 11., 11.])
     """
-    array = require(ds, lca)
-    require_iterations(array)
-    require_tables(ds)
-    counts = grouped(array, "parameter", *labels.group_ids(ds, by), count_signs, ("outcome", [*SIDES, "zero"]))
+    counts = _counts(ds, by, lca)
     active = counts.sel(outcome=SIDES).sum("outcome") > 0
     out = active["iteration"].where(active).max("iteration")
     return out.rename("last_active_iteration").assign_attrs(long_name="last iteration with LCA", units="1")
 
 
+def _counts(ds: xr.Dataset, by: str, lca: str) -> xr.DataArray:
+    """Return the numbers of members of each group that help, hurt and are zero, in each iteration."""
+    array = require(ds, lca)
+    require_iterations(array)
+    require_tables(ds)
+    return grouped(array, "parameter", *labels.group_ids(ds, by), count_signs, ("outcome", [*SIDES, "zero"]))
+
+
+@of_trajectories
 def dead_units(ds: xr.Dataset, after: int, by: str = "unit", lca: str = "lca") -> xr.DataArray:
     r"""Say which units have no LCA from an iteration on: every parameter's A is exactly zero.
 
@@ -232,6 +244,6 @@ def dead_units(ds: xr.Dataset, after: int, by: str = "unit", lca: str = "lca") -
     first, last = ds["iteration"].values[[0, -1]]
     if not first <= after <= last:
         raise ValueError(f"iteration {after} is not in the run: the dataset has {first} to {last}")
-    active = last_active_iteration(ds, by, lca)
-    out = ~(active >= after)
+    counts = _counts(ds, by, lca).sel(iteration=slice(after, None)).sum("iteration")
+    out = (counts.sel(outcome=SIDES).sum("outcome") == 0) & (counts.sel(outcome="zero", drop=True) > 0)
     return out.rename("dead").assign_attrs(long_name=f"no LCA from iteration {after} on", units="1")

@@ -13,6 +13,7 @@ import xarray as xr
 
 from lcakit.analysis.aggregate import sum_by
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory import schema
 from lcakit.trajectory.require import require_tables
 from lcakit.trajectory.schema import split_name, with_suffix
@@ -31,6 +32,7 @@ ALL = "all"
 _SUMMED = ("lca_unit_class", "lca_class", "lca", "unit_lca")  # the first that is there is summed
 
 
+@of_trajectories
 def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
     r"""Return a trajectory at the resolution of units or layers. Lazy.
 

@@ -16,6 +16,7 @@ from scipy import stats
 
 from lcakit.analysis.corrections import CORRECTIONS as CORRECTIONS
 from lcakit.analysis.corrections import corrected, with_correction
+from lcakit.arguments import checks_arguments, require_least
 from lcakit.errors import LcakitWarning, TrajectoryError, unknown
 from lcakit.trajectory.join import join as align
 
@@ -44,6 +45,7 @@ def require_runs(data: xr.DataArray | xr.Dataset, least: int = 2) -> int:
     return n
 
 
+@checks_arguments
 def summary(array: xr.DataArray, confidence: float = 0.95) -> xr.Dataset:
     r"""Return mean, standard deviation and Student's confidence interval over runs.
 
@@ -93,6 +95,7 @@ def summary(array: xr.DataArray, confidence: float = 0.95) -> xr.Dataset:
     return out.assign_attrs(confidence=confidence)
 
 
+@checks_arguments
 def bootstrap(
     array: xr.DataArray,
     statistic: str = "mean",
@@ -155,6 +158,8 @@ def bootstrap(
     """
     n = require_runs(array)
     _check_confidence(confidence)
+    require_least("seed", seed, 0)
+    require_least("resamples", resamples, 1)
     if statistic not in STATISTICS:
         raise unknown("statistic", statistic, STATISTICS)
     if method not in _BOOTSTRAPS:
@@ -190,6 +195,7 @@ def bootstrap(
     return xr.Dataset({name: columns.isel(column=k).assign_attrs(array.attrs) for k, name in enumerate(names)})
 
 
+@checks_arguments
 def one_sample(
     array: xr.DataArray, value: float = 0.0, correction: str = "none", over: str | None = None
 ) -> xr.Dataset:
@@ -236,6 +242,7 @@ def one_sample(
     return with_correction(out, correction, over)
 
 
+@checks_arguments
 def compare(
     a: xr.DataArray,
     b: xr.DataArray,
@@ -295,7 +302,7 @@ def compare(
         return np.stack([np.asarray(result.statistic, float), np.asarray(result.pvalue, float)], axis=-1)
 
     columns = _over_runs(test, [a, b], 2)
-    difference = (b.mean("run") - a.mean("run")).assign_attrs(a.attrs)
+    difference = (b.mean("run", skipna=False) - a.mean("run", skipna=False)).assign_attrs(a.attrs)
     out = xr.Dataset({"difference": difference, "statistic": columns.isel(column=0), "p": columns.isel(column=1)})
     return with_correction(out, correction, over)
 

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.labels import parameter_coord
 from lcakit.trajectory.require import require, require_tables
 from lcakit.trajectory.select import TAPS, select, select_iterations
@@ -25,6 +26,7 @@ IMAGE_DIMS = ("channel", "y", "x")
 """Dimensions of the images that saliency is laid out in."""
 
 
+@of_trajectories
 def saliency(
     ds: xr.Dataset,
     unit: int,

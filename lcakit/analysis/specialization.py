@@ -11,6 +11,7 @@ from lcakit.analysis.aggregate import grouped, unit_group_ids
 from lcakit.analysis.layerwise import LAYER_GROUPINGS
 from lcakit.analysis.saliency import IMAGE_DIMS, one_unit, saliency
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import require, require_tables
 from lcakit.trajectory.select import select_iterations
 
@@ -21,6 +22,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@of_trajectories
 def unit_class_lca(ds: xr.Dataset, lca: str = "lca_unit_class", iterations: slice | int | None = None) -> xr.DataArray:
     r"""Return the LCA of each unit and class, summed over the run.
 
@@ -71,6 +73,7 @@ def _by_unit_and_class(ds: xr.Dataset, lca: str) -> xr.DataArray:
     return array
 
 
+@of_trajectories
 def class_share(
     ds: xr.Dataset,
     top: Sequence[int] = (1, 2, 3),
@@ -128,7 +131,7 @@ def class_share(
 
 
 def _tops(top: Sequence[int], classes: int) -> list[int]:
-    ks = list(top)
+    ks = np.asarray(top).tolist()
     if not ks or any(k not in range(1, classes + 1) for k in ks) or len(set(ks)) < len(ks):
         raise ValueError(
             f"top must be different numbers of classes, 1 to {classes} (the trajectory has them), got {top!r}"
@@ -146,6 +149,7 @@ def _top_shares(sums: np.ndarray, top: list[int]) -> np.ndarray:
     return out
 
 
+@of_trajectories
 def specialized_fraction(
     ds: xr.Dataset,
     top: Sequence[int] = (1, 2, 3),
@@ -205,6 +209,7 @@ def specialized_fraction(
     return out.rename("specialized_fraction").assign_attrs(attrs)
 
 
+@of_trajectories
 def class_curves(ds: xr.Dataset, unit: int, layer: str | None = None, lca: str = "lca_unit_class") -> xr.DataArray:
     r"""Return how one unit changes the loss of each class in the course of training.
 

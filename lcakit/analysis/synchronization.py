@@ -15,7 +15,9 @@ import xarray as xr
 
 from lcakit.analysis.peaks import QUANTITIES as QUANTITIES
 from lcakit.analysis.peaks import apply_to_series, layer_series, peak_iterations, strongest_peaks
+from lcakit.arguments import checks_arguments, require_least
 from lcakit.errors import unknown
+from lcakit.storage.given import of_trajectories
 
 __all__ = ["peak_iterations", "synchronization_test", "synchronized", "tiers"]
 
@@ -27,6 +29,7 @@ def __dir__() -> list[str]:
 SHIFTS = ("layer", "layer_and_class")
 
 
+@checks_arguments
 def synchronized(peaks: xr.DataArray, min_fraction: float = 1.0) -> xr.Dataset:
     r"""Mark the peaks that layers have at the same iteration.
 
@@ -63,12 +66,13 @@ def synchronized(peaks: xr.DataArray, min_fraction: float = 1.0) -> xr.Dataset:
     layer = _layer_dim(peaks)
     need = _layers_needed(peaks.sizes[layer], min_fraction)
     core = [layer, "rank"]
-    flags, count = apply_to_series(_shared, peaks, core, [core, []], [bool, np.int64], need=need)
+    flags, count = apply_to_series(_shared, [peaks], [core], [core, []], [bool, np.int64], need=need)
     flags = flags.transpose(*peaks.dims).assign_attrs(long_name="enough layers have this peak", units="1")
     count = count.assign_attrs(long_name="iterations with synchronized peaks", units="1")
     return xr.Dataset({"synchronized": flags, "count": count})
 
 
+@checks_arguments
 def tiers(peaks: xr.DataArray, fractions: Sequence[float] = (0.25, 0.5)) -> xr.Dataset:
     r"""Sort peaks into tiers by the share of layers that have a peak of the same class at this iteration (Fig. S15).
 
@@ -120,6 +124,7 @@ def tiers(peaks: xr.DataArray, fractions: Sequence[float] = (0.25, 0.5)) -> xr.D
     )
 
 
+@of_trajectories
 def synchronization_test(
     ds: xr.Dataset,
     max_shift: int = 2,
@@ -185,6 +190,7 @@ def synchronization_test(
     >>> bool(test["p"] <= 1)
     True
     """
+    require_least("seed", seed, 0)
     for name, number in (("max_shift", max_shift), ("trials", trials)):
         if number < 1 or number != int(number):
             raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
@@ -200,9 +206,12 @@ def synchronization_test(
     table = table if "class" in table.dims else table.expand_dims("class")
     shifts = _shifts(shift, seed, (int(trials), table.sizes["class"], n_layers), int(max_shift))
     options = {"shifts": shifts, "iterations": series["iteration"].values, "need": need}
-    core = ["class", layer, "rank"]
+    there = series.notnull().any(
+        [dim for dim in ("class", layer) if dim in series.dims]
+    )  # not what a run is padded with
+    cores = [["class", layer, "rank"], ["iteration"]]
     baseline = apply_to_series(
-        _count_shifted, table, core, [["trial"]], [np.float64], {"trial": int(trials)}, **options
+        _count_shifted, [table, there], cores, [["trial"]], [np.float64], {"trial": int(trials)}, **options
     )
     mean = observed.mean("class") if "class" in observed.dims else observed.astype(np.float64)
     out = xr.Dataset({"observed": observed, "observed_mean": mean, "baseline": baseline})
@@ -275,8 +284,13 @@ def _draw_shifts(rng: np.random.Generator, trials: int, n_layers: int, max_shift
     return shifts
 
 
-def _count_shifted(peaks: np.ndarray, shifts: np.ndarray, iterations: np.ndarray, need: int) -> np.ndarray:
-    """Return synchronized moments per class for peaks (class, layer, rank) and shifts (trial, class, layer)."""
+def _count_shifted(
+    peaks: np.ndarray, there: np.ndarray, shifts: np.ndarray, iterations: np.ndarray, need: int
+) -> np.ndarray:
+    """Return synchronized moments per class for peaks (class, layer, rank) and shifts (trial, class, layer).
+
+    ``there`` says which iterations the run has.
+    """
     found = ~np.isnan(peaks)
     cls, layer, _ = np.nonzero(found)
     place = np.searchsorted(iterations, peaks[found])
@@ -284,6 +298,7 @@ def _count_shifted(peaks: np.ndarray, shifts: np.ndarray, iterations: np.ndarray
     for trial, shift in enumerate(shifts):
         moved = place + shift[cls, layer]
         inside = (moved >= 0) & (moved < iterations.size)
+        inside[inside] = there[moved[inside]]
         layers_at = np.bincount((cls * iterations.size + moved)[inside])
         counts[trial] = np.count_nonzero(layers_at >= need)
     out: np.ndarray = counts / peaks.shape[0]

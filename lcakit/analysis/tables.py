@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 
 from lcakit.analysis.computing import compute
+from lcakit.arguments import checks_arguments
 from lcakit.packages import package
 
 __all__ = ["MOST_ROWS", "to_table"]
@@ -21,6 +22,7 @@ def __dir__() -> list[str]:
 MOST_ROWS = 20_000_000
 
 
+@checks_arguments
 def to_table(result: Any, *, most_rows: int = MOST_ROWS, quiet: bool = False) -> Any:
     """Return a result of a study as a table of plain columns: its labels, then its numbers. Computes what is lazy.
 

@@ -13,9 +13,12 @@ import xarray as xr
 from scipy import optimize, special
 
 from lcakit.analysis._summaries import describe, members
-from lcakit.analysis.histograms import checked, histogram, trim
+from lcakit.analysis.histograms import histogram, require_histogram, trim
 from lcakit.analysis.kurtosis import excess_kurtosis
-from lcakit.trajectory.require import require
+from lcakit.arguments import checks_arguments
+from lcakit.errors import TrajectoryError
+from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.require import WHERE_MISSING, require
 
 __all__ = ["MODELS", "PARTS", "excess_kurtosis", "fit_tails", "histogram", "tail_share", "trim"]
 
@@ -33,6 +36,7 @@ MODELS = ["weibull", "half_normal", "exponential"]
 _Model = Callable[..., np.ndarray]
 
 
+@checks_arguments
 def fit_tails(histogram: xr.Dataset) -> xr.Dataset:
     r"""Fit distributions to the magnitudes in a histogram, zeros left out, by maximum likelihood.
 
@@ -69,7 +73,7 @@ def fit_tails(histogram: xr.Dataset) -> xr.Dataset:
     >>> fit_tails(histogram(tiny_trajectory(200)))["best"].sel(outcome="both").item()
     'weibull'
     """
-    histogram = checked(histogram)
+    histogram = require_histogram(histogram)
     count = histogram["count"]
     count = xr.concat([count, count.sum("outcome").assign_coords(outcome="both")], dim="outcome")
     fits = xr.apply_ufunc(
@@ -105,9 +109,9 @@ def _best(aic: np.ndarray) -> np.ndarray:
 def _fit_all(counts: np.ndarray, not_finite: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Fit all models to the counts (bin) of one sample: (model, [shape, scale, log-likelihood, aic])."""
     if not_finite:
-        raise ValueError(
+        raise TrajectoryError(
             f"LCA has {int(not_finite)} values that are NaN or infinite, so its distribution has no fit: "
-            "look for the iteration with lk.validate, and fit the iterations before it"
+            f"fit iterations that have all of it. {WHERE_MISSING}"
         )
     filled = counts > 0
     if filled.sum() < 3:
@@ -161,6 +165,7 @@ def _half_normal(left: np.ndarray, right: np.ndarray, log_scale: float) -> np.nd
 # ---- moments --------------------------------------------------------------------------------------------------------
 
 
+@of_trajectories
 def tail_share(ds: xr.Dataset, sigmas: float = 3.0, lca: str = "lca") -> xr.DataArray:
     r"""Return which share of the helping and hurting of an iteration comes from its outliers.
 

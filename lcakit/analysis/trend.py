@@ -11,6 +11,7 @@ from scipy import stats
 from lcakit.analysis.layerwise import layer_lca
 from lcakit.analysis.runs import require_runs
 from lcakit.errors import unknown
+from lcakit.storage.given import of_trajectories
 
 __all__ = ["layer_trend"]
 
@@ -22,6 +23,7 @@ def __dir__() -> list[str]:
 _COLUMNS = ("slope", "intercept", "r", "p", "stderr")
 
 
+@of_trajectories
 def layer_trend(
     runs: xr.Dataset,
     against: str | Sequence[float],
@@ -79,7 +81,7 @@ def layer_trend(
     if x.shape != (n,) or np.ptp(x) == 0:
         raise ValueError(f"a trend needs one number for each of the {n} runs, not all the same; got {x.tolist()}")
     block = None if blocks is None else _block_numbers(_one_per_run(runs, blocks), x)
-    totals = layer_lca(runs, by, lca).sum("iteration", keep_attrs=True)
+    totals = layer_lca(runs, by, lca).sum("iteration", keep_attrs=True, skipna=False)
     columns = xr.apply_ufunc(
         lambda values: _fit(x, values) if block is None else _fit_in_blocks(x, values, block),
         totals,

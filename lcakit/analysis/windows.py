@@ -8,6 +8,7 @@ import xarray as xr
 
 from lcakit.analysis.aggregate import windowed
 from lcakit.analysis.outcomes import outcome_counts, share_helping
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import recorded, require, require_iterations
 
 __all__ = ["WINDOWS", "helping_by_window"]
@@ -21,6 +22,7 @@ WINDOWS = (1, 10, 100)
 """Sizes of windows, unless others are asked for."""
 
 
+@of_trajectories
 def helping_by_window(ds: xr.Dataset, windows: Sequence[int] | None = None, lca: str = "lca") -> xr.DataArray:
     r"""Return the fraction of moving parameters that help, as a function of the window LCA is summed over.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 
+from lcakit.arguments import checks_arguments
 from lcakit.errors import unknown
 
 SIGNS = {"green-red": ("#1b7837", "#c51b29"), "blue-orange": ("#2166ac", "#e08214")}
@@ -28,6 +29,7 @@ MOST_LINES = 12
 _SETTING = {"signs": "green-red"}
 
 
+@checks_arguments
 def use_colours(scheme: str) -> None:
     """Choose the colours of helping and hurting for all pictures from now on.
 
@@ -52,6 +54,7 @@ def use_colours(scheme: str) -> None:
     _SETTING["signs"] = scheme
 
 
+@checks_arguments
 def sign_colours(scheme: str | None = None) -> dict[str, str]:
     """Return the colours of helping, hurting and zero.
 
@@ -88,6 +91,7 @@ def sign_words() -> tuple[str, str]:
     return helping, hurting
 
 
+@checks_arguments
 def sign_cmap(scheme: str | None = None, n: int = 255) -> list[str]:
     """Return a colour map from helping (negative) over white to hurting (positive).
 

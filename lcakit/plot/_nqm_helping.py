@@ -6,9 +6,11 @@ from typing import Any
 
 import xarray as xr
 
+from lcakit.arguments import checks_arguments, require_parts
 from lcakit.plot._style import GUIDE, band, dots, label, level, line, line_colours, load, picture, rows, sign_colours
 
 
+@checks_arguments
 def helping(expected: xr.Dataset, recorded: xr.DataArray | None = None, backend: str = "bokeh", title: str = "") -> Any:
     """Draw the probability that a direction helps against its curvature.
 
@@ -40,6 +42,7 @@ def helping(expected: xr.Dataset, recorded: xr.DataArray | None = None, backend:
     >>> [mark.label for mark in helping(xr.Dataset({"helping": share})) if mark.label]
     ['expected']
     """
+    require_parts(expected, ["helping", "curvature", "direction"], "lk.landscapes.nqm.expected_helping")
     load(backend)
     share = expected["helping"]
     axes = label(share["curvature"]), label(share)
@@ -55,6 +58,7 @@ def helping(expected: xr.Dataset, recorded: xr.DataArray | None = None, backend:
     return picture(backend, marks, axes, title or "Who helps: probability by curvature", "x")
 
 
+@checks_arguments
 def helping_over_training(
     expected: xr.DataArray, recorded: xr.DataArray | None = None, backend: str = "bokeh", title: str = ""
 ) -> Any:
@@ -87,6 +91,7 @@ def helping_over_training(
     >>> [mark.label for mark in helping_over_training(share) if mark.label]
     ['expected']
     """
+    require_parts(expected, ["iteration"], "lk.landscapes.nqm.expected_helping")
     load(backend)
     axes = "iteration", "fraction helping"
     lines = rows(expected, "iteration")

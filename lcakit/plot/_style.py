@@ -12,6 +12,7 @@ import holoviews as hv
 import numpy as np
 import xarray as xr
 
+from lcakit.arguments import checks_arguments
 from lcakit.errors import unknown
 from lcakit.plot._colours import (
     GUIDE,
@@ -180,6 +181,7 @@ def size(backend: str, height: int = HEIGHT) -> dict[str, Any]:
     return {"fig_inches": (WIDTH / INCH, height / INCH), "aspect": "auto", "fontscale": 1.0}
 
 
+@checks_arguments
 def backend_of(path: str | os.PathLike[str]) -> str:
     """Return the backend that writes a file of this suffix: .html is Bokeh; .png, .svg and .pdf are Matplotlib.
 
@@ -209,6 +211,7 @@ def backend_of(path: str | os.PathLike[str]) -> str:
     return SUFFIXES[suffix]
 
 
+@checks_arguments
 def save(element: Any, path: str | os.PathLike[str]) -> Path:
     """Write a picture to a file: .html (interactive, works offline), .png, .svg or .pdf.
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lcakit.arguments import checks_arguments, require_parts
 from lcakit.plot._style import GUIDE, PALETTE, beside, dots, label, line, line_colours, load, picture, rows, upright
 from lcakit.plot._surfaces import FLOOR, each_surface
 
 
+@checks_arguments
 def spectrum(
     eigenvalues: xr.DataArray,
     sharp: Mapping[str, float] | float | None = None,
@@ -47,6 +49,7 @@ def spectrum(
     >>> spectrum(values, sharp=2).traverse(lambda mark: mark, ["Scatter"])[0].dimension_values(1).tolist()
     [1.0, 0.5, 0.0]
     """
+    require_parts(eigenvalues, ["rank"], "lk.landscapes.wedges.spectrum")
 
     def draw(result: xr.DataArray, title: str, guide: float | None = None) -> Any:
         shares = (result / result.max("rank")).assign_attrs(long_name="eigenvalue / largest", units="1")
@@ -68,6 +71,7 @@ def spectrum(
     return beside(backend, parts)
 
 
+@checks_arguments
 def radius(effect: xr.Dataset, backend: str = "bokeh", title: str = "Effect of the distance from the origin") -> Any:
     """Draw what random starts and planes reach at several distances from the origin.
 
@@ -97,6 +101,7 @@ def radius(effect: xr.Dataset, backend: str = "bokeh", title: str = "Effect of t
     >>> len(picture.traverse(lambda mark: mark, ["Curve"]))
     2
     """
+    require_parts(effect, ["loss", "reached", "radius", "repeat"], "lk.landscapes.wedges.radius_effect")
 
     def draw(result: xr.Dataset, title: str) -> Any:
         result = result.mean("repeat", keep_attrs=True).dropna("radius", how="all")
@@ -114,6 +119,7 @@ def radius(effect: xr.Dataset, backend: str = "bokeh", title: str = "Effect of t
     return each_surface(backend, effect, draw, title)
 
 
+@checks_arguments
 def short_directions(
     counts: xr.DataArray,
     expected: xr.DataArray | None = None,
@@ -149,6 +155,7 @@ def short_directions(
     >>> short_directions(counts).traverse(lambda mark: mark, ["Curve"])[0].dimension_values(1).tolist()
     [10.0, 15.0]
     """
+    require_parts(counts, ["size", "subset"], "lk.landscapes.wedges.short_directions")
 
     def draw(result: xr.DataArray, title: str) -> Any:
         axes = label(result["size"]), label(result)
@@ -164,6 +171,7 @@ def short_directions(
     return each_surface(backend, counts, draw, title)
 
 
+@checks_arguments
 def averages(averaged: xr.Dataset, backend: str = "bokeh", title: str = "Averages of weights") -> Any:
     """Draw the loss of the average of m points, close together and far apart, beside the average of their losses.
 
@@ -194,6 +202,7 @@ def averages(averaged: xr.Dataset, backend: str = "bokeh", title: str = "Average
     >>> [mark.label for mark in picture]
     ['near: loss_of_average', 'near: average_loss']
     """
+    require_parts(averaged, ["loss_of_average", "average_loss", "kind", "count"], "lk.landscapes.wedges.averaging")
 
     def draw(result: xr.Dataset, title: str) -> Any:
         axes = label(result["count"]), label(result["average_loss"].assign_attrs(long_name="loss"))

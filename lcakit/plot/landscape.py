@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lcakit.arguments import checks_arguments
 from lcakit.plot._style import PALETTE, beside, dots, heat, label, level, line, load, picture, size
 
 __all__ = ["path_allocation"]
@@ -48,6 +49,7 @@ def _allocations(theta: np.ndarray) -> xr.DataArray:
     return xr.DataArray(np.stack([first, rk4]), names, dims=list(names))
 
 
+@checks_arguments
 def path_allocation(
     start: tuple[float, float] = (-1.1, 1.6), rate: float = 0.09, iterations: int = 30, backend: str = "bokeh"
 ) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import stats
 from lcakit.analysis.aggregate import windowed
 from lcakit.analysis.computing import compute
 from lcakit.analysis.layerwise import layer_lca
+from lcakit.arguments import checks_arguments
 from lcakit.plot._bars import bars, over_runs
 from lcakit.plot._classes import by_classes
 from lcakit.plot._images import lca_map
@@ -28,6 +30,7 @@ from lcakit.plot._style import (
     number,
     picture,
 )
+from lcakit.storage.given import of_trajectories
 
 __all__ = ["delays", "layer_map", "layers", "layers_over_time"]
 
@@ -36,6 +39,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@of_trajectories
 @by_classes
 def layers(
     ds: Runs,
@@ -101,6 +105,7 @@ def layers(
     return bars(backend, names, series, axes, title)
 
 
+@of_trajectories
 @by_classes
 def layers_over_time(
     ds: xr.Dataset,
@@ -202,6 +207,7 @@ def _stack(
     return [*marks, *(key(backend, axes, name, color) for name, color in zip(names, colours, strict=True))]
 
 
+@of_trajectories
 @by_classes
 def layer_map(
     ds: xr.Dataset,
@@ -259,8 +265,9 @@ def layer_map(
     return lca_map(backend, array, "iteration", "layer", title)
 
 
+@checks_arguments
 def delays(
-    delay: Any,
+    delay: Sequence[float] | xr.DataArray,
     lca: xr.DataArray,
     backend: str = "bokeh",
     title: str = "LCA of layers against the delay of the last layer",

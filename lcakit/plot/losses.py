@@ -24,6 +24,7 @@ from lcakit.plot._style import (
     picture,
     sign_colours,
 )
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import require
 from lcakit.trajectory.schema import split_name, with_suffix
 from lcakit.trajectory.select import with_class_dimension
@@ -35,6 +36,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@of_trajectories
 def loss(
     ds: xr.Dataset,
     classes: bool | Classes = False,
@@ -103,6 +105,7 @@ def _by_class(ds: xr.Dataset, wanted: list[str]) -> dict[str, xr.DataArray]:
     return {f"class {name}": array.isel({"class": n}) for n, name in enumerate(array["class"].values)}
 
 
+@of_trajectories
 def residual(
     ds: xr.Dataset, suffix: str | None = None, backend: str = "bokeh", title: str = "Do the allocations add up?"
 ) -> Any:

@@ -15,6 +15,8 @@ from lcakit.plot._bars import named_ticks
 from lcakit.plot._classes import by_classes
 from lcakit.plot._runs import Runs, mean_line, named
 from lcakit.plot._style import PALETTE, band, boxes, dots, key, label, level, load, picture, sign_colours
+from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.require import require, require_iterations
 
 __all__ = ["fraction_helping", "fractions", "help_hurt_zero", "helping_by_window", "signs_per_class"]
 
@@ -26,6 +28,7 @@ def __dir__() -> list[str]:
 _ZERO_EDGE = "#9a9a9a"
 
 
+@of_trajectories
 @by_classes
 def help_hurt_zero(
     ds: xr.Dataset,
@@ -96,6 +99,7 @@ def _window_sizes(array: xr.DataArray, window: int) -> xr.DataArray:
     return xr.DataArray(np.minimum(window, n - starts), dims="window")
 
 
+@of_trajectories
 @by_classes
 def fractions(
     ds: Runs,
@@ -179,6 +183,7 @@ def _fraction_bars(backend: str, names: list[str], table: np.ndarray, title: str
     return picture(backend, [*marks, level(backend, 0.5, "#222222")], axes, title, **look)
 
 
+@of_trajectories
 @by_classes
 def fraction_helping(
     ds: xr.Dataset,
@@ -236,6 +241,7 @@ def fraction_helping(
     return picture(backend, [level(backend, 0.5), *marks], axes, title, legend=None)
 
 
+@of_trajectories
 @by_classes
 def helping_by_window(
     ds: xr.Dataset,
@@ -283,7 +289,7 @@ def helping_by_window(
     [1, 2, 4, 8, 12]
     """
     load(backend)
-    n = ds.sizes["iteration"]
+    n = require_iterations(require(ds, lca))
     sizes = windows if windows is not None else [2**p for p in range(n.bit_length()) if 2**p < n] + [n]
     shares = compute(noise.helping_by_window(ds, sizes, lca), quiet=True)
     if not shares.notnull().any():
@@ -295,6 +301,7 @@ def helping_by_window(
     return picture(backend, [level(backend, 0.5), *marks], axes, title, "x" if len(sizes) > 1 else "", legend=None)
 
 
+@of_trajectories
 @by_classes
 def signs_per_class(
     ds: xr.Dataset,

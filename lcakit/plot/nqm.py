@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit.analysis.batch_sizes import critical_batch_size, speed_up
+from lcakit.arguments import checks_arguments, require_parts
 from lcakit.plot._nqm_helping import helping, helping_over_training
 from lcakit.plot._style import (
     band,
@@ -36,6 +37,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def steps_to_target(curves: xr.Dataset, backend: str = "bokeh", title: str = "") -> Any:
     """Draw the steps to a target loss against the batch size, in logarithms (figures 1 and 2 of the paper).
 
@@ -68,6 +70,7 @@ def steps_to_target(curves: xr.Dataset, backend: str = "bokeh", title: str = "")
     >>> [mark.label for mark in steps_to_target(curves) if mark.label]
     ['sgd', 'momentum']
     """
+    require_parts(curves, ["steps", "batch_size"], "lk.landscapes.nqm.tuned_steps")
     load(backend)
     steps = curves["steps"].where(np.isfinite(curves["steps"])).sortby("batch_size")
     size = steps["batch_size"].values
@@ -89,6 +92,7 @@ def steps_to_target(curves: xr.Dataset, backend: str = "bokeh", title: str = "")
     return picture(backend, marks, axes, title or f"Steps to a loss of {curves.attrs.get('target', 'target')}", "xy")
 
 
+@checks_arguments
 def speed_ups(curves: xr.Dataset, baseline: str = "sgd", backend: str = "bokeh", title: str = "") -> Any:
     """Draw how many times fewer steps each optimizer needs than another one.
 
@@ -121,6 +125,7 @@ def speed_ups(curves: xr.Dataset, baseline: str = "sgd", backend: str = "bokeh",
     >>> [mark.label for mark in speed_ups(curves) if mark.label]
     ['momentum']
     """
+    require_parts(curves, ["steps", "batch_size", "optimizer"], "lk.landscapes.nqm.compare_optimizers")
     load(backend)
     ratios = speed_up(curves, baseline).sortby("batch_size")
     axes = label(ratios["batch_size"]), label(ratios)
@@ -134,6 +139,7 @@ def speed_ups(curves: xr.Dataset, baseline: str = "sgd", backend: str = "bokeh",
     return picture(backend, [level(backend, 1), *marks], axes, title or f"Speed-up over {baseline}", "xy")
 
 
+@checks_arguments
 def expected_loss(
     expected: xr.DataArray, simulated: xr.Dataset | None = None, backend: str = "bokeh", title: str = ""
 ) -> Any:
@@ -168,12 +174,14 @@ def expected_loss(
     >>> [mark.label for mark in expected_loss(loss)]
     ['batch size 1', 'batch size 10']
     """
+    require_parts(expected, ["snapshot"], "lk.landscapes.nqm.expected_loss")
     load(backend)
     axes = "steps", label(expected)
     lines = rows(expected, "snapshot")
     colours = line_colours(len(lines), ordered=True)
     marks = []
     if simulated is not None:
+        require_parts(simulated, ["loss", "run", "snapshot"], "lk.landscapes.nqm")
         loss = simulated["loss"]
         mean, error = loss.mean("run"), loss.std("run", ddof=1) / np.sqrt(loss.sizes["run"])
         for (_, at), (_, wide), color in zip(rows(mean, "snapshot"), rows(error, "snapshot"), colours, strict=True):
@@ -187,6 +195,7 @@ def expected_loss(
     return picture(backend, marks, axes, title or "Expected loss (lines) and simulated runs (dots)", "xy")
 
 
+@checks_arguments
 def scheduled_steps(scheduled: xr.Dataset, backend: str = "bokeh", title: str = "") -> Any:
     """Draw the steps to a target with the best schedule beside those with the best constant learning rate.
 
@@ -216,6 +225,7 @@ def scheduled_steps(scheduled: xr.Dataset, backend: str = "bokeh", title: str = 
     >>> [mark.label for mark in picture if mark.label]
     ['constant', 'best schedule']
     """
+    require_parts(scheduled, ["constant_steps", "steps", "batch_size"], "lk.landscapes.nqm.scheduled_steps")
     both = [scheduled["constant_steps"], scheduled["steps"]]
     names = xr.DataArray(["constant", "best schedule"], dims="optimizer", name="optimizer")
     steps = xr.concat([one.rename("steps") for one in both], dim=names, combine_attrs="override")
@@ -223,6 +233,7 @@ def scheduled_steps(scheduled: xr.Dataset, backend: str = "bokeh", title: str = 
     return steps_to_target(curves, backend, title or "Steps to the target with and without a schedule")
 
 
+@checks_arguments
 def schedules(scheduled: xr.Dataset, backend: str = "bokeh", title: str = "") -> Any:
     """Draw the best learning rates over the course of training, one line for each batch size.
 
@@ -251,6 +262,7 @@ def schedules(scheduled: xr.Dataset, backend: str = "bokeh", title: str = "") ->
     >>> [mark.label for mark in schedules(xr.Dataset({"learning_rate": rates}))]
     ['batch size 1', 'batch size 4']
     """
+    require_parts(scheduled, ["learning_rate", "batch_size", "piece"], "lk.landscapes.nqm.scheduled_steps")
     load(backend)
     rates = scheduled["learning_rate"].dropna("batch_size", how="all")
     axes = "share of the steps", label(rates)

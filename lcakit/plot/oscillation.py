@@ -26,6 +26,7 @@ from lcakit.plot._style import (
     sign_colours,
     upright,
 )
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import require
 
 __all__ = ["detail", "phase_lag", "turns"]
@@ -35,6 +36,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@of_trajectories
 def turns(
     ds: xr.Dataset,
     by: str = "kernel_layer",
@@ -88,6 +90,7 @@ def turns(
     return bars(backend, names, series, ("layer", "iterations"), title, signed=False)
 
 
+@of_trajectories
 @by_classes(keep=("gradient",))
 def detail(
     ds: xr.Dataset,
@@ -201,6 +204,7 @@ def _bars(backend: str, values: xr.DataArray, axes: tuple[str, str]) -> list[Any
     return marks
 
 
+@of_trajectories
 def phase_lag(
     ds: xr.Dataset,
     by: str = "kernel_layer",

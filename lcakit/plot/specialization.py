@@ -18,6 +18,7 @@ from lcakit.plot._images import image
 from lcakit.plot._runs import mean_line, one_run
 from lcakit.plot._style import MOST_LINES, label, level, load, picture, size
 from lcakit.plot._tiles import grid, near_square
+from lcakit.storage.given import of_trajectories
 
 __all__ = ["class_curves", "saliency", "specialized_fraction"]
 
@@ -29,6 +30,7 @@ def __dir__() -> list[str]:
 _MOST_UNITS = 64
 
 
+@of_trajectories
 def specialized_fraction(
     ds: xr.Dataset,
     top: Sequence[int] = (1, 2, 3),
@@ -82,6 +84,7 @@ def specialized_fraction(
     return bars(backend, names, series, ("layer", "fraction of units"), title, signed=False)
 
 
+@of_trajectories
 def class_curves(
     ds: xr.Dataset,
     unit: int,
@@ -144,6 +147,7 @@ def class_curves(
     return picture(backend, marks, axes, title or f"Classes that {where} helps and hurts")
 
 
+@of_trajectories
 @by_classes
 def saliency(
     ds: xr.Dataset,

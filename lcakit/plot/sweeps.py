@@ -10,6 +10,8 @@ import xarray as xr
 
 from lcakit.analysis.computing import compute
 from lcakit.analysis.noise import fraction_helping
+from lcakit.arguments import checks_arguments
+from lcakit.errors import ArgumentError
 from lcakit.plot._style import dots, label, level, line, line_colours, load, picture
 
 __all__ = ["sweep"]
@@ -22,6 +24,7 @@ def __dir__() -> list[str]:
 _Sweep = Mapping[float, xr.Dataset | xr.DataArray]
 
 
+@checks_arguments
 def sweep(
     runs: _Sweep | Mapping[str, _Sweep],
     setting: str = "learning rate",
@@ -72,6 +75,8 @@ def sweep(
     [0.01, 0.1, 1.0]
     """
     load(backend)
+    if isinstance(runs, xr.Dataset):
+        raise ArgumentError("a sweep is of several trajectories by their setting: pass {setting: ds, …}, got a Dataset")
     if not runs:
         raise ValueError("no runs to draw: the mapping is empty; pass value -> trajectory")
     given: dict[str, Any] = dict(runs) if isinstance(next(iter(runs)), str) else {"": runs}  # type: ignore[arg-type]

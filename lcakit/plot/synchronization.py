@@ -15,6 +15,7 @@ from lcakit.analysis.synchronization import tiers
 from lcakit.plot._classes import Classes, of_classes
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import HEIGHT, PALETTE, dots, level, load, picture, plain, size
+from lcakit.storage.given import of_trajectories
 
 __all__ = ["peaks"]
 
@@ -28,6 +29,7 @@ _SHARED = [PALETTE[1], PALETTE[0], *PALETTE[2:]]
 _NAMED_LAYERS = 4
 
 
+@of_trajectories
 def peaks(
     ds: xr.Dataset | xr.DataArray,
     k: int = 20,

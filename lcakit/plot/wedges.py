@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lcakit.arguments import checks_arguments, require_parts
 from lcakit.plot._style import (
     GUIDE,
     dots,
@@ -34,6 +35,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def paths(connected: xr.Dataset, backend: str = "bokeh", title: str = "Between two optima") -> Any:
     """Draw the loss on the straight line between two optima, and on the optimized connector.
 
@@ -62,6 +64,7 @@ def paths(connected: xr.Dataset, backend: str = "bokeh", title: str = "Between t
     >>> [mark.label for mark in paths(xr.Dataset(losses, {"position": [0.0, 0.5, 1.0]}))]
     ['straight line', 'connector']
     """
+    require_parts(connected, ["loss", "straight", "position"], "lk.landscapes.wedges.connect")
 
     def draw(result: xr.Dataset, title: str) -> Any:
         result = result.dropna("position", how="all")
@@ -78,6 +81,7 @@ def paths(connected: xr.Dataset, backend: str = "bokeh", title: str = "Between t
     return each_surface(backend, connected, draw, title)
 
 
+@checks_arguments
 def reachable(
     reached: Mapping[str, xr.DataArray] | xr.DataArray,
     thresholds: Mapping[str, float] | None = None,
@@ -118,6 +122,7 @@ def reachable(
     load(backend)
     given = {"": reached} if isinstance(reached, xr.DataArray) else dict(reached)
     first = next(iter(given.values()))
+    require_parts(first, ["plane_dimension"], "lk.landscapes.wedges.reachable_loss")
     axes = label(first["plane_dimension"]), label(first)
     marks = []
     for (name, loss), color in zip(given.items(), line_colours(len(given)), strict=True):
@@ -132,6 +137,7 @@ def reachable(
     return picture(backend, marks, axes, title, "y", legend="right" if len(given) > 1 else None)
 
 
+@checks_arguments
 def cut(loss: xr.Dataset, backend: str = "bokeh", title: str = "Cut through the origin and two optima") -> Any:
     """Draw a two-dimensional cut as an image, with the points that span it.
 
@@ -163,6 +169,7 @@ def cut(loss: xr.Dataset, backend: str = "bokeh", title: str = "Cut through the 
     >>> [type(mark).__name__ for mark in cut(loss)]
     ['Image', 'Scatter']
     """
+    require_parts(loss, ["loss", "point_x", "point_y", "y", "x"], "lk.landscapes.wedges.plane_cut")
 
     def draw(result: xr.Dataset, title: str) -> Any:
         result = result.dropna("x", how="all").dropna("y", how="all")

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lcakit.errors import BudgetError, unknown
+from lcakit.arguments import checks_arguments
+from lcakit.errors import ArgumentError, BudgetError, unknown
 from lcakit.text import format_bytes, format_seconds, parse_bytes
 from lcakit.trajectory.class_kind import CLASS
 from lcakit.trajectory.labels import Labels
@@ -139,6 +140,7 @@ class Estimate:
             yield "use no classes (classes=None)"
 
 
+@checks_arguments
 def estimate(
     model: Any,
     n_iterations: int,
@@ -222,6 +224,8 @@ def _labels(model: Any) -> Labels:
     for labels in (model, getattr(model, "labels", None)):
         if isinstance(labels, Labels):
             return labels
+    if not hasattr(model, "named_modules"):
+        raise ArgumentError(f"model must be a torch module, an objective or labels, got a {type(model).__name__}")
     from lcakit.record.objective.describe import describe
 
     return describe(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError
 from lcakit.sharing.describe import OWNER, Source, fingerprint
 from lcakit.storage.opening import open_trajectory
@@ -19,6 +20,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def cite(source: Source) -> str:
     """Return a citation of a trajectory and a data-availability line for a paper, as plain text.
 

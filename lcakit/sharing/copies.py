@@ -27,6 +27,7 @@ import xarray as xr
 from xarray.backends.locks import HDF5_LOCK
 
 from lcakit.analysis.resolution import RESOLUTIONS, aggregated
+from lcakit.arguments import checks_arguments
 from lcakit.errors import RecordingError, TrajectoryError, unknown
 from lcakit.progress import progress
 from lcakit.sharing.rounding import MANTISSA, relative_error, rounded
@@ -102,6 +103,7 @@ class ShareReport:
         return self.to_text()
 
 
+@checks_arguments
 def share(
     source: str | os.PathLike[str] | xr.Dataset,
     out: str | os.PathLike[str],

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from dask.local import get_sync
 
+from lcakit.arguments import checks_arguments
 from lcakit.storage.opening import open_trajectory
 from lcakit.text import printable
 from lcakit.trajectory import schema
@@ -100,6 +101,7 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
 
 
+@checks_arguments
 def describe(source: Source) -> Description:
     """Say what a trajectory is and how it was made, without reading its numbers per parameter.
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.packages import bundled, package
 from lcakit.storage.remote import TIMEOUT, download
@@ -48,6 +49,7 @@ class Entry:
     sha256: str
 
 
+@checks_arguments
 def fetch(
     name: str,
     registry: str | os.PathLike[str] | None = None,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError
 from lcakit.packages import package
 from lcakit.storage import guard, remote, urls
@@ -28,6 +29,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact", check: bool = True) -> xr.Dataset:
     """Open a trajectory, or several runs, lazily.
 
@@ -74,6 +76,7 @@ def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact"
     raise no_file(path)
 
 
+@checks_arguments
 def open_runs(paths: Iterable[Pathlike], *, align: str = "exact") -> xr.Dataset:
     """Open several runs of one network as one dataset with a leading ``run`` dimension, named after the files.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import xarray as xr
 
+from lcakit.arguments import checks_arguments
 from lcakit.errors import RecordingError, TrajectoryError, unknown
 from lcakit.packages import package
 from lcakit.storage import netcdf, segments
@@ -37,6 +38,7 @@ def check_compression(compression: str | None) -> None:
         raise unknown("compression", compression, COMPRESSIONS)
 
 
+@checks_arguments
 def save(
     ds: xr.Dataset,
     path: Pathlike,
@@ -116,6 +118,7 @@ def _save_zarr(
     zarr_store.write(ds, small, path, windows, compression, quiet, writer)
 
 
+@checks_arguments
 def finish(
     path: Pathlike,
     *,

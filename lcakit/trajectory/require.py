@@ -10,11 +10,27 @@ from lcakit.trajectory.schema import STATISTICS, VARIABLES, split_name, with_suf
 from lcakit.trajectory.select import OF_WHOLE_UNITS
 from lcakit.trajectory.selection_notes import part_of, was_left_out
 
-__all__ = ["in_place_of", "recorded", "require", "require_iterations", "require_tables", "source"]
+__all__ = [
+    "WHERE_MISSING",
+    "in_place_of",
+    "iterations_there",
+    "recorded",
+    "require",
+    "require_iterations",
+    "require_tables",
+    "source",
+]
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+WHERE_MISSING = (
+    'Of runs of different lengths, lk.runs.align(runs, align="shortest") keeps the iterations that all have; of one '
+    "run, lk.validate says where numbers are missing."
+)
+"""What to do about NaN."""
 
 
 def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
@@ -103,6 +119,14 @@ def require_iterations(data: xr.Dataset | xr.DataArray) -> int:
             "Allowed: at least 1."
         )
     return int(n)
+
+
+def iterations_there(ds: xr.Dataset) -> xr.DataArray | int:
+    """Return how many iterations each run has: those between losses that are there, not those it was padded with."""
+    if "loss" not in ds or "snapshot" not in ds["loss"].dims:
+        return int(ds.sizes["iteration"])
+    there = ds["loss"].notnull().drop_vars("snapshot", errors="ignore")
+    return (there.isel(snapshot=slice(1, None)) & there.isel(snapshot=slice(None, -1))).sum("snapshot")
 
 
 def source(ds: xr.Dataset, lca: str, classes: bool = False) -> str:

@@ -50,7 +50,7 @@ def test_a_sound_trajectory_passes_every_check(chunks):
     report = lk.validate(rechunked(tiny(), chunks))
     assert report.ok, report
     assert {check.status for check in report.checks} == {"pass"}
-    assert [sum(check.group == group for check in report.checks) for group in GROUPS] == [10, 6, 8]
+    assert [sum(check.group == group for check in report.checks) for group in GROUPS] == [12, 10, 9]
 
 
 def swap_unit_rows(values):
@@ -62,6 +62,27 @@ def swap_rows(a, b):
         values[[a, b]] = values[[b, a]]
 
     return change
+
+
+def copy_row(to, source):
+    def change(values):
+        values[to] = values[source]
+
+    return change
+
+
+def permuted(place):
+    """Put the labels of one tensor in another order, all columns alike: each place is still named once."""
+
+    def spoil(ds):
+        for name in ("unit_index", "input_index", "tap_index"):
+            ds = with_values(ds, name, reorder)
+        return ds
+
+    def reorder(values):
+        values[place] = np.random.default_rng(0).permutation(values[place])
+
+    return spoil
 
 
 # name of the check -> ways to break it
@@ -84,6 +105,7 @@ BROKEN = {
         lambda ds: ds.assign_coords(tensor_index=ds["tensor_index"].astype("f4")),
         lambda ds: ds.drop_vars(list(ds.data_vars)),
         lambda ds: ds.assign_coords(tensor_shape=ds["tensor_shape"][:, 0]),
+        lambda ds: ds.assign(loss=ds["loss"].assign_attrs(scale_factor=0.5)),
     ],
     "sizes": [
         lambda ds: ds.isel(snapshot=slice(1, None)),
@@ -139,6 +161,28 @@ BROKEN = {
         lambda ds: with_values(ds, "residual", put(3, np.inf)),
         lambda ds: with_values(ds, "loss_class", put((3, 0), np.nan)),
     ],
+    "splits": [
+        lambda ds: with_values(ds, "splits", put(3, -2)),
+        lambda ds: with_values(ds, "splits", put(3, 0)),
+    ],
+    "length": [lambda ds: ds.isel(iteration=slice(0), snapshot=slice(1))],
+    "labels and shapes": [
+        lambda ds: with_values(ds, "layer", put([0, 2], ["fc", "conv1"])),
+        lambda ds: with_values(ds, "tensor_role", put(1, "kernel")),
+        lambda ds: with_values(ds, "tensor_role", put([4, 5], ["bias", "kernel"])),
+        lambda ds: with_values(ds, "kernel_layer", put([0, 2], [2, 0])),
+        lambda ds: with_values(ds, "kernel_layer", put(2, 0)),
+        permuted(slice(33, 57)),
+        permuted(slice(0, 24)),
+    ],
+    "class columns": [
+        lambda ds: ds.assign(loss_class=(ds["loss_class"].dims, ds["loss_class"].values[:, [1, 0, 2]])),
+        lambda ds: ds.assign(lca_class=(ds["lca_class"].dims, ds["lca_class"].values[:, [1, 2, 0]])),
+    ],
+    "returning snapshots": [
+        lambda ds: with_values(ds, "theta", copy_row(7, 3)),
+        lambda ds: with_values(ds, "theta", copy_row(2, 0)),
+    ],
     "steps": [
         lambda ds: with_values(ds, "iteration", put(3, 2)),
         lambda ds: with_values(ds, "snapshot", put(3, 9)),
@@ -191,6 +235,8 @@ def test_every_check_can_fail(name, spoil):
     assert report[name].status == "fail", report
     assert not report.ok
     assert report[name].remedy
+    assert report[name].cause
+    assert report[name].cause in report.to_text()
 
 
 def test_residual_above_the_tolerance_is_a_warning_with_its_count():
@@ -259,7 +305,7 @@ def test_report_says_everything_in_every_form():
     assert report["format version"].remedy in report.to_text()
     plain = json.loads(json.dumps(report.to_dict()))
     assert plain["ok"] is False
-    assert {"name", "group", "status", "figure", "meaning", "remedy"} == set(plain["checks"][0])
+    assert {"name", "group", "status", "figure", "meaning", "remedy", "cause"} == set(plain["checks"][0])
     page = report._repr_html_()
     assert "<b>1</b>" not in page
     assert "&lt;b&gt;1&lt;/b&gt;" in page

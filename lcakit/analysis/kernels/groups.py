@@ -15,6 +15,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from lcakit.analysis.kernels.missing import any_missing
 from lcakit.trajectory.labels import runs_of
 
 __all__ = [
@@ -58,13 +59,16 @@ def sum_squares(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def count_signs(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Count the negative, positive and zero entries of each run (width 3), row by row."""
+    """Count the negative, positive and zero entries of each run (width 3), row by row; NaN is none of them."""
     lengths = np.diff(np.append(starts, block.shape[-1]))
     counts = np.empty((block.size // max(block.shape[-1], 1), 3, starts.size))
     count = _count_long_runs if lengths.mean() > LONG_RUN else _count_short_runs
+    missing = any_missing(block)
     for row, out in zip(block.reshape(-1, block.shape[-1]), counts, strict=True):
         out[0], out[1] = count(row < 0, starts), count(row > 0, starts)
         out[2] = lengths - out[0] - out[1]
+        if missing:
+            out[2] -= count(np.isnan(row), starts)
     return counts.reshape(*block.shape[:-2], 3, starts.size)
 
 

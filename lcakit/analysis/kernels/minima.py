@@ -34,6 +34,7 @@ def running_minimum(series: xr.DataArray) -> xr.Dataset:
     r"""Return ``total``, ``minimum`` and ``position`` of :math:`C[s] = \sum_{t<s} x[t], 0 \le s \le T`.
 
     The dimension ``iteration`` goes; ``position`` is the first s of the minimum, int64. Sums are in float64. Lazy.
+    Where a number is missing (NaN), so are total and minimum, and the position is -1.
     """
     last = next(str(d) for d in reversed(series.dims) if d != "iteration")
     series = series.transpose(..., "iteration", last)
@@ -45,7 +46,9 @@ def running_minimum(series: xr.DataArray) -> xr.Dataset:
 
 
 def _columns(found: _Minimum) -> np.ndarray:
-    return np.stack([found.total, found.minimum, found.position.astype(np.float64)], axis=-2)
+    missing = np.isnan(found.total)
+    minimum, position = np.where(missing, np.nan, found.minimum), np.where(missing, -1.0, found.position)
+    return np.stack([found.total, minimum, position], axis=-2)
 
 
 def _summarize(block: np.ndarray) -> _Minimum:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import xarray as xr
 
+from lcakit.arguments import checks_arguments
 from lcakit.errors import RecordingError
 from lcakit.record.allocation.joining import join
 from lcakit.record.allocation.local import LocalWork
@@ -35,6 +36,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def allocate(
     trajectory: Any,
     objective: Objective | ObjectiveSpec,

@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.sharing.importers.names import guess_labels
 from lcakit.trajectory.labels import Labels, TensorSpec
@@ -37,6 +38,7 @@ UNSTATED |= dict.fromkeys(UNSTATED_NUMBERS, -1)
 Layout = Labels | Sequence[TensorSpec] | Mapping[str, Sequence[int]]
 
 
+@checks_arguments
 def from_arrays(
     theta: Any,
     labels: Layout,
@@ -90,6 +92,7 @@ def from_arrays(
     >>> dict(ds.sizes)["iteration"], ds["tensor_role"].values.tolist()
     (2, ['kernel', 'bias'])
     """
+    snapshot = None if snapshot is None else _as_array("snapshot", snapshot)
     table = _labels(labels)
     named = ({} if theta is None else {"theta": theta}) | variables
     arrays = {name: _array(name, value) for name, value in named.items()}
@@ -110,10 +113,16 @@ def _labels(labels: Layout) -> Labels:
 def _array(name: str, value: Any) -> Any:
     if split_name(name)[0] not in VARIABLES:
         raise unknown("variable", name, VARIABLES, TrajectoryError)
-    array = value if isinstance(value, da.Array) else np.asarray(value)
+    array = value if isinstance(value, da.Array) else _as_array(name, value)
     if array.dtype.kind not in "fiu":
         raise TrajectoryError(f"{name} holds {array.dtype}; numbers are needed (float or integer)")
     return array
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
+    if isinstance(value, xr.Dataset):
+        raise TrajectoryError(f"{name} must be an array, got a Dataset: pass one of its variables, ds[{name!r}]")
+    return np.asarray(value)
 
 
 def _sizes(arrays: Mapping[str, Any], known: dict[str, int], snapshot: Any) -> dict[str, int]:
@@ -141,7 +150,7 @@ def _sizes(arrays: Mapping[str, Any], known: dict[str, int], snapshot: Any) -> d
 
 
 def _coords(sizes: Mapping[str, int], snapshot: Any, class_names: Sequence[str] | None) -> dict[str, Any]:
-    steps = np.arange(sizes["snapshot"]) if snapshot is None else np.asarray(snapshot)
+    steps = np.arange(sizes["snapshot"]) if snapshot is None else snapshot
     if steps.dtype.kind not in "iu" or (np.diff(steps) <= 0).any():
         raise TrajectoryError(f"snapshot must be integers that increase strictly, got {steps[:10].tolist()} …")
     coords: dict[str, Any] = {"snapshot": (("snapshot",), steps), "iteration": (("iteration",), steps[:-1])}

@@ -19,6 +19,7 @@ import torch
 import xarray as xr
 from torch import nn
 
+from lcakit.arguments import checks_arguments
 from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.record.allocation.allocate import allocate
 from lcakit.record.objective.describe import describe, name_cleaner, unwrap
@@ -49,6 +50,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def from_checkpoints(
     paths: Paths,
     model: nn.Module | None = None,

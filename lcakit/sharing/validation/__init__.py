@@ -9,15 +9,16 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from lcakit.analysis.computing import compute
+from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.sharing.validation import conservation, content, path_pass, running, structure
+from lcakit.sharing.validation import conservation, content, path_pass, running, snapshots, structure
 from lcakit.sharing.validation.checks import Check
 from lcakit.storage.opening import open_trajectory
 from lcakit.storage.paths import partial_path
@@ -72,11 +73,11 @@ class Report:
             group = check.group
             yield f"  {MARKS[check.status]:<4}  {check.name:<{width}}  {check.figure}"
             if check.status != "pass":
-                yield f"        {check.meaning} {check.remedy}".rstrip()
+                yield f"        {check.told}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, for JSON."""
-        return {"source": self.source, "ok": self.ok, "checks": [asdict(check) for check in self.checks]}
+        return {"source": self.source, "ok": self.ok, "checks": [check.to_dict() for check in self.checks]}
 
     def __repr__(self) -> str:
         return self.to_text()
@@ -89,11 +90,11 @@ class Report:
 
 
 def _html_row(check: Check) -> str:
-    told = check.meaning if check.status == "pass" else f"{check.meaning} {check.remedy}"
-    cells = (MARKS[check.status], check.name, check.figure, told)
+    cells = (MARKS[check.status], check.name, check.figure, check.told)
     return "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
+@checks_arguments
 def validate(
     source: str | os.PathLike[str] | xr.Dataset, *, groups: Sequence[str] = GROUPS, quiet: bool = False
 ) -> Report:
@@ -154,17 +155,22 @@ def _report(ds: xr.Dataset, name: str, groups: Sequence[str], quiet: bool) -> Re
     return Report(name, tuple(check for check in checks if check.group in groups))
 
 
-def _numbers(ds: xr.Dataset, quiet: bool) -> Iterator[Check]:
+def _numbers(ds: xr.Dataset, quiet: bool) -> list[Check]:
+    """Return the checks of content and conservation; where some data cannot be read, the one that says so."""
+    try:
+        return list(_judged(ds, quiet))
+    except TrajectoryError as error:
+        meaning = "Some of the data cannot be read, so none of it can be judged."
+        return [Check("reading", "content", "fail", printable(error, 400), meaning, content.DAMAGED)]
+
+
+def _judged(ds: xr.Dataset, quiet: bool) -> Iterator[Check]:
     """Yield the checks of content and conservation, from one pass over the data."""
     lazy = {suffix: conservation.sums(ds, suffix) for suffix in conservation.objectives(ds)}
     running_lazy = {suffix: running.sums(ds, suffix) for suffix in running.objectives(ds)}
-    try:
-        sums, moves, counted = compute(lazy, path_pass.moves(ds), running_lazy, quiet=quiet)
-    except TrajectoryError as error:
-        meaning = "Some of the data cannot be read, so none of it can be checked."
-        yield Check("reading", "content", "fail", printable(error, 400), meaning, content.DAMAGED)
-        return
+    sums, moves, counted, probes = compute(lazy, path_pass.moves(ds), running_lazy, snapshots.probes(ds), quiet=quiet)
     yield from content.checks(ds, moves, sums)
+    yield from snapshots.checks(ds, probes)
     if (rounding := conservation.rounding_check(ds)) is not None:
         yield rounding
     for suffix, values in sums.items():

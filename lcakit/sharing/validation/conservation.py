@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import xarray as xr
 
 from lcakit.analysis.aggregate import grouped, sum_by
 from lcakit.analysis.kernels.groups import sum_runs_and_magnitudes
+from lcakit.sharing.validation import class_columns
 from lcakit.sharing.validation.checks import Check, Status, listed
 from lcakit.trajectory.labels import is_whole
 from lcakit.trajectory.require import require
@@ -74,6 +76,7 @@ def sums(ds: xr.Dataset, suffix: str) -> dict[str, Any]:
     if is_whole(ds) or "parameter" not in ds.dims:
         lazy |= {base: total for base in ("lca", "lca_class") if (total := _sums(ds, names[base])) is not None}
         lazy |= _unit_sums(ds, names)
+        lazy |= {f"columns {name}": sums for name, sums in _columns(ds, names, loss_class).items()}
     return lazy
 
 
@@ -88,19 +91,21 @@ def checks(ds: xr.Dataset, suffix: str, values: Mapping[str, Any], moves: Mappin
         What :func:`lcakit.sharing.validation.path_pass.moves` gave, computed.
     """
     rounding = ROUNDING + rounded_to(ds)
+    loss_class = with_suffix("loss_class", suffix)
     found = (
         _total(values, rounding, str(_attribute(ds, "rule", suffix)), _tolerance(ds, suffix)),
         _iterations(values, rounding),
         _residual(ds, suffix, values),
         *_classes(values, rounding),
         _loss_classes(values),
+        class_columns.check(ds, loss_class, values),
         _first_order(ds, values, moves, suffix),
         _stuck(ds, moves.get(suffix, {}), suffix),
     )
     for check in found:
         if check is not None:
             name = f"{check.name} ({suffix})" if suffix else check.name
-            yield Check(name, check.group, check.status, check.figure, check.meaning, check.remedy)
+            yield replace(check, name=name)
 
 
 def rounded_to(ds: xr.Dataset) -> float:
@@ -141,6 +146,14 @@ def _sums(ds: xr.Dataset, name: str) -> xr.DataArray | None:
     parts = ("part", ["sum", "magnitude"])
     out = grouped(array, "parameter", ids, names, sum_runs_and_magnitudes, parts).squeeze("group", drop=True)
     return out.sum("class", skipna=False) if "class" in out.dims else out
+
+
+def _columns(ds: xr.Dataset, names: dict[str, str], loss_class: str) -> dict[str, xr.DataArray]:
+    """Return LCA of each class (…, iteration, class), where the losses of the classes are there to compare with."""
+    if loss_class not in ds or "class" not in ds[loss_class].dims:
+        return {}
+    held = [names[base] for base in ("lca_unit_class", "lca_class") if names[base] in ds]
+    return {name: sum_by(ds, "class", name) for name in held if "class" in ds[name].dims}
 
 
 def _unit_sums(ds: xr.Dataset, names: dict[str, str]) -> dict[str, xr.DataArray]:

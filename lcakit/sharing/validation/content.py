@@ -12,7 +12,9 @@ import xarray as xr
 from lcakit.sharing.validation.checks import Check, listed
 from lcakit.storage import segments
 from lcakit.storage.npz import damage
-from lcakit.trajectory.schema import split_name, with_suffix
+from lcakit.text import printable
+from lcakit.trajectory.labels import parameter_name
+from lcakit.trajectory.schema import STATISTICS, split_name, with_suffix
 
 __all__ = ["AROUND", "DAMAGED", "LEAP", "checks", "leaps", "segment_check"]
 
@@ -41,6 +43,8 @@ def checks(ds: xr.Dataset, moves: Mapping[Any, Any], sums: Mapping[str, Any]) ->
     yield _steps(ds)
     yield _gaps(ds)
     yield _finite_values(ds, moves, sums)
+    yield _reported(ds)
+    yield from _splits(ds)
     if None in moves and ds.sizes.get("iteration"):
         yield _repeated(ds, moves[None]["moved"])
         yield _leaps(ds, np.sqrt(moves[None]["distance2"]))
@@ -48,10 +52,51 @@ def checks(ds: xr.Dataset, moves: Mapping[Any, Any], sums: Mapping[str, Any]) ->
 
 def _finite_loss(ds: xr.Dataset) -> Check:
     names = [str(n) for n in ds.data_vars if split_name(str(n))[0] in ("loss", "loss_class", "residual", "first_order")]
-    problems = [f"{n} is not finite {bad} times" for n in names if (bad := int((~np.isfinite(ds[n])).sum()))]
+    problems = [f"{n} is not finite {bad.sum()} times{_place(ds, ds[n], bad)}" for n, bad in _unfinite(ds, names)]
     fine = f"{', '.join(names) or 'nothing to check'}: all finite"
     remedy = "The training diverged: cut it before that, with ds.lk.sel(iteration=slice(None, last))."
     return listed("finite loss", "content", problems, fine, "NaN or infinity spoils every sum it enters.", remedy)
+
+
+def _unfinite(ds: xr.Dataset, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the short variables that have NaN or infinity, and where."""
+    for name in names:
+        bad = ~np.isfinite(ds[name].values)
+        if bad.any():
+            yield name, bad
+
+
+def _place(ds: xr.Dataset, array: xr.DataArray, bad: np.ndarray) -> str:
+    """Say where the first of the marked entries of a variable is, by its labels."""
+    first = np.argwhere(bad)[0]
+    labels = [f"{dim} {_label(ds, array, str(dim), int(k))}" for dim, k in zip(array.dims, first, strict=True)]
+    return f", first at {', '.join(labels)}"
+
+
+def _label(ds: xr.Dataset, array: xr.DataArray, dim: str, place: int) -> str:
+    if dim == "parameter" and {"tensor_index", "tensor", "tensor_shape"} <= set(ds.variables):
+        whole = int(ds["parameter"].values[place]) if "parameter" in ds.coords else place
+        return printable(parameter_name(ds, whole), 80)
+    return printable(array[dim].values[place], 40) if dim in array.coords else str(place)
+
+
+def _reported(ds: xr.Dataset) -> Check:
+    """What the loop reports may be missing altogether (NaN), not now and then."""
+    bases = ("accuracy", "batch_loss", "learning_rate")
+    names = [str(n) for n in ds.data_vars if split_name(str(n))[0] in bases and not np.isnan(ds[n].values).all()]
+    problems = [f"{n} is not finite {bad.sum()} times{_place(ds, ds[n], bad)}" for n, bad in _unfinite(ds, names)]
+    fine = f"{', '.join(names) or 'nothing reported'}: all finite"
+    meaning = "What the loop reported belongs to its step; what is missing is not drawn."
+    return listed("reported values", "content", problems, fine, meaning, "Leave these steps out.", worst="warn")
+
+
+def _splits(ds: xr.Dataset) -> Iterator[Check]:
+    names = [str(n) for n in ds.data_vars if split_name(str(n))[0] == "splits"]
+    wrong = {n: ~(ds[n].values >= 1) for n in names}
+    problems = [f"{n} is below 1 {bad.sum()} times{_place(ds, ds[n], bad)}" for n, bad in wrong.items() if bad.any()]
+    if names:
+        meaning = "Each move was divided into at least one piece."
+        yield listed("splits", "content", problems, "all at least 1", meaning, DAMAGED)
 
 
 # ---- time ------------------------------------------------------------------------------------------------------
@@ -88,7 +133,11 @@ def _finite_values(ds: xr.Dataset, moves: Mapping[Any, Any], sums: Mapping[str, 
         units = "lca_unit_class" if with_suffix("lca_unit_class", suffix) in ds else "unit_lca"
         totals |= {units: values["unit_magnitude"]} if "unit_magnitude" in values else {}
         spoilt |= {with_suffix(name, suffix): ~np.isfinite(total.values) for name, total in totals.items()}
-    problems = [_where(name, rows) for name, rows in spoilt.items() if rows.any()]
+    problems = [_where(ds, name, rows) for name, rows in spoilt.items() if rows.any()]
+    problems += [
+        f"{n} is not finite {bad.sum()} times{_place(ds, ds[n], bad)}"
+        for n, bad in _unfinite(ds, [str(n) for n in ds.data_vars if split_name(str(n))[0] in STATISTICS])
+    ]
     fine = f"{', '.join(spoilt) or 'nothing to check'}: all finite"
     return listed("finite values", "content", problems, fine, "NaN or infinity spoils every sum it enters.", DAMAGED)
 
@@ -97,9 +146,17 @@ def _of(key: str | None) -> str:
     return "theta" if key is None else with_suffix("gradient", key)
 
 
-def _where(name: str, spoilt: np.ndarray) -> str:
-    rows = np.flatnonzero(spoilt.reshape(-1, spoilt.shape[-1]).any(axis=0))
-    return f"{name} is not finite in {rows.size} rows, the first is {rows[0]}"
+def _where(ds: xr.Dataset, name: str, spoilt: np.ndarray) -> str:
+    """Say in how many rows a variable has numbers that are not finite, and where the first is: that row is read."""
+    marked = spoilt.reshape(-1, spoilt.shape[-1])
+    rows = np.flatnonzero(marked.any(axis=0))
+    dim = next(str(d) for d in ds[name].dims if d in ("snapshot", "iteration"))
+    one = ds[name].isel(
+        {dim: [int(rows[0])]} | ({"run": [int(marked[:, rows[0]].argmax())]} if "run" in ds.dims else {})
+    )
+    bad = ~np.isfinite(one.values)
+    place = _place(ds, one, bad) if bad.any() else ""
+    return f"{name} is not finite in {rows.size} rows{place}"
 
 
 def _repeated(ds: xr.Dataset, moved: np.ndarray) -> Check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def checks(ds: xr.Dataset, suffix: str, values: Mapping[str, Any]) -> Iterator[C
     for check in (_sums(ds, values), _counts(ds, values)):
         if check is not None:
             name = f"{check.name} ({suffix})" if suffix else check.name
-            yield Check(name, check.group, check.status, check.figure, check.meaning, check.remedy)
+            yield replace(check, name=name)
 
 
 def _sums(ds: xr.Dataset, values: Mapping[str, Any]) -> Check | None:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit.errors import TrajectoryError
+from lcakit.sharing.validation import labelling
 from lcakit.sharing.validation.checks import Check, Status, listed
 from lcakit.storage.guard import CorruptError, text
 from lcakit.text import printable
@@ -36,6 +37,9 @@ DAMAGED = "The file is damaged, or was not written by lcakit: record or convert 
 SHARED_BY_RUNS = ("Conventions", "schema_version", "loss_unit", "sign_convention")
 """Attributes in which runs that are analysed together must agree."""
 
+_ONE_OBJECTIVE = ("loss_name", "rule", "norm_mode", "data_fingerprint")
+"""Attributes that lk.open_runs keeps where all runs agree, as runs of one objective do."""
+
 POSITIVE = ("n_examples", "evaluation_batch_size")
 
 
@@ -45,7 +49,14 @@ def checks(ds: xr.Dataset) -> Iterator[Check]:
     yield _attributes(ds)
     variables = _variables(ds)
     yield variables
-    yield _sizes(ds)
+    sizes = _sizes(ds)
+    yield sizes
+    if sizes.status == "pass":
+        yield _length(ds)
+    if ds.attrs.get("partial"):
+        yield _finished(ds)
+    if "run" in ds.dims:
+        yield _runs(ds)
     if variables.status == "pass":  # tables of the wrong shape cannot be compared
         yield _names(ds)
         yield from _table_checks(ds)
@@ -55,9 +66,12 @@ def _table_checks(ds: xr.Dataset) -> Iterator[Check]:
     found = [_tensor_table(ds), _layer_table(ds), _unit_table(ds), *_class_table(ds)]
     yield from found
     if "parameter" in ds.dims and all(table.status == "pass" for table in found):
-        yield _parameter_labels(ds)
+        labels = _parameter_labels(ds)
+        yield labels
         if not is_whole(ds):
             yield _selection(ds)
+        elif labels.status != "fail":
+            yield labelling.check(ds)
 
 
 def _version(ds: xr.Dataset) -> Check:
@@ -91,6 +105,12 @@ def _attributes(ds: xr.Dataset) -> Check:
 
 def _variables(ds: xr.Dataset) -> Check:
     problems = [problem for name in ds.variables for problem in consistency.variable_problems(ds, str(name))]
+    problems += [
+        f"{printable(name)} is packed ({key})"
+        for name, array in ds.variables.items()
+        for key in ("scale_factor", "add_offset")
+        if key in array.encoding or key in array.attrs
+    ]
     problems += [] if len(ds.data_vars) else ["the dataset has no data variables"]
     fine = f"{len(ds.data_vars)} variables with the dimensions and types of the format"
     return listed("variables", "structure", problems, fine, "Each variable has one shape and one type.", DAMAGED)
@@ -102,6 +122,35 @@ def _sizes(ds: xr.Dataset) -> Check:
     fine = f"{ds.sizes.get('iteration')} iterations between {ds.sizes.get('snapshot')} snapshots"
     meaning = "Iteration t is the move from snapshot t to snapshot t+1, so there is one snapshot more."
     return listed("sizes", "structure", problems, fine, meaning, DAMAGED)
+
+
+def _length(ds: xr.Dataset) -> Check:
+    n = ds.sizes["iteration"]
+    meaning = "A trajectory without an iteration has no move, so nothing in it can be judged."
+    remedy = "Record it again, with the optimizer that trains the network."
+    return listed("length", "structure", [] if n else ["no iteration"], f"{n:,} iterations", meaning, remedy)
+
+
+def _finished(ds: xr.Dataset) -> Check:
+    figure = f"not finished: {ds.sizes.get('iteration', 0):,} iterations so far"
+    meaning = "What is judged is what has been written; the rest of the training is not in it."
+    return Check("finished", "structure", "warn", figure, meaning, "lcakit finish, or record on with resume=True.")
+
+
+def _runs(ds: xr.Dataset) -> Check:
+    """Runs are different runs of one experiment: none is a copy of another, and all have one objective."""
+    names = ds["run"].values.astype(str) if "run" in ds.coords else np.arange(ds.sizes["run"]).astype(str)
+    copies, problems = [], []
+    if "loss" in ds and ds["loss"].size:
+        rows = ds["loss"].transpose("run", ...).values.reshape(names.size, -1)
+        first = {row.tobytes(): n for n, row in reversed(list(enumerate(rows)))}
+        copies = [(n, first[row.tobytes()]) for n, row in enumerate(rows) if first[row.tobytes()] != n]
+    problems += [f"{names[n]} has the losses of {names[k]}, number for number" for n, k in copies]
+    problems += [f"the runs differ in {name}" for name in _ONE_OBJECTIVE if name not in ds.attrs]
+    meaning = "Statistics over runs take each for a new run of one experiment, with one objective."
+    remedy = "Open each file once, and runs of one objective together."
+    worst: Status = "fail" if copies else "warn"
+    return listed("runs", "structure", problems, f"{names.size} different runs", meaning, remedy, worst=worst)
 
 
 def _names(ds: xr.Dataset) -> Check:

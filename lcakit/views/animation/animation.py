@@ -12,6 +12,7 @@ import xarray as xr
 from lcakit.errors import unknown
 from lcakit.plot._classes import Classes, as_list, in_words, of_classes
 from lcakit.storage.atomic import written
+from lcakit.storage.given import of_trajectories
 from lcakit.storage.paths import writable_now, writable_path
 from lcakit.text import printable
 from lcakit.views.animation import film, player
@@ -89,6 +90,7 @@ def _suffix(path: Path, fps: float) -> str:
     return suffix
 
 
+@of_trajectories
 def animate(
     ds: xr.Dataset,
     layer: str | None = None,

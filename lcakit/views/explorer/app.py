@@ -10,6 +10,7 @@ from typing import Any
 import panel as pn
 import xarray as xr
 
+from lcakit.arguments import checks_arguments
 from lcakit.errors import LcakitError
 from lcakit.views.explorer import accessible, address, figures, taken, text
 from lcakit.views.explorer.controls import Controls
@@ -40,6 +41,7 @@ _WAIT_MILLISECONDS = 15
 """After a change on a served page, the time in which further changes join it: of a fast drag the last position wins."""
 
 
+@checks_arguments
 def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Explored:
     """Return an explorer of a trajectory: linked views of its loss, layers, units and parameters.
 

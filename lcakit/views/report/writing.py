@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit.analysis.account import NO_LCA, Account, account
+from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError
 from lcakit.sharing.describe import describe
 from lcakit.sharing.validation import Report, validate
@@ -36,6 +37,7 @@ MOST_RUNS = 12
 """Most runs with an account of their own."""
 
 
+@checks_arguments
 def report(
     trajectory: _Source,
     out: str | os.PathLike[str],

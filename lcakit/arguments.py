@@ -1,0 +1,204 @@
+"""Arguments are checked at the door, against what the signature says: an ordinary mistake gets a sentence.
+
+A function decorated with :func:`checks_arguments` takes what its annotations allow; what is not of their kinds is an
+:class:`~lcakit.errors.ArgumentError` before anything else happens. What the values must be (ranges, names that exist)
+the functions check themselves.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import inspect
+import itertools
+import numbers
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+from lcakit.errors import ArgumentError
+
+__all__ = ["allowed_kinds", "check_arguments", "checks_arguments", "require_least", "require_parts"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MANY = (collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection, list, set, frozenset)
+_WORDS: dict[Any, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    type(None): "None",
+    slice: "a slice",
+    dict: "a dict",
+}
+
+
+def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
+    """Check the arguments of each call against the annotations of the function.
+
+    Examples
+    --------
+    >>> @checks_arguments
+    ... def window(size: int, by: str | None = None) -> int:
+    ...     return size
+    >>> window(3)
+    3
+    >>> window("3")
+    Traceback (most recent call last):
+    lcakit.errors.ArgumentError: window: size must be a whole number, got the text '3'; see help(window)
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        check_arguments(function, args, kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise ArgumentError for the first argument that is not of a kind its annotation allows."""
+    kinds = allowed_kinds(function)
+    for name, value in inspect.signature(function).bind(*args, **kwargs).arguments.items():
+        if not _fits(value, kinds.get(name, Any)):
+            raise ArgumentError(_mistake(function.__name__, name, value, kinds[name]))
+
+
+@functools.cache
+def allowed_kinds(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the kind of each named parameter; Any for those that are not annotated, or with what is not imported."""
+    function = inspect.unwrap(function)
+    kinds: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        kinds[name] = Any
+        several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if not several and parameter.annotation is not parameter.empty:
+            holder = types.SimpleNamespace(__annotations__={name: parameter.annotation})
+            try:
+                kinds[name] = typing.get_type_hints(holder, function.__globals__).get(name, Any)
+            except NameError:  # imported for type checkers only
+                continue
+    return kinds
+
+
+def require_least(name: str, value: float, least: float) -> None:
+    """Raise ArgumentError for a number below the least that is allowed."""
+    if not value >= least:
+        raise ArgumentError(f"{name} must be at least {least}, got {value!r}")
+
+
+def require_parts(result: Any, parts: Iterable[str], maker: str) -> None:
+    """Raise ArgumentError unless a DataArray or Dataset has these variables, coordinates or dimensions."""
+    there = [*map(str, {**dict.fromkeys(getattr(result, "data_vars", ())), **dict.fromkeys(result.coords)})]
+    missing = [part for part in parts if part not in there and part not in result.dims]
+    if missing:
+        has = ", ".join(there) or "no names"
+        raise ArgumentError(
+            f"this {type(result).__name__} has no {', '.join(missing)}: pass a result of {maker} (it has {has})"
+        )
+
+
+# ---- what fits -------------------------------------------------------------------------------------------------
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in parts)
+    if kind in (int, float, bool):
+        return _is_number(value, kind)
+    if origin is tuple:
+        return _is_many(value) and (len(value) == len(parts) or Ellipsis in parts) and _all_fit(value, parts[0])
+    if origin in _MANY or kind in _MANY:
+        return _is_many(value) and _all_fit(value, parts[0] if parts else Any)
+    if origin is collections.abc.Mapping or origin is dict:
+        return isinstance(value, collections.abc.Mapping) and all(_fits(item, parts[1]) for item in value.values())
+    if origin is collections.abc.Callable:
+        return callable(value)
+    plain = origin or kind
+    value = _single(value) if plain is str else value
+    return isinstance(value, plain) if isinstance(plain, type) else True
+
+
+def _single(value: Any) -> Any:
+    """Return what an array without dimensions holds, such as the label in ``for layer in ds["layer"]``."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    value = _single(value)
+    if kind is float:
+        return isinstance(value, numbers.Real)
+    if kind is bool:
+        return isinstance(value, numbers.Real) and value in (0, 1)
+    return isinstance(value, numbers.Integral) or (isinstance(value, float) and value.is_integer())
+
+
+def _is_many(value: Any) -> bool:
+    """Say whether a value is a collection of others: also an array along one dimension, or a generator."""
+    if isinstance(value, str | bytes | collections.abc.Mapping) or not isinstance(value, Iterable):
+        return False
+    return getattr(value, "ndim", 1) == 1 and not hasattr(value, "data_vars")
+
+
+def _all_fit(values: Any, kind: Any) -> bool:
+    """Compare each; the first number of an array is as good as all, and a generator can be read only once."""
+    if not hasattr(values, "__len__") or kind is Any:
+        return True
+    of_one_type = getattr(getattr(values, "dtype", None), "kind", "O") != "O"
+    return all(_fits(item, kind) for item in itertools.islice(iter(values), 1 if of_one_type else None))
+
+
+# ---- what is said ----------------------------------------------------------------------------------------------
+
+
+def _mistake(function: str, name: str, value: Any, kind: Any) -> str:
+    return f"{function}: {name} must be {_in_words(kind)}, got {_shown(value)}{_remedy(function, value, kind)}"
+
+
+def _in_words(kind: Any, many: bool = False) -> str:
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        words = list(dict.fromkeys(_in_words(part, many) for part in parts))
+        return ", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0]
+    if origin is tuple or origin in _MANY or kind in _MANY:
+        each = _in_words(parts[0], many=True) if parts and parts[0] is not Any else "values"
+        return f"a list of {each}"
+    if origin is collections.abc.Mapping or origin is dict:
+        return f"a dict of name to {_in_words(parts[1])}"
+    plain = origin or kind
+    word = _WORDS.get(plain) or ("a path" if plain is os.PathLike else f"a {getattr(plain, '__name__', plain)}")
+    return word.removeprefix("a ") + "s" if many and word.startswith("a ") else word
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return f"the text {value[:60]!r}"
+    if value is None or isinstance(value, numbers.Number | slice):
+        return repr(value)
+    dims = getattr(value, "dims", None)
+    if dims is not None and not hasattr(value, "data_vars"):
+        return f"a DataArray ({value.name!r} with the dimensions {tuple(map(str, dims))})"
+    return f"a {type(value).__name__}"
+
+
+def _remedy(function: str, value: Any, kind: Any) -> str:
+    wanted = {getattr(part, "__name__", "") for part in (kind, *typing.get_args(kind))}
+    if "Dataset" not in wanted or function.startswith("_"):
+        return f"; see help({function})"
+    if type(value).__name__ == "DataArray":
+        return ". Pass the dataset that it comes from: ds, not ds['lca'] nor a result"
+    if isinstance(value, list | tuple):
+        return ". Several runs are joined first: lk.open_runs([…]) for files, lk.runs.align({name: ds, …}) for datasets"
+    return ". A trajectory comes from lk.open_trajectory('run.nc')"

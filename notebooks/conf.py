@@ -57,6 +57,7 @@ autodoc_typehints = "none"  # the docstrings say what arguments are
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_param = False
+napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 
 # ---- pages -----------------------------------------------------------------------------------------------------

@@ -9,9 +9,11 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import lcakit
+from lcakit.errors import MissingPackageError
 
 FOLDER = "generated/reference"
 TOP = {
@@ -48,8 +50,8 @@ def modules() -> list[str]:
     inside = [
         f"{name}.{member}"
         for name in found
-        for member in _listed(getattr(lcakit, name))
-        if inspect.ismodule(getattr(getattr(lcakit, name), member))
+        for member, value in _members(getattr(lcakit, name)).items()
+        if inspect.ismodule(value)
     ]
     return sorted([*found, *inside])
 
@@ -72,11 +74,14 @@ def _module(name: str) -> Iterator[str]:
     yield from (title, "=" * len(title), "", f".. currentmodule:: lcakit.{name}", "")
     yield from (inspect.getdoc(module) or "").splitlines()
     yield ""
-    members = [(member, getattr(module, member)) for member in _listed(module)]
-    constants = [member for member, value in members if not callable(value) and not inspect.ismodule(value)]
-    for member, value in members:
+    members = _members(module)
+    for member, value in members.items():
         if callable(value):
             yield from _entry(f"lcakit.{name}", member, value)
+        elif isinstance(value, MissingPackageError):
+            yield from (f".. rubric:: {member}", "", f"Not shown here: {value}.", "")
+    other = (MissingPackageError, ModuleType)
+    constants = [member for member, value in members.items() if not callable(value) and not isinstance(value, other)]
     if constants:
         yield from (".. rubric:: Constants", "", ", ".join(f"``{member}``" for member in constants), "")
 
@@ -88,8 +93,16 @@ def _entry(owner: str, name: str, value: Any) -> Iterator[str]:
     yield from (f".. {kind}:: {owner}.{name}", "   :members:" if kind == "autoclass" else "", "")
 
 
-def _listed(module: Any) -> list[str]:
-    return [name for name in getattr(module, "__all__", dir(module)) if not name.startswith("_")]
+def _members(module: Any) -> dict[str, Any]:
+    """Return what a module lists; where that needs a package that is not installed, the error that says so."""
+    found: dict[str, Any] = {}
+    for name in getattr(module, "__all__", dir(module)):
+        if not name.startswith("_"):
+            try:
+                found[name] = getattr(module, name)
+            except MissingPackageError as error:
+                found[name] = error
+    return found
 
 
 def _get(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from lcakit.bench.devices import chosen, heading, on, torch_machine
-from lcakit.bench.timing import medians
+from lcakit.bench.timing import Works, medians
 from lcakit.errors import DataError
 from lcakit.record.objective.losses import causal_lm
 from lcakit.record.objective.objective import Objective
@@ -30,6 +29,7 @@ BOUND = 1.3
 _VOCABULARY, _LENGTH, _WIDTH, _HEADS, _LAYERS = 65, 64, 128, 4, 4  # 0.8 million parameters
 _BATCHES = (16, 32, 64)
 _GROUPS = 4
+_HAND, _SEQUENCES, _TOKENS = "by hand", "ours, groups of sequences", "ours, groups of tokens"
 
 
 class GPT(nn.Module):
@@ -91,21 +91,18 @@ def run(examples: int = 256, repeats: int = 5, device: str = "cpu") -> dict[str,
     where = chosen(device)
     torch.manual_seed(0)
     model, ids = GPT().to(where), torch.randint(_VOCABULARY, (examples, _LENGTH))
-    of_sequences, of_tokens = torch.arange(examples) % _GROUPS, ids[:, 1:] % _GROUPS
-    plain = Objective(model, ids, batch_loss=causal_lm, device=where)
-    sequences = Objective(model, ids, batch_loss=causal_lm, groups=of_sequences, device=where)
-    positions = Objective(model, ids, batch_loss=causal_lm, groups=of_tokens, device=where)
-    ours: dict[str, Callable[[], object]] = {
-        "ours": partial(plain.evaluate, accuracy=False),
-        "ours, groups of sequences": partial(sequences.evaluate, classes=True, accuracy=False),
-        "ours, groups of tokens": partial(positions.evaluate, classes=True, accuracy=False),
-    }
+    of_tokens = ids[:, 1:] % _GROUPS
+    make = partial(Objective, model, ids, batch_loss=causal_lm, device=where)
+    plain, positions = make(), make(groups=of_tokens)
+    sequences = make(groups=torch.arange(examples) % _GROUPS)
     tokens, groups = ids.to(where), of_tokens.to(where)
-    loops = {f"by hand, {size}": partial(by_hand, model, tokens, None, size) for size in _BATCHES}
-    loops |= {f"by hand, groups, {size}": partial(by_hand, model, tokens, groups, size) for size in _BATCHES}
-    seconds = medians(on(where, ours | loops), repeats)
-    hand = min(seconds[f"by hand, {size}"] for size in _BATCHES)
-    by_group = min(seconds[f"by hand, groups, {size}"] for size in _BATCHES)
+    works: Works = {
+        "ours": partial(plain.evaluate, accuracy=False),
+        _SEQUENCES: partial(sequences.evaluate, classes=True, accuracy=False),
+        _TOKENS: partial(positions.evaluate, classes=True, accuracy=False),
+        **{f"{_HAND}, {size}": partial(by_hand, model, tokens, None, size) for size in _BATCHES},
+        **{f"{_HAND}, groups, {size}": partial(by_hand, model, tokens, groups, size) for size in _BATCHES},
+    }
     return {
         "network": "gpt",
         "machine": torch_machine(where),
@@ -113,20 +110,23 @@ def run(examples: int = 256, repeats: int = 5, device: str = "cpu") -> dict[str,
         "examples": examples,
         "parameters": plain.n_parameters,
         "repeats": repeats,
-        "seconds": seconds,
-        "ratios": {
-            "ours / by hand": seconds["ours"] / hand,
-            "ours, groups of sequences / by hand": seconds["ours, groups of sequences"] / hand,
-            "ours, groups of tokens / by hand, groups": seconds["ours, groups of tokens"] / by_group,
-        },
-        "bounds": dict.fromkeys(
-            ("ours, groups of sequences / by hand", "ours, groups of tokens / by hand, groups"), BOUND
-        ),
+        **_compared(medians(on(where, works), repeats)),
         "disagreement": {
             "plain": _far(plain.gradient(), by_hand(model, tokens, None, 32)),
             "groups of tokens": _far(positions.gradient(classes=True), by_hand(model, tokens, groups, 32)),
         },
     }
+
+
+def _compared(seconds: dict[str, float]) -> dict[str, Any]:
+    """Return the times with their ratios to those by hand, in the best batch size, and the bounds of these."""
+    hand, by_group = (min(seconds[f"{name}, {size}"] for size in _BATCHES) for name in (_HAND, f"{_HAND}, groups"))
+    ratios = {
+        f"ours / {_HAND}": seconds["ours"] / hand,
+        f"{_SEQUENCES} / {_HAND}": seconds[_SEQUENCES] / hand,
+        f"{_TOKENS} / {_HAND}, groups": seconds[_TOKENS] / by_group,
+    }
+    return {"seconds": seconds, "ratios": ratios, "bounds": {name: BOUND for name in ratios if "groups" in name}}
 
 
 def by_hand(model: nn.Module, ids: torch.Tensor, groups: torch.Tensor | None, size: int) -> torch.Tensor:

@@ -150,11 +150,6 @@ def check_graph(losses: Found, again: Found, parameters: Sequence[torch.Tensor])
             "the weights of the losses depend on the parameters, so Σ wℓ / Σ w is not a mean with fixed weights. "
             "Multiply the losses by them instead, or detach them."
         )
-    if not losses.losses.requires_grad:
-        raise ObjectiveError(
-            "the loss does not depend on any parameter of the model: no gradient flows back from it. Look for "
-            "detach(), torch.no_grad() or a conversion to NumPy in the model or the loss."
-        )
     known = {id(parameter) for parameter in parameters}
     reached = {id(leaf) for leaf in _graph_leaves(again.losses)}
     if not reached & known:

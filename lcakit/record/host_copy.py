@@ -7,6 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+__all__ = ["HostCopy", "to_host"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class HostCopy:
     """A tensor on its way from a GPU to page-locked memory; who asks for its numbers waits until they are there.

@@ -45,6 +45,13 @@ from lcakit.storage.workers import PATIENCE, RETRIES, given_up, wait_for_worker
 from lcakit.trajectory import schema
 from lcakit.version import __version__
 
+__all__ = ["BLOCKS_A_WORKER", "BUILDING", "CONNECTING", "PLACES", "SharedWork", "connected", "device_of_worker"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 BLOCKS_A_WORKER = 8
 CONNECTING = 10.0  # seconds until a scheduler answers
 BUILDING = 1800.0  # seconds until a worker has built the objective: its data may have to be downloaded

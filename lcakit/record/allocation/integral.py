@@ -13,6 +13,13 @@ import torch
 from lcakit.record.allocation.axis_blocks import Piece
 from lcakit.trajectory.labels import Labels
 
+__all__ = ["Integral", "Integrator", "Needed", "Terms", "UnitIntegrator", "is_finite"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Terms = list[tuple[float, Any]]
 """Weights and sums of gradients, each as :meth:`Integrator.along` gave it."""
 

@@ -26,6 +26,23 @@ from typing import Generic, TypeVar
 
 from lcakit.errors import unknown
 
+__all__ = [
+    "LEAST_SPLITS",
+    "RULES",
+    "Segment",
+    "Weights",
+    "check_settings",
+    "level_nodes",
+    "levels_of",
+    "refine",
+    "weights",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 LEAST_SPLITS = {"first_order": 1, "trapezoid": 1, "midpoint": 2, "rk4": 2, "boole": 4}
 RULES = tuple(LEAST_SPLITS)
 

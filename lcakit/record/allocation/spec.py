@@ -11,6 +11,12 @@ from lcakit.errors import RecordingError
 if TYPE_CHECKING:
     from lcakit.record.objective.objective import Objective
 
+__all__ = ["ObjectiveSpec"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True)
 class ObjectiveSpec:

@@ -18,6 +18,13 @@ from lcakit.record.allocation.axis_blocks import Piece
 from lcakit.storage.npz import ITERATIONS
 from lcakit.trajectory.schema import SIGNS, VARIABLES
 
+__all__ = ["ADDED", "Statistics", "merge", "merge_files", "wanted"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 ADDED = ("total_lca", "total_square_lca", "helped_count", "hurt_count")
 _SIGN = "i1"
 

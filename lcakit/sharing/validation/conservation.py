@@ -191,7 +191,7 @@ def _allocated(values: Mapping[str, Any], rounding: float) -> tuple[np.ndarray, 
 
 
 def _tolerance(ds: xr.Dataset, suffix: str) -> float:
-    """Return what each iteration may miss the change of the loss by without being refined; 0 where none was asked for."""
+    """Return by how much an iteration may miss the change of the loss before it is refined; 0 where it never is."""
     stated = _attribute(ds, "tolerance", suffix)
     return float(stated) if isinstance(stated, float | int | np.number) and 0 < stated < np.inf else 0.0
 

@@ -23,7 +23,7 @@ from lcakit.trajectory.select import select, with_class_dimension
 from lcakit.views.explorer.names import shown
 from lcakit.views.explorer.reading import Reader
 from lcakit.views.explorer.selection import ALL, CUMULATIVE, GRADIENT, LCA, MOVEMENT, QUANTITIES, WEIGHT, Selection
-from lcakit.views.explorer.signs import Signs, helping_share
+from lcakit.views.explorer.signs import CLASS_BYTES, Signs, by_class, helping_share
 
 __all__ = ["SMALL_BYTES", "WINDOW_BYTES", "Model", "Summary", "objectives"]
 
@@ -264,12 +264,26 @@ class Model:
         """Return the share of moving parameters that help, as in Table 1, or None and the reason."""
         if not self.has("lca"):
             return None, "this file holds no LCA of single parameters"
-        ds, own = self._of_classes(selection.classes)
-        outcomes = self.signs.between(ds, own, *selection.window)
+        chosen = self.class_rows(selection.classes)
+        if chosen is not None:
+            outcomes = self._class_outcomes(selection.classes, chosen, *selection.window)
+        else:
+            outcomes = self.signs.between(self.ds, (), *selection.window)
         if isinstance(outcomes, int):
             return None, f"counted in spans of up to {outcomes} iterations of this large file"
         share = helping_share(outcomes[..., self._chosen(selection.layers, selection.role)])
         return share, "" if share is not None else "no parameter moves"
+
+    def _class_outcomes(self, classes: tuple[str, ...], chosen: list[int], first: int, last: int) -> np.ndarray | int:
+        """Return the counts of a span for some classes; where that takes too long, the most iterations counted."""
+        most = max(1, CLASS_BYTES // (4 * self.ds.sizes["parameter"] * len(chosen)))
+        if last - first + 1 > most:
+            return most
+        array = self.ds[self.name("lca_class")].transpose("iteration", "class", "parameter")
+        index = parameter_coord(self.ds, "tensor_index")
+        ends = np.flatnonzero(np.diff(index, prepend=-1))
+        key = ("outcomes", classes, first, last)
+        return self.reader.keep(key, lambda: by_class(array, chosen, ends, first, last).outcomes)
 
     # ---- units -------------------------------------------------------------------------------------------------
 
@@ -308,8 +322,10 @@ class Model:
         """
         labels = slice(int(self.iterations[window[0]]), int(self.iterations[window[1]]))
         shape = self.input_shape(layer)
-        ds = self._of_classes(classes or self.classes)[0]
-        return saliency(ds, unit, layer, shape, self.name("lca"), labels).compute()
+        if self.class_rows(classes or self.classes) is None:
+            return saliency(self.ds, unit, layer, shape, self.name("lca"), labels).compute()
+        part = select(self.ds, layer=layer, unit=[unit])  # first, so that no other unit's classes are summed
+        return saliency(select(part, cls=list(classes)), unit, layer, shape, self.name("lca"), labels).compute()
 
     def input_shape(self, layer: str) -> tuple[int, int] | None:
         """Return the shape of a linear layer's inputs as one row, None where they may be an image."""

@@ -57,7 +57,7 @@ def checked(ds: xr.Dataset, source: str) -> xr.Dataset:
     warning = schema.check_version(ds.attrs, source)
     if warning:
         warnings.warn(warning, LcakitWarning, stacklevel=4)
-    for attrs in (ds.attrs, *(ds[name].attrs for name in ds.variables)):
+    for attrs in (ds.attrs, *(variable.attrs for variable in ds.variables.values())):
         attrs.pop("coordinates", None)  # xarray's note of the same, kept for readers without a schema
     written = ds.attrs.pop(schema.STORED, None)
     guard.check_names(ds, source, written if isinstance(written, str) else None)

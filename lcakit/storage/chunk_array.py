@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import threading
+import weakref
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +20,9 @@ import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from lcakit.errors import TrajectoryError
 from lcakit.storage.guard.hdf5 import Stored
+from lcakit.storage.state import State
 
 __all__ = ["DEFLATE", "SHUFFLE", "ChunkArray", "Chunks", "LocalFile", "Parts", "packed_chunks"]
 
@@ -42,22 +47,56 @@ class Parts(Protocol):
 
 
 class LocalFile:
-    """A file on disk."""
+    """A file on disk: always the same one, whatever gets its name meanwhile.
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    Raises
+    ------
+    TrajectoryError
+        Where the file of that name is another one when it is opened, in a worker or again.
+    """
+
+    def __init__(self, path: str, state: State) -> None:
+        self.path, self.state = path, state
+        self._close: Any = None
+        self._open()
+
+    def _open(self) -> int:
+        self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._close = weakref.finalize(self, os.close, self._descriptor)
+        if State.of(self._descriptor) != self.state:
+            self.close()
+            raise TrajectoryError(f"{self.path} was replaced since it was opened. Open it again.")
+        return self._descriptor
+
+    def close(self) -> None:
+        """Close the file; a later read opens it again."""
+        self._close()
 
     def parts(self, ranges: Sequence[_Range]) -> list[bytes]:
         """Return the bytes from each start to each end; OSError where the file is shorter."""
-        with open(self.path, "rb") as file:
-            return [self._read(file, start, end) for start, end in ranges]
+        with _READING:
+            descriptor = self._descriptor if self._close.alive else self._open()
+            return [_read(descriptor, start, end) for start, end in ranges]
 
-    def _read(self, file: Any, start: int, end: int) -> bytes:
-        file.seek(start)
-        data: bytes = file.read(end - start)
-        if len(data) != end - start:
+    def __getstate__(self) -> tuple[str, State]:
+        return self.path, self.state
+
+    def __setstate__(self, state: tuple[str, State]) -> None:
+        LocalFile.__init__(self, *state)
+
+
+_READING = threading.Lock()  # a descriptor has one place
+
+
+def _read(descriptor: int, start: int, end: int) -> bytes:
+    os.lseek(descriptor, start, os.SEEK_SET)
+    data = bytearray()
+    while len(data) < end - start:  # the system may give less than all at once
+        part = os.read(descriptor, end - start - len(data))
+        if not part:
             raise OSError(f"it ends before byte {end:,}")
-        return data
+        data += part
+    return bytes(data)
 
 
 # ---- where chunks lie ------------------------------------------------------------------------------------------

@@ -55,10 +55,11 @@ def _open_unchanged(path: str, state: State, mode: str) -> netCDF4.Dataset:
 class _Handle(NetCDF4DataStore):
     """An open file, and how many datasets have it. It lives as long as a lazy array of one of them does."""
 
-    __slots__ = ("__weakref__", "loading", "packed", "path", "state", "users")
+    __slots__ = ("__weakref__", "file", "loading", "packed", "path", "state", "users")
 
     def __init__(self, path: Path, state: State, packed: Mapping[str, Chunks]) -> None:
         self.path, self.state, self.packed = str(path), state, packed
+        self.file = LocalFile(str(path), state) if packed else None
         self.loading: int | None = None
         # the id makes two managers of one file, in whatever process, look for the same open handle
         manager: Any = CachingFileManager
@@ -81,9 +82,9 @@ class _Handle(NetCDF4DataStore):
     def open_store_variable(self, name: str, var: Any) -> Any:
         """Return a variable that is not read yet: one that is packed is read without the library, and bounded."""
         variable = super().open_store_variable(name, var)
-        if name not in self.packed:
+        if self.file is None or name not in self.packed:
             return variable
-        array = ChunkArray(LocalFile(self.path), self.packed[name])
+        array = ChunkArray(self.file, self.packed[name])
         return xr.Variable(variable.dims, LazilyIndexedArray(array), variable.attrs, variable.encoding)
 
     @contextmanager
@@ -111,6 +112,8 @@ class _Handle(NetCDF4DataStore):
             if not self.users:
                 _OPEN.pop(self._manager._manager_id, None)
                 self.close()  # type: ignore[no-untyped-call]
+                if self.file is not None:
+                    self.file.close()
 
 
 _OPEN: WeakValueDictionary[tuple[Any, ...], _Handle] = WeakValueDictionary()

@@ -73,14 +73,23 @@ def test_a_dataset_that_was_dropped_does_not_keep_the_file_open(tmp_path):
     assert not [key for key in open_files._OPEN if key[0] == str(path)]
 
 
-def test_a_file_that_was_replaced_is_another_file(tmp_path):
-    path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_file_that_was_replaced_is_another_file(tmp_path, compression):
+    path = lk.save(tiny_trajectory(5), tmp_path / "run.nc", compression=compression)
     with lk.open_trajectory(path) as older:
         before = older["lca"].values
-        lk.save(tiny_trajectory(9), path, overwrite=True)
+        lk.save(tiny_trajectory(9, seed=1), path, overwrite=True, compression=compression)
         with lk.open_trajectory(path) as newer:
             assert newer.sizes["iteration"] == 9
         np.testing.assert_array_equal(older["lca"].values, before)
+        lk.save(tiny_trajectory(5, seed=2), path, overwrite=True, compression=compression)
+        np.testing.assert_array_equal(older["lca"].values, before)
+        path.unlink()
+        np.testing.assert_array_equal(older["lca"].values, before)
+    lca = older["lca"]
+    lk.save(tiny_trajectory(5, seed=2), path, compression=compression)
+    with pytest.raises(lk.TrajectoryError, match=r"(replaced|overwritten).* open it again|Open it again"):
+        lca.load()  # closed, and another file has its name
 
 
 def test_an_array_keeps_its_file_open_without_its_dataset(tmp_path):
@@ -140,8 +149,9 @@ def test_a_file_that_is_replaced_between_its_check_and_its_opening_is_refused(tm
         open_files.open_netcdf(path, state)
 
 
-def test_a_worker_does_not_read_a_file_that_took_the_place_of_the_one_it_was_sent(tmp_path):
-    path, other = (lk.save(tiny_trajectory(5, seed=k), tmp_path / f"{k}.nc") for k in range(2))
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_worker_does_not_read_a_file_that_took_the_place_of_the_one_it_was_sent(tmp_path, compression):
+    path, other = (lk.save(tiny_trajectory(5, seed=k), tmp_path / f"{k}.nc", compression=compression) for k in range(2))
     with lk.open_trajectory(path) as ds:
         sent = pickle.dumps(ds["lca"])
     other.replace(path)

@@ -276,6 +276,8 @@ def _run_one_by_one(numbers: range, seed: int) -> list[dict[str, Any]]:
         for number in numbers:
             worker = worker or Worker(seed)
             answers.append(worker.judge(number))
+            for line in failures(answers[-1:]):
+                print(line, file=sys.stderr, flush=True)
             if answers[-1].get("dead"):
                 worker.close()
                 worker = None

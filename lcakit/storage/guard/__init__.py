@@ -143,8 +143,8 @@ def clean_texts(ds: xr.Dataset, source: str) -> xr.Dataset:
     with reading(source):
         out = ds.copy(deep=False)
         out.attrs = clean_attributes(ds.attrs, suffixes)
-        for name in out.variables:
-            out[name].attrs = clean_attributes(ds[name].attrs)
+        for variable in out.variables.values():
+            variable.attrs = clean_attributes(variable.attrs)
     return out
 
 

@@ -36,7 +36,7 @@ def check_names(ds: xr.Dataset, source: str, written: str | None) -> None:
         For one that was written and is not there, and for tables that the format does not have.
     """
     names = {str(name) for name in ds.variables}
-    strange = sorted(name for name in names if ds[name].ndim and not schema.is_known(name))
+    strange = sorted(name for name in names if ds.variables[name].ndim and not schema.is_known(name))
     there = set(names if written is None else written.split())
     lost, new = sorted(there - names), sorted(names - there)
     if lost and new:

@@ -31,6 +31,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _MANY = (collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection, list, set, frozenset)
+_TRAJECTORIES = ("ds", "runs", "a", "b", "trajectory", "source")
+"""Names of parameters that are trajectories, as opposed to results."""
+
+_RESULTS = {"peaks": "lk.synchronization.peak_iterations(ds)", "histogram": "lk.tails.histogram(ds)"}
+"""Names of parameters that are results -> what makes them."""
+
 _WORDS: dict[Any, str] = {
     str: "a text",
     int: "a whole number",
@@ -76,7 +82,7 @@ def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs:
 @functools.cache
 def allowed_kinds(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the kind of each named parameter; Any for those that are not annotated, or with what is not imported."""
-    function = inspect.unwrap(function)
+    names = inspect.unwrap(function).__globals__
     kinds: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         kinds[name] = Any
@@ -84,7 +90,7 @@ def allowed_kinds(function: Callable[..., Any]) -> dict[str, Any]:
         if not several and parameter.annotation is not parameter.empty:
             holder = types.SimpleNamespace(__annotations__={name: parameter.annotation})
             try:
-                kinds[name] = typing.get_type_hints(holder, function.__globals__).get(name, Any)
+                kinds[name] = typing.get_type_hints(holder, names).get(name, Any)
             except NameError:  # imported for type checkers only
                 continue
     return kinds
@@ -164,7 +170,7 @@ def _all_fit(values: Any, kind: Any) -> bool:
 
 
 def _mistake(function: str, name: str, value: Any, kind: Any) -> str:
-    return f"{function}: {name} must be {_in_words(kind)}, got {_shown(value)}{_remedy(function, value, kind)}"
+    return f"{function}: {name} must be {_in_words(kind)}, got {_shown(value)}{_remedy(function, name, value)}"
 
 
 def _in_words(kind: Any, many: bool = False) -> str:
@@ -193,9 +199,10 @@ def _shown(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _remedy(function: str, value: Any, kind: Any) -> str:
-    wanted = {getattr(part, "__name__", "") for part in (kind, *typing.get_args(kind))}
-    if "Dataset" not in wanted or function.startswith("_"):
+def _remedy(function: str, name: str, value: Any) -> str:
+    if name in _RESULTS:
+        return f". Pass the result of {_RESULTS[name]}"
+    if name not in _TRAJECTORIES:
         return f"; see help({function})"
     if type(value).__name__ == "DataArray":
         return ". Pass the dataset that it comes from: ds, not ds['lca'] nor a result"

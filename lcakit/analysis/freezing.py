@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from scipy import stats
@@ -9,6 +11,7 @@ from scipy import stats
 from lcakit.analysis.corrections import corrected
 from lcakit.analysis.kernels.minima import running_minimum
 from lcakit.analysis.layerwise import LAYER_GROUPINGS, layer_lca
+from lcakit.arguments import require_least
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import WHERE_MISSING, require
@@ -125,6 +128,7 @@ def freeze_candidates(
         raise ValueError(f"least must be a share of the loss change, at least 0; got {least}")
     if level is not None and not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, or None for any p; got {level}")
+    require_least("seed", seed, 0)
     if trials < 1 or trials != int(trials):
         raise ValueError(f"trials must be a whole number of random walks, at least 1; got {trials}")
     series = _per_layer(runs, by, lca)
@@ -181,7 +185,7 @@ def _combined(p: xr.DataArray) -> xr.DataArray:
     twice = -2 * logarithm.sum("run")
     known = p.notnull().sum("run")
     freedom = 2 * known.where(known > 0)
-    options = {"dask": "parallelized", "output_dtypes": [np.float64]}
+    options: dict[str, Any] = {"dask": "parallelized", "output_dtypes": [np.float64]}
     out: xr.DataArray = xr.apply_ufunc(lambda x, n: stats.chi2.sf(x, n), twice, freedom, **options)
     return out
 

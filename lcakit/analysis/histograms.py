@@ -10,7 +10,6 @@ from scipy import sparse
 
 from lcakit.analysis._summaries import describe, labelled, map_blocks, members
 from lcakit.analysis.kernels.groups import reduce_groups
-from lcakit.arguments import checks_arguments
 from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.labels import runs_of
 from lcakit.trajectory.require import require
@@ -153,7 +152,6 @@ def _count(part: np.ndarray, shift: int, counts: np.ndarray) -> None:
             counts[-1] += zeros
 
 
-@checks_arguments
 def trim(histogram: xr.Dataset) -> xr.Dataset:
     """Compute a histogram and cut the bins at both ends that are empty everywhere: for plotting.
 

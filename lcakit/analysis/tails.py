@@ -15,7 +15,6 @@ from scipy import optimize, special
 from lcakit.analysis._summaries import describe, members
 from lcakit.analysis.histograms import histogram, require_histogram, trim
 from lcakit.analysis.kurtosis import excess_kurtosis
-from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError
 from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import WHERE_MISSING, require
@@ -36,7 +35,6 @@ MODELS = ["weibull", "half_normal", "exponential"]
 _Model = Callable[..., np.ndarray]
 
 
-@checks_arguments
 def fit_tails(histogram: xr.Dataset) -> xr.Dataset:
     r"""Fit distributions to the magnitudes in a histogram, zeros left out, by maximum likelihood.
 

@@ -60,7 +60,7 @@ def by_classes(draw: Callable[..., Any] | None = None, *, keep: tuple[str, ...] 
     if draw is None:
         return functools.partial(by_classes, keep=keep)
     signature = inspect.signature(draw)
-    own = inspect.Parameter("classes", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Classes")
+    own = inspect.Parameter("classes", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Classes)
 
     @functools.wraps(draw)
     def drawn(ds: Any, *given: Any, classes: Classes = None, **named: Any) -> Any:

@@ -13,6 +13,7 @@ from lcakit.plot._classes import by_classes
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import GUIDE, PALETTE, label, line, load, picture
 from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.require import require, require_tables
 
 __all__ = ["correlation_by_layer", "correlations"]
 
@@ -85,6 +86,7 @@ def correlations(
     )
 
 
+@of_trajectories
 @by_classes
 def correlation_by_layer(
     ds: xr.Dataset, seed: int = 0, lca: str = "lca", backend: str = "bokeh", title: str = ""
@@ -129,6 +131,8 @@ def correlation_by_layer(
     ['same output', 'random, as many as by output', 'same input', 'random, as many as by input']
     """
     load(backend)
+    require(ds, lca)
+    require_tables(ds)
     tests = {layer: correlation_test(ds, layer, seed, lca) for layer in _with_kernel(ds)}
     found = xr.concat(compute(tests, quiet=True).values(), dim=xr.DataArray(list(tests), dims="layer", name="layer"))
     found = found if "run" in found.dims else found.expand_dims("run")

@@ -266,7 +266,7 @@ def test_variables_without_units_are_refused(name):
         (lambda ds: class_curves(ds, 4, "fc"), "unknown unit 4"),
         (lambda ds: class_curves(ds, 10), "unknown unit 10"),
         (lambda ds: class_curves(ds, 0, "fc2"), "unknown layer 'fc2'"),
-        (lambda ds: class_curves(ds, [0, 1]), "one whole number"),
+        (lambda ds: class_curves(ds, [0, 1]), "whole number, got a list"),
         (lambda ds: saliency(ds, True), "one whole number"),
         (lambda ds: saliency(ds, 3), "unknown unit 3"),
         (lambda ds: saliency(ds, 0, "norm1"), "layer with a kernel 'norm1'.*'conv1', 'fc'"),

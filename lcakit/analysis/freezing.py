@@ -181,7 +181,7 @@ def _as_random_walks(series: xr.DataArray, gain: xr.DataArray, trials: int, seed
 
 def _combined(p: xr.DataArray) -> xr.DataArray:
     """Return Fisher's combination of the p-values of those runs that have one."""
-    logarithm: xr.DataArray = np.log(p)
+    logarithm: xr.DataArray = np.log(p)  # type: ignore[assignment]
     twice = -2 * logarithm.sum("run")
     known = p.notnull().sum("run")
     freedom = 2 * known.where(known > 0)

@@ -13,6 +13,7 @@ import xarray as xr
 from lcakit.errors import TrajectoryError
 from lcakit.plot._colours import NAMED
 from lcakit.plot._marks import plain
+from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.select import select
 
 __all__ = ["Classes", "as_list", "by_classes", "class_colours", "in_words", "of_classes"]
@@ -56,7 +57,7 @@ def by_classes(*, keep: tuple[str, ...]) -> Callable[[Callable[..., Any]], Calla
 
 
 def by_classes(draw: Callable[..., Any] | None = None, *, keep: tuple[str, ...] = ()) -> Any:
-    """Give a picture of a trajectory the argument ``classes``, and the names of the classes in its title."""
+    """Give a picture of trajectories (or their paths) the argument ``classes``, and their names in its title."""
     if draw is None:
         return functools.partial(by_classes, keep=keep)
     signature = inspect.signature(draw)
@@ -73,7 +74,7 @@ def by_classes(draw: Callable[..., Any] | None = None, *, keep: tuple[str, ...] 
         return picture if named.get("title") else _titled(picture, names, bound.arguments["backend"])
 
     drawn.__signature__ = signature.replace(parameters=[*signature.parameters.values(), own])  # type: ignore[attr-defined]
-    return drawn
+    return of_trajectories(drawn)
 
 
 def in_words(names: list[str]) -> str:

@@ -12,7 +12,6 @@ from lcakit.analysis.correlation import correlation_test, mean_correlation
 from lcakit.plot._classes import by_classes
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import GUIDE, PALETTE, label, line, load, picture
-from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import require, require_tables
 
 __all__ = ["correlation_by_layer", "correlations"]
@@ -25,7 +24,6 @@ def __dir__() -> list[str]:
 _LOOKS = {"output": (PALETTE[0], "solid"), "input": (PALETTE[1], "solid")}
 
 
-@of_trajectories
 @by_classes
 def correlations(
     ds: xr.Dataset, layer: str, seed: int = 0, lca: str = "lca", backend: str = "bokeh", title: str = ""
@@ -86,7 +84,6 @@ def correlations(
     )
 
 
-@of_trajectories
 @by_classes
 def correlation_by_layer(
     ds: xr.Dataset, seed: int = 0, lca: str = "lca", backend: str = "bokeh", title: str = ""

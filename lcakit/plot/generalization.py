@@ -16,7 +16,6 @@ from lcakit.plot._classes import by_classes
 from lcakit.plot._colours import NEUTRAL, NOTHING
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import boxes, label, load, picture, plain, sign_colours
-from lcakit.storage.given import of_trajectories
 
 __all__ = ["overfitting_map", "train_validation"]
 
@@ -35,7 +34,6 @@ _WORDS = {
 _MOST_BOXES = 20_000
 
 
-@of_trajectories
 @by_classes
 def overfitting_map(
     ds: xr.Dataset,
@@ -113,7 +111,6 @@ def _colours() -> dict[str, str]:
     return dict(zip(STATES, (signs["helping"], NEUTRAL[0], "#a6a6a6", signs["hurting"], NOTHING), strict=True))
 
 
-@of_trajectories
 @by_classes
 def train_validation(
     ds: xr.Dataset,

@@ -12,7 +12,6 @@ from lcakit.analysis.computing import compute
 from lcakit.analysis.histograms import histogram, trim
 from lcakit.plot._classes import by_classes
 from lcakit.plot._style import boxes, label, load, picture, sign_colours, upright
-from lcakit.storage.given import of_trajectories
 
 __all__ = ["helped_histogram", "lca_histogram"]
 
@@ -21,7 +20,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-@of_trajectories
 @by_classes
 def lca_histogram(ds: xr.Dataset, lca: str = "lca", backend: str = "bokeh", title: str = "Distribution of LCA") -> Any:
     """Draw how many values of LCA there are of each size, helping on the left and hurting on the right (figure 3b).
@@ -94,7 +92,6 @@ def _signed_ticks(middle: float, reach: float) -> list[tuple[float, str]]:
     return [(-place, f"-{text}") for place, text in reversed(right)] + [(0.0, "0")] + right
 
 
-@of_trajectories
 @by_classes
 def helped_histogram(
     ds: xr.Dataset,

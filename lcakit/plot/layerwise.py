@@ -30,7 +30,6 @@ from lcakit.plot._style import (
     number,
     picture,
 )
-from lcakit.storage.given import of_trajectories
 
 __all__ = ["delays", "layer_map", "layers", "layers_over_time"]
 
@@ -39,7 +38,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-@of_trajectories
 @by_classes
 def layers(
     ds: Runs,
@@ -105,7 +103,6 @@ def layers(
     return bars(backend, names, series, axes, title)
 
 
-@of_trajectories
 @by_classes
 def layers_over_time(
     ds: xr.Dataset,
@@ -207,7 +204,6 @@ def _stack(
     return [*marks, *(key(backend, axes, name, color) for name, color in zip(names, colours, strict=True))]
 
 
-@of_trajectories
 @by_classes
 def layer_map(
     ds: xr.Dataset,

@@ -15,7 +15,6 @@ from lcakit.plot._bars import named_ticks
 from lcakit.plot._classes import by_classes
 from lcakit.plot._runs import Runs, mean_line, named
 from lcakit.plot._style import PALETTE, band, boxes, dots, key, label, level, load, picture, sign_colours
-from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import require, require_iterations
 
 __all__ = ["fraction_helping", "fractions", "help_hurt_zero", "helping_by_window", "signs_per_class"]
@@ -28,7 +27,6 @@ def __dir__() -> list[str]:
 _ZERO_EDGE = "#9a9a9a"
 
 
-@of_trajectories
 @by_classes
 def help_hurt_zero(
     ds: xr.Dataset,
@@ -99,7 +97,6 @@ def _window_sizes(array: xr.DataArray, window: int) -> xr.DataArray:
     return xr.DataArray(np.minimum(window, n - starts), dims="window")
 
 
-@of_trajectories
 @by_classes
 def fractions(
     ds: Runs,
@@ -183,7 +180,6 @@ def _fraction_bars(backend: str, names: list[str], table: np.ndarray, title: str
     return picture(backend, [*marks, level(backend, 0.5, "#222222")], axes, title, **look)
 
 
-@of_trajectories
 @by_classes
 def fraction_helping(
     ds: xr.Dataset,
@@ -241,7 +237,6 @@ def fraction_helping(
     return picture(backend, [level(backend, 0.5), *marks], axes, title, legend=None)
 
 
-@of_trajectories
 @by_classes
 def helping_by_window(
     ds: xr.Dataset,
@@ -301,7 +296,6 @@ def helping_by_window(
     return picture(backend, [level(backend, 0.5), *marks], axes, title, "x" if len(sizes) > 1 else "", legend=None)
 
 
-@of_trajectories
 @by_classes
 def signs_per_class(
     ds: xr.Dataset,

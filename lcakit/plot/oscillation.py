@@ -90,7 +90,6 @@ def turns(
     return bars(backend, names, series, ("layer", "iterations"), title, signed=False)
 
 
-@of_trajectories
 @by_classes(keep=("gradient",))
 def detail(
     ds: xr.Dataset,

@@ -16,7 +16,6 @@ from lcakit.plot._raster import MOST_PIXELS, even_blocks, strongest
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import label, load, size
 from lcakit.plot._tiles import Tiles, tensor_row, tiles_of
-from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.require import require, source
 from lcakit.trajectory.select import select, select_iterations
 
@@ -36,7 +35,6 @@ QUANTITIES = {
 }
 
 
-@of_trajectories
 @by_classes
 def parameter_map(
     ds: xr.Dataset,
@@ -173,7 +171,6 @@ def _with_gaps(labels: np.ndarray) -> np.ndarray:
     return np.where(labels < 0, np.nan, labels)
 
 
-@of_trajectories
 @by_classes
 def unit_map(ds: xr.Dataset, layer: str, lca: str = "lca", backend: str = "bokeh", title: str = "") -> Any:
     """Draw unit against iteration as a heat map of LCA (figure S1): green helps, red hurts, white is zero.

@@ -26,7 +26,6 @@ from lcakit.plot._style import (
     sign_colours,
 )
 from lcakit.plot.parameters import of_units
-from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.labels import parameter_index, parameter_name
 from lcakit.trajectory.require import require
 from lcakit.trajectory.select import select
@@ -42,7 +41,6 @@ _MOST_POINTS = 400_000
 """Most points of all curves of a picture together; above it, only every n-th iteration is drawn."""
 
 
-@of_trajectories
 @by_classes
 def cumulative(
     ds: xr.Dataset,

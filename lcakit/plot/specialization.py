@@ -147,7 +147,6 @@ def class_curves(
     return picture(backend, marks, axes, title or f"Classes that {where} helps and hurts")
 
 
-@of_trajectories
 @by_classes
 def saliency(
     ds: xr.Dataset,

@@ -16,7 +16,6 @@ from lcakit.errors import unknown
 from lcakit.plot._classes import by_classes
 from lcakit.plot._runs import mean_line
 from lcakit.plot._style import PALETTE, dots, label, line, load, picture, sign_colours
-from lcakit.storage.given import of_trajectories
 
 __all__ = ["kurtosis", "tail_fits"]
 
@@ -31,7 +30,6 @@ _OUTCOMES = ("helping", "hurting", "both")
 _MODELS = {"weibull": "Weibull", "exponential": "Laplace", "half_normal": "Gaussian"}
 
 
-@of_trajectories
 @by_classes
 def tail_fits(
     ds: xr.Dataset,
@@ -112,7 +110,6 @@ def _beyond(model: str, x: np.ndarray, scale: float, shape: float) -> np.ndarray
     return np.asarray(np.exp(-((x / scale) ** (shape if model == "weibull" else 1.0))))
 
 
-@of_trajectories
 @by_classes
 def kurtosis(
     ds: xr.Dataset,

@@ -23,7 +23,7 @@ SETUP = [  # both load their scripts from a CDN without inline=True, and show no
     'hv.extension("bokeh", inline=True)',
 ]
 SECONDS = 240
-"""For one notebook on a busy machine; on a quiet core each takes less than half a minute (notebooks/README.md)."""
+"""For one notebook on a busy machine; on a quiet core most take less than half a minute (notebooks/README.md)."""
 PICTURE = "application/vnd.holoviews_exec.v0+json"
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -31,7 +31,8 @@ const name = () => {
       view = one.textContent;  // the sentence stands before its pictures
     } else if (one.matches(".bk-layer[tabindex]")) {
       one.setAttribute("role", "img");
-      set(one, view);
+      set(one, "Picture");
+      if (one.getAttribute("aria-description") !== view) one.setAttribute("aria-description", view);
     } else if (one.matches("button")) {
       for (const kind of one.classList) if (kind in buttons && !one.textContent.trim()) set(one, buttons[kind]);
     } else if (one.matches("input[type=range]")) {

@@ -214,7 +214,7 @@ def helped_histogram(ds: xr.Dataset, bins: int = 50, lca: str = "lca", zeros: st
     --------
     >>> from lcakit.testing import tiny_trajectory
     >>> helped_histogram(tiny_trajectory(), bins=4).values
-    array([ 0, 11, 36,  2])
+    array([12, 11, 36,  2])
     """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")

@@ -31,7 +31,7 @@ from lcakit.arguments import checks_arguments
 from lcakit.errors import RecordingError, TrajectoryError, unknown
 from lcakit.progress import progress
 from lcakit.sharing.rounding import MANTISSA, relative_error, rounded
-from lcakit.storage.atomic import writable_parent, written_whole
+from lcakit.storage.atomic import remove_stale, writable_parent, written_whole
 from lcakit.storage.open_files import write_netcdf
 from lcakit.storage.opening import open_trajectory
 from lcakit.storage.paths import given_path, writable_path
@@ -207,6 +207,7 @@ def _share(
     copy = aggregated(ds.drop_vars(dropped), resolution)
     copy = copy if iterations is None else select_iterations(copy, iterations)
     try:
+        remove_stale(path)
         with written_whole(path) as temporary:
             errors = _write(copy, temporary, keepbits, f"writing {path.name}", quiet)
             attrs = _attributes(ds, resolution, keepbits, max(errors.values(), default=0.0))

@@ -265,7 +265,7 @@ def _without_padding(values: dict[str, Any]) -> dict[str, Any]:
     """Cut series off where the run ends."""
     n = int(values["there"].sum())
     snapshots = {name: values[name][: n + 1] for name in ("loss", "accuracy") if name in values}
-    iterations = ("residual", "splits", "first_order", "missing")
+    iterations = ("residual", "splits", "first_order", "buffer_change", "missing")
     return values | snapshots | {name: values[name][:n] for name in iterations if name in values}
 
 

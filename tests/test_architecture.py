@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "lcakit"
 
-FILES = {"__init__", "arguments", "errors", "packages", "progress", "testing", "text", "version"}
-GROUND = ("version", "errors", "text", "packages", "progress", "arguments")
+FILES = {"__init__", "errors", "packages", "progress", "testing", "text", "version"}
+GROUND = ("version", "errors", "text", "packages", "progress")
 """Modules that every package may import."""
 
 ORDER = (

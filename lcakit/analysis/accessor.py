@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, cast
 import xarray as xr
 
 from lcakit.analysis.aggregate import sum_by
-from lcakit.arguments import checks_arguments
 from lcakit.packages import package
 from lcakit.trajectory import select, summary
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.require import require
 from lcakit.trajectory.select import Names, Units
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import unknown
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["critical_batch_size", "speed_up"]
 

@@ -14,8 +14,8 @@ import xarray as xr
 from dask.base import compute as compute_arrays
 from dask.callbacks import Callback
 
-from lcakit.arguments import checks_arguments
 from lcakit.progress import progress
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["BAR_AFTER", "compute", "together"]
 

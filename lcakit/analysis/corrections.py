@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import unknown
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["CORRECTIONS", "corrected", "with_correction"]
 

@@ -21,9 +21,9 @@ from scipy.stats import ks_2samp
 from lcakit.analysis.kernels.fold import fold
 from lcakit.analysis.kernels.groups import reduce_groups
 from lcakit.analysis.weight_groups import RANDOM, SHARED, random_groups, shared_groups
-from lcakit.arguments import require_least
 from lcakit.errors import unknown
 from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.arguments import require_least
 from lcakit.trajectory.labels import parameter_coord
 from lcakit.trajectory.require import require, require_iterations, require_tables
 from lcakit.trajectory.select import select

@@ -11,9 +11,9 @@ from scipy import stats
 from lcakit.analysis.corrections import corrected
 from lcakit.analysis.kernels.minima import running_minimum
 from lcakit.analysis.layerwise import LAYER_GROUPINGS, layer_lca
-from lcakit.arguments import require_least
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.arguments import require_least
 from lcakit.trajectory.require import WHERE_MISSING, require
 from lcakit.trajectory.schema import loss_unit
 

@@ -16,8 +16,8 @@ from scipy import stats
 
 from lcakit.analysis.corrections import CORRECTIONS as CORRECTIONS
 from lcakit.analysis.corrections import corrected, with_correction
-from lcakit.arguments import checks_arguments, require_least
 from lcakit.errors import LcakitWarning, TrajectoryError, unknown
+from lcakit.trajectory.arguments import checks_arguments, require_least
 from lcakit.trajectory.join import join as align
 
 __all__ = ["STATISTICS", "align", "bootstrap", "compare", "corrected", "one_sample", "require_runs", "summary"]

@@ -15,9 +15,9 @@ import xarray as xr
 
 from lcakit.analysis.peaks import QUANTITIES as QUANTITIES
 from lcakit.analysis.peaks import apply_to_series, layer_series, peak_iterations, strongest_peaks
-from lcakit.arguments import checks_arguments, require_least
 from lcakit.errors import unknown
 from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.arguments import checks_arguments, require_least
 
 __all__ = ["peak_iterations", "synchronization_test", "synchronized", "tiers"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import xarray as xr
 
 from lcakit.analysis.computing import compute
-from lcakit.arguments import checks_arguments
 from lcakit.packages import package
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["MOST_ROWS", "to_table"]
 

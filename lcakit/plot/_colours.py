@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import unknown
+from lcakit.trajectory.arguments import checks_arguments
 
 SIGNS = {"green-red": ("#1b7837", "#c51b29"), "blue-orange": ("#2166ac", "#e08214")}
 """Colours of helping and hurting; the second pair is for readers who do not tell green from red."""

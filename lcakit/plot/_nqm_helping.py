@@ -6,8 +6,8 @@ from typing import Any
 
 import xarray as xr
 
-from lcakit.arguments import checks_arguments, require_parts
 from lcakit.plot._style import GUIDE, band, dots, label, level, line, line_colours, load, picture, rows, sign_colours
+from lcakit.trajectory.arguments import checks_arguments, require_parts
 
 
 @checks_arguments

@@ -12,7 +12,6 @@ import holoviews as hv
 import numpy as np
 import xarray as xr
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import unknown
 from lcakit.plot._colours import (
     GUIDE,
@@ -39,6 +38,7 @@ from lcakit.plot._marks import (
     plain,
     upright,
 )
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = [
     "GUIDE",

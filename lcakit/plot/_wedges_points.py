@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.arguments import checks_arguments, require_parts
 from lcakit.plot._style import GUIDE, PALETTE, beside, dots, label, line, line_colours, load, picture, rows, upright
 from lcakit.plot._surfaces import FLOOR, each_surface
+from lcakit.trajectory.arguments import checks_arguments, require_parts
 
 
 @checks_arguments

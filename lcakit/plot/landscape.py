@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.arguments import checks_arguments
 from lcakit.plot._style import PALETTE, beside, dots, heat, label, level, line, load, picture, size
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["path_allocation"]
 

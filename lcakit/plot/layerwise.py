@@ -12,7 +12,6 @@ from scipy import stats
 from lcakit.analysis.aggregate import windowed
 from lcakit.analysis.computing import compute
 from lcakit.analysis.layerwise import layer_lca
-from lcakit.arguments import checks_arguments
 from lcakit.plot._bars import bars, over_runs
 from lcakit.plot._classes import by_classes
 from lcakit.plot._images import lca_map
@@ -30,6 +29,7 @@ from lcakit.plot._style import (
     number,
     picture,
 )
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["delays", "layer_map", "layers", "layers_over_time"]
 

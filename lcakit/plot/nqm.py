@@ -8,7 +8,6 @@ import numpy as np
 import xarray as xr
 
 from lcakit.analysis.batch_sizes import critical_batch_size, speed_up
-from lcakit.arguments import checks_arguments, require_parts
 from lcakit.plot._nqm_helping import helping, helping_over_training
 from lcakit.plot._style import (
     band,
@@ -21,6 +20,7 @@ from lcakit.plot._style import (
     picture,
     rows,
 )
+from lcakit.trajectory.arguments import checks_arguments, require_parts
 
 __all__ = [
     "expected_loss",

@@ -10,9 +10,9 @@ import xarray as xr
 
 from lcakit.analysis.computing import compute
 from lcakit.analysis.noise import fraction_helping
-from lcakit.arguments import checks_arguments
 from lcakit.errors import ArgumentError
 from lcakit.plot._style import dots, label, level, line, line_colours, load, picture
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["sweep"]
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.arguments import checks_arguments, require_parts
 from lcakit.plot._style import (
     GUIDE,
     dots,
@@ -27,6 +26,7 @@ from lcakit.plot._style import (
 )
 from lcakit.plot._surfaces import FLOOR, each_surface
 from lcakit.plot._wedges_points import averages, radius, short_directions, spectrum
+from lcakit.trajectory.arguments import checks_arguments, require_parts
 
 __all__ = ["averages", "cut", "paths", "radius", "reachable", "short_directions", "spectrum"]
 

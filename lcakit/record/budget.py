@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import ArgumentError, BudgetError, unknown
 from lcakit.text import format_bytes, format_seconds, parse_bytes
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.class_kind import CLASS
 from lcakit.trajectory.labels import Labels
 from lcakit.trajectory.schema import STATISTICS, VARIABLES

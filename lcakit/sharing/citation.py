@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError
 from lcakit.sharing.describe import OWNER, Source, fingerprint
 from lcakit.storage.opening import open_trajectory
 from lcakit.text import printable
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.labels import tensor_shapes
 from lcakit.trajectory.provenance import config_of
 

@@ -27,7 +27,6 @@ import xarray as xr
 from xarray.backends.locks import HDF5_LOCK
 
 from lcakit.analysis.resolution import RESOLUTIONS, aggregated
-from lcakit.arguments import checks_arguments
 from lcakit.errors import RecordingError, TrajectoryError, unknown
 from lcakit.progress import progress
 from lcakit.sharing.rounding import MANTISSA, relative_error, rounded
@@ -37,6 +36,7 @@ from lcakit.storage.opening import open_trajectory
 from lcakit.storage.paths import given_path, writable_path
 from lcakit.text import format_bytes
 from lcakit.trajectory import schema
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.select import select_iterations
 
 __all__ = [

@@ -14,10 +14,10 @@ import numpy as np
 import xarray as xr
 from dask.local import get_sync
 
-from lcakit.arguments import checks_arguments
 from lcakit.storage.opening import open_trajectory
 from lcakit.text import printable
 from lcakit.trajectory import schema
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.provenance import config_of
 
 __all__ = ["MOST_LINES", "OWNER", "Description", "Source", "describe", "fingerprint"]

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.packages import bundled, package
 from lcakit.storage.remote import TIMEOUT, download
 from lcakit.storage.urls import is_url, local_path
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["MOST_REGISTRY_BYTES", "REGISTRY", "SCHEMES", "Entry", "fetch", "read_registry"]
 

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import xarray as xr
 
-from lcakit.arguments import allowed_kinds, check_arguments
+from lcakit.trajectory.arguments import allowed_kinds, check_arguments
 
 __all__ = ["of_trajectories"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import xarray as xr
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError
 from lcakit.packages import package
 from lcakit.storage import guard, remote, urls
@@ -20,6 +19,7 @@ from lcakit.storage.open_files import open_netcdf
 from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import Pathlike, given_path, is_zarr, no_file, partial_path, run_names
 from lcakit.storage.state import State
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.join import join
 
 __all__ = ["open_runs", "open_trajectory"]

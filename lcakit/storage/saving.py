@@ -8,7 +8,6 @@ from typing import Any
 
 import xarray as xr
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import RecordingError, TrajectoryError, unknown
 from lcakit.packages import package
 from lcakit.storage import netcdf, segments
@@ -18,6 +17,7 @@ from lcakit.storage.npz import damage
 from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import Pathlike, is_zarr, unfinished, writable_path
 from lcakit.trajectory import schema
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["COMPRESSIONS", "check_compression", "finish", "save"]
 

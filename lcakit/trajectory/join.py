@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.labels import tensor_shapes
 from lcakit.trajectory.schema import STATISTICS, split_name
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import xarray as xr
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import RecordingError
 from lcakit.record.allocation.joining import join
 from lcakit.record.allocation.local import LocalWork
@@ -25,6 +24,7 @@ from lcakit.storage import opening, saving, segments
 from lcakit.storage.atomic import exclusively
 from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import allocation_partial, writable_path
+from lcakit.trajectory.arguments import checks_arguments
 
 if TYPE_CHECKING:
     from lcakit.record.allocation.cluster import SharedWork

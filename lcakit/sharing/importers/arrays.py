@@ -9,9 +9,9 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.sharing.importers.names import guess_labels
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.labels import Labels, TensorSpec
 from lcakit.trajectory.schema import (
     REQUIRED_ATTRIBUTES,

@@ -19,7 +19,6 @@ import torch
 import xarray as xr
 from torch import nn
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.record.allocation.allocate import allocate
 from lcakit.record.objective.describe import describe, name_cleaner, unwrap
@@ -41,6 +40,7 @@ from lcakit.sharing.importers.states import (
 )
 from lcakit.storage import opening, saving
 from lcakit.storage.paths import writable_path
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.labels import Labels
 
 __all__ = ["WRAPPERS", "State", "from_checkpoints", "read_state"]

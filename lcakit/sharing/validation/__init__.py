@@ -16,13 +16,13 @@ from typing import Any
 import xarray as xr
 
 from lcakit.analysis.computing import compute
-from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.sharing.validation import conservation, content, path_pass, running, snapshots, structure
 from lcakit.sharing.validation.checks import Check
 from lcakit.storage.opening import open_trajectory
 from lcakit.storage.paths import partial_path
 from lcakit.text import printable
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["GROUPS", "MARKS", "Report", "validate"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import panel as pn
 import xarray as xr
 
-from lcakit.arguments import checks_arguments
 from lcakit.errors import LcakitError
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.views.explorer import accessible, address, figures, taken, text
 from lcakit.views.explorer.controls import Controls
 from lcakit.views.explorer.details import ParameterView, SaliencyView, UnitView

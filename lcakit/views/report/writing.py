@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 
 from lcakit.analysis.account import NO_LCA, Account, account
-from lcakit.arguments import checks_arguments
 from lcakit.errors import TrajectoryError
 from lcakit.sharing.describe import describe
 from lcakit.sharing.validation import Report, validate
@@ -19,6 +18,7 @@ from lcakit.storage.atomic import written
 from lcakit.storage.opening import open_trajectory
 from lcakit.storage.paths import writable_now, writable_path
 from lcakit.text import printable
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.schema import creator, now, split_name
 from lcakit.trajectory.select import with_class_dimension
 from lcakit.views.report import noise, over_time, page, tables, units

@@ -19,6 +19,11 @@ from lcakit.errors import MissingPackageError
 
 __all__ = ["EXTRAS", "GONE", "MOVED", "bundled", "faces", "find_moved", "missing", "package"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 EXTRAS = {
     "record": ("torch", "torchvision", "sklearn"),
     "lab": ("holoviews", "panel", "bokeh", "jupyter_bokeh", "jupyterlab", "matplotlib", "PIL"),

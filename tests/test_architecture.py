@@ -27,11 +27,6 @@ LAZY = {("analysis", "plot")}
 MOST_LINES = 350
 MOST_CODE = 40
 
-LONG_YET: dict[str, int] = {}
-"""Files that are still to be taken apart, with their lines: the list may only get shorter."""
-
-LONG_FUNCTIONS_YET: dict[tuple[str, str], int] = {}
-
 
 def modules(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
@@ -116,15 +111,24 @@ def top_imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", [*SOURCES, *modules(ROOT / "tests")], ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_are_short(path):
-    name = str(path.relative_to(ROOT))
     text = path.read_text("utf-8")
     lines = text.splitlines()
-    assert len(lines) <= LONG_YET.get(name, MOST_LINES)
-    if name in LONG_YET:
-        assert len(lines) > MOST_LINES, "it is short now: take it off the list"
+    assert len(lines) <= MOST_LINES
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert code_lines(node, lines) <= LONG_FUNCTIONS_YET.get((name, node.name), MOST_CODE), node.name
+            assert code_lines(node, lines) <= MOST_CODE, node.name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_public_modules_list_their_own_names(path):
+    """What completion shows is what a module is for: not what it imports, nor its helpers."""
+    body = ast.parse(path.read_text("utf-8")).body
+    if len(body) == 1 or (path.stem.startswith("_") and path.stem != "__init__"):  # only a docstring; private
+        return
+    targets = [node.targets[0] for node in body if isinstance(node, ast.Assign)]
+    bound = {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+    bound |= {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    assert {"__all__", "__dir__"} <= bound
 
 
 def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> int:

@@ -12,6 +12,13 @@ from scipy.optimize import linear_sum_assignment
 from lcakit.sharing.validation.checks import Check, listed
 from lcakit.text import printable
 
+__all__ = ["check"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 BETTER = 4.0
 """Another order of the columns must fit so many times better: the residuals of neighbouring classes are alike."""
 

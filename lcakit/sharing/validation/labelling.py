@@ -10,6 +10,13 @@ import xarray as xr
 from lcakit.sharing.validation.checks import Check, listed
 from lcakit.text import printable
 
+__all__ = ["check"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _NAMES = {"bias": ("kernel", "norm_scale", "embedding"), "weight": ("bias", "norm_shift")}
 """Last part of a tensor's name -> roles that it contradicts."""
 

@@ -16,6 +16,13 @@ import xarray as xr
 from lcakit.sharing.validation.checks import Check, listed
 from lcakit.trajectory.labels import runs_of
 
+__all__ = ["checks", "probes"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 PROBES = 64
 """Parameters of a tensor that are compared first."""
 

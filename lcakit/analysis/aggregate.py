@@ -13,6 +13,7 @@ from lcakit.analysis.kernels.windows import sum_windows
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.storage.given import of_trajectories
 from lcakit.trajectory import labels
+from lcakit.trajectory.arguments import checks_itself
 from lcakit.trajectory.require import in_place_of, iterations_there, require, require_iterations, require_tables, source
 from lcakit.trajectory.schema import loss_unit, split_name, variable_attrs, with_suffix
 
@@ -190,6 +191,7 @@ def cumulative_lca(ds: xr.Dataset, by: str | None = None, lca: str = "lca", clas
 
 
 @of_trajectories
+@checks_itself("size")
 def window_lca(ds: xr.Dataset, size: int, by: str | None = "parameter", lca: str = "lca") -> xr.DataArray:
     r"""Return LCA summed over windows of iterations: the picture between one iteration and the whole run.
 

@@ -11,6 +11,7 @@ from scipy import sparse
 from lcakit.analysis._summaries import describe, labelled, map_blocks, members
 from lcakit.analysis.kernels.groups import reduce_groups
 from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.arguments import checks_itself
 from lcakit.trajectory.labels import runs_of
 from lcakit.trajectory.require import require
 
@@ -28,6 +29,7 @@ OUTCOMES = ["helping", "hurting"]
 
 
 @of_trajectories
+@checks_itself("bins_per_octave")
 def histogram(ds: xr.Dataset, by: str | None = None, lca: str = "lca", bins_per_octave: int = 4) -> xr.Dataset:
     r"""Count LCA in logarithmic bins, helping and hurting apart: exact, in one pass, for any range.
 

@@ -12,6 +12,7 @@ from scipy import special
 from lcakit.analysis._summaries import describe, labelled, map_blocks, members
 from lcakit.analysis.kernels.missing import any_missing
 from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.arguments import checks_itself
 from lcakit.trajectory.labels import runs_of
 from lcakit.trajectory.require import require
 
@@ -29,6 +30,7 @@ _ROUNDING = 1e-25  # variance by mean²: less is the rounding of the mean; one f
 
 
 @of_trajectories
+@checks_itself("window")
 def excess_kurtosis(
     ds: xr.Dataset, window: int | str | None = None, by: str | None = None, lca: str = "lca"
 ) -> xr.Dataset:

@@ -11,6 +11,7 @@ import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.arguments import checks_itself
 from lcakit.trajectory.require import recorded, require, require_iterations
 
 __all__ = ["PLACES", "WINDOWS", "sign_agreement"]
@@ -37,6 +38,7 @@ _NAMES = {
 
 
 @of_trajectories
+@checks_itself("windows")
 def sign_agreement(
     ds: xr.Dataset, windows: Sequence[int] | None = None, at: str = "start", lca: str = "lca"
 ) -> xr.Dataset:

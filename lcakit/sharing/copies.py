@@ -36,7 +36,7 @@ from lcakit.storage.opening import open_trajectory
 from lcakit.storage.paths import given_path, writable_path
 from lcakit.text import format_bytes
 from lcakit.trajectory import schema
-from lcakit.trajectory.arguments import checks_arguments
+from lcakit.trajectory.arguments import checks_arguments, checks_itself
 from lcakit.trajectory.select import select_iterations
 
 __all__ = [
@@ -104,6 +104,7 @@ class ShareReport:
 
 
 @checks_arguments
+@checks_itself("keepbits")
 def share(
     source: str | os.PathLike[str] | xr.Dataset,
     out: str | os.PathLike[str],

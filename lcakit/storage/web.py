@@ -11,7 +11,7 @@ import aiohttp
 from fsspec.asyn import sync
 from fsspec.implementations.http import HTTPFileSystem
 
-__all__ = ["MOST_WHOLE", "WebFiles"]
+__all__ = ["MOST_WHOLE", "WebFiles", "WholeFile"]
 
 
 def __dir__() -> list[str]:
@@ -24,6 +24,10 @@ MOST_WHOLE = 2**28
 _PIECE_BYTES = 2**16
 
 _Result = TypeVar("_Result")
+
+
+class WholeFile(OSError):
+    """A server sends no parts."""
 
 
 class WebFiles(HTTPFileSystem):  # type: ignore[misc]
@@ -60,7 +64,8 @@ class WebFiles(HTTPFileSystem):  # type: ignore[misc]
         async with session.get(self.encode_url(url), **options) as answer:
             self._raise_not_found_for_status(answer, url)
             if part and answer.status != 206:
-                raise OSError("the server sends the whole file where a part was asked for")
+                raise WholeFile("the server sends the whole file where a part was asked for")
+            _check_plain(answer.headers)
             self.check_same(url, answer.headers)
             return await _read(answer, most)
 
@@ -91,6 +96,7 @@ class WebFiles(HTTPFileSystem):  # type: ignore[misc]
         if answer.status == 410:
             raise FileNotFoundError(url)
         self._raise_not_found_for_status(answer, url)
+        _check_plain(answer.headers)
         return answer
 
     async def piece(self, answer: Any) -> bytes:
@@ -104,6 +110,12 @@ class WebFiles(HTTPFileSystem):  # type: ignore[misc]
     async def end(self, answer: Any) -> None:
         """Let the server know that nothing more is wanted."""
         answer.close()
+
+
+def _check_plain(headers: Mapping[str, str]) -> None:
+    packed = headers.get("Content-Encoding", "identity")
+    if packed.lower() != "identity":
+        raise OSError(f"the server sends it packed ({packed[:40]}), though it was asked not to")
 
 
 async def _read(answer: Any, most: int) -> bytes:

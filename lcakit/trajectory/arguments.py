@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from lcakit.errors import ArgumentError
 
-__all__ = ["allowed_kinds", "check_arguments", "checks_arguments", "require_least", "require_parts"]
+__all__ = ["allowed_kinds", "check_arguments", "checks_arguments", "checks_itself", "require_least", "require_parts"]
 
 
 def __dir__() -> list[str]:
@@ -71,6 +71,16 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def checks_itself(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Leave these parameters to the function, whose messages also say which values are allowed."""
+
+    def mark(function: Callable[P, R]) -> Callable[P, R]:
+        function.__dict__["checks_itself"] = names
+        return function
+
+    return mark
+
+
 def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise ArgumentError for the first argument that is not of a kind its annotation allows."""
     kinds = allowed_kinds(function)
@@ -86,6 +96,8 @@ def allowed_kinds(function: Callable[..., Any]) -> dict[str, Any]:
     kinds: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         kinds[name] = Any
+        if name in getattr(function, "checks_itself", ()):
+            continue
         several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         if not several and parameter.annotation is not parameter.empty:
             holder = types.SimpleNamespace(__annotations__={name: parameter.annotation})

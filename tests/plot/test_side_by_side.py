@@ -34,6 +34,12 @@ def ranges(model):
     return sorted(ends)
 
 
+@pytest.fixture(autouse=True)
+def bokeh(monkeypatch):
+    """Panel draws with the current backend, which another test may have chosen."""
+    monkeypatch.setattr(hv.Store, "current_backend", "bokeh")
+
+
 @pytest.mark.parametrize("kind", PAIRS)
 def test_each_keeps_its_axes(kind):
     pair = PAIRS[kind]()

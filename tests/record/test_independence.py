@@ -101,13 +101,22 @@ def test_what_is_frozen_for_a_while_is_part_of_theta_where_the_objective_knew_it
 
 
 @pytest.mark.parametrize("how", ["online", "later"])
-def test_a_buffer_that_moves_the_loss_stops_the_recording_and_a_counter_does_not(tmp_path, how):
+def test_a_buffer_that_only_counts_is_let_alone(tmp_path, how):
     model = Scaled()
-    ds = record(tmp_path / "fixed.nc", model, allocate=how)
+    ds = record(tmp_path / "run.nc", model, allocate=how)
     assert ds.sizes["iteration"] == 5
     assert model.calls == 5
-    with pytest.raises(lk.RecordingError, match=r"'scale' changed while training without being part of θ.*it was 1"):
-        record(tmp_path / "run.nc", model, at(2, lambda: model.scale.mul_(1.5)), allocate=how)
+
+
+def test_a_buffer_that_moves_the_loss_is_booked_or_stops_a_recording_of_theta_alone(tmp_path):
+    model = Scaled()
+    ds = record(tmp_path / "run.nc", model, at(2, lambda: model.scale.mul_(1.5)))
+    assert np.flatnonzero(ds["buffer_change"]).size == 1
+    change = ds["loss"][-1] - ds["loss"][0]
+    np.testing.assert_allclose(ds["lca"].sum() + ds["buffer_change"].sum(), change, atol=2e-3)
+    model = Scaled()
+    with pytest.raises(lk.RecordingError, match=r"'scale'"):
+        record(tmp_path / "later.nc", model, at(2, lambda: model.scale.mul_(1.5)), allocate="later")
 
 
 @pytest.mark.parametrize("way", ["in place", "behind torch's back", "exchanged"])

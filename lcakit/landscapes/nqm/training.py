@@ -19,6 +19,7 @@ from torch import nn
 from lcakit.landscapes.nqm.optimizer import Optimizer, seen_curvature, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.trajectories import bands_of
+from lcakit.record import units
 from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
 
@@ -42,6 +43,9 @@ class Band(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the loss of this layer's directions for noise x (examples, n): (examples,)."""
         return 0.5 * (self.curvature * self.theta.square()).sum() + (x @ self.theta)[:, 0]
+
+
+units.register(Band, {"theta": "unit input"})
 
 
 class QuadraticModel(nn.Module):

@@ -12,6 +12,7 @@ from torch import nn
 
 from lcakit.landscapes.wedges.shapes import shape_of
 from lcakit.landscapes.wedges.surface import Wedges, as_points
+from lcakit.record import units
 from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
 from lcakit.storage.opening import open_trajectory
@@ -72,6 +73,9 @@ class Point(nn.Module):
     def __init__(self, theta: torch.Tensor) -> None:
         super().__init__()
         self.axis = nn.Parameter(theta.to(torch.float32))
+
+
+units.register(Point, {"axis": "unit"})
 
 
 def wedge_loss(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -126,6 +126,7 @@ class Allocator:
         nodes = {s: node(s) for s in self._nodes}
         end = known.get(1.0) or self._evaluations.at(there)
         total = self._integrator.over_classes(gradient_of(end))
+        row_there = snapshot_row(end, total, self.stored)
         segment = Segment(
             left=left,
             right=along(end, total),
@@ -138,7 +139,7 @@ class Allocator:
             moved = self._evaluations.at(there)
             row["buffer_change"] = moved.loss - end.loss
             end, total = moved, self._integrator.over_classes(gradient_of(moved))
-        row_there = snapshot_row(end, total, self.stored)
+            row_there = snapshot_row(end, total, self.stored)
         if self.statistics is not None and found.lca is not None:
             self.statistics.update(found.lca, here, there, single(total))
         self._theta, self._end, self._total = there, end, total

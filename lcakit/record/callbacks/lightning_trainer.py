@@ -29,7 +29,7 @@ def __dir__() -> list[str]:
 
 
 class LightningCallback(Callback):  # type: ignore[misc]
-    r"""Records what Lightning's ``Trainer`` trains: an iteration for each optimizer step, :math:`θ_t → θ_{t+1}`.
+    r"""Records what Lightning's ``Trainer`` trains: an iteration for each optimizer step, :math:`θ_t \to θ_{t+1}`.
 
     Gradient accumulation, clipping, schedules and mixed precision are the trainer's; the optimizers are taken from it.
     What went backward before a step is its ``batch_loss``. With several processes only that of rank 0 records.

@@ -21,7 +21,7 @@ def __dir__() -> list[str]:
 
 
 class TrainerCallback(transformers.TrainerCallback):  # type: ignore[misc]
-    r"""Records what ``transformers.Trainer`` trains: an iteration for each optimizer step, :math:`θ_t → θ_{t+1}`.
+    r"""Records what ``transformers.Trainer`` trains: an iteration for each optimizer step, :math:`θ_t \to θ_{t+1}`.
 
     Gradient accumulation, clipping, schedules and mixed precision are the trainer's; the optimizer is taken from it.
     With several processes only that of rank 0 records.

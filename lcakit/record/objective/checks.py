@@ -152,11 +152,6 @@ def check_graph(losses: Found, again: Found, parameters: Sequence[torch.Tensor])
         )
     known = {id(parameter) for parameter in parameters}
     reached = {id(leaf) for leaf in _graph_leaves(again.losses)}
-    if not reached & known:
-        raise ObjectiveError(
-            "the loss depends on no parameter of the model: no gradient flows back from it. Look for detach(), "
-            "torch.no_grad() or a conversion to NumPy in the model or the loss."
-        )
     before = reached - known
     found = [tuple(leaf.shape) for leaf in _graph_leaves(losses.losses) if id(leaf) in before]
     if found:
@@ -167,6 +162,11 @@ def check_graph(losses: Found, again: Found, parameters: Sequence[torch.Tensor])
             "Module has all that learns; if they are the model's (a penalty on its weights, a patched forward method "
             "that holds it), take them from the model that the function is called with: batch_loss=…, "
             "(model, batch) -> losses."
+        )
+    if not reached & known:
+        raise ObjectiveError(
+            "the loss depends on no parameter of the model: no gradient flows back from it. Look for detach(), "
+            "torch.no_grad() or a conversion to NumPy in the model or the loss."
         )
 
 

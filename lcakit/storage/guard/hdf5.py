@@ -34,7 +34,7 @@ def __dir__() -> list[str]:
 
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_MOST_OBJECTS = 500  # a trajectory of three objectives has some 90
+_MOST_OBJECTS = 2_000  # a trajectory of three objectives has some 90
 _MOST_ATTRIBUTES = 10_000
 MOST_TEXTS = 100_000
 _MOST_CONTINUATIONS = 10_000

@@ -106,6 +106,7 @@ def test_chunks_inflate_to_no_more_than_they_hold(path, codec, bomb):
         ("numcodecs.blosc", numcodecs.Blosc().encode(bytes(5000))),
         ("lz4", numcodecs.LZ4().encode(bytes(5000))),
     ],
+    ids=["zlib", "gzip", "zstd", "short zstd", "blosc", "lz4"],
 )
 def test_the_size_of_what_is_packed_is_known_before_it_is_all_inflated(kind, packed):
     size = 200 if len(packed) < 25 and kind == "zstd" and zarr_guard._inflated(kind, packed, 10**6) == 200 else 5000

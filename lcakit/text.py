@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Any
 
-__all__ = ["format_bytes", "format_seconds", "parse_bytes", "printable", "visible"]
+__all__ = ["capitalized", "format_bytes", "format_seconds", "parse_bytes", "printable", "visible"]
 
 
 def __dir__() -> list[str]:
@@ -48,6 +48,17 @@ def _escape(letter: str) -> str:
 
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def capitalized(text: str) -> str:
+    """Return text with a capital at the beginning, the rest as it is.
+
+    Examples
+    --------
+    >>> capitalized("token kinds of GPT")
+    'Token kinds of GPT'
+    """
+    return text[:1].upper() + text[1:]
 
 
 def parse_bytes(text: str | int) -> int:

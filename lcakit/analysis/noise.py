@@ -14,6 +14,7 @@ from lcakit.analysis.windows import WINDOWS as WINDOWS
 from lcakit.analysis.windows import helping_by_window
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.class_kind import class_kind
 from lcakit.trajectory.require import in_place_of, iterations_there, recorded, require
 from lcakit.trajectory.schema import split_name, with_suffix
 
@@ -293,4 +294,6 @@ def signs_per_class(ds: xr.Dataset, of: str = "unit", lca: str = "lca") -> xr.Da
     out = xr.concat(shares, dim=xr.DataArray(np.arange(n + 1), dims="classes_helped", name="classes_helped"))
     total = acts.sum(of)
     out = (out / total.where(total > 0)).transpose(..., "iteration", "classes_helped")
-    return out.rename("fraction").assign_attrs(long_name=f"fraction of {of}s by classes helped", units="1")
+    return out.rename("fraction").assign_attrs(
+        long_name=f"fraction of {of}s by {class_kind(ds, many=True)} helped", units="1"
+    )

@@ -37,6 +37,7 @@ def add(command: Command) -> None:
     animate.add_argument("--iterations", type=iterations, metavar="FIRST:LAST", help="labels, both included")
     animate.add_argument("--step", type=int, default=1, metavar="N", help="iterations of one frame")
     animate.add_argument("--quantity", default="lca", help="lca, cumulative, gradient, movement or theta")
+    animate.add_argument("--classes", nargs="+", metavar="NAME", help="LCA and loss of these classes (default: all)")
     animate.add_argument("--fps", type=float, default=10.0, help="frames in a second")
 
 
@@ -52,7 +53,7 @@ def _animate(args: argparse.Namespace) -> None:
 
     animate = package("lcakit.views.animation", "a film").animate
     options = {"iterations": args.iterations, "step": args.step, "quantity": args.quantity, "fps": args.fps}
-    print(animate(open_trajectory(args.file), args.layer, out=args.out, **options))
+    print(animate(open_trajectory(args.file), args.layer, out=args.out, classes=args.classes, **options))
 
 
 def report_of_demo(path: Path) -> None:

@@ -14,6 +14,7 @@ from lcakit.errors import TrajectoryError
 from lcakit.plot._colours import NAMED
 from lcakit.plot._marks import plain
 from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.class_kind import class_kind
 from lcakit.trajectory.select import select
 
 __all__ = ["Classes", "as_list", "by_classes", "class_colours", "in_words", "of_classes"]
@@ -71,16 +72,18 @@ def by_classes(draw: Callable[..., Any] | None = None, *, keep: tuple[str, ...] 
         bound = signature.bind(of_classes(ds, names, keep), *given, **named)
         picture = draw(*bound.args, **bound.kwargs)
         bound.apply_defaults()
-        return picture if named.get("title") else _titled(picture, names, bound.arguments["backend"])
+        return picture if named.get("title") else _titled(picture, in_words(names, ds), bound.arguments["backend"])
 
     drawn.__signature__ = signature.replace(parameters=[*signature.parameters.values(), own])  # type: ignore[attr-defined]
     return of_trajectories(drawn)
 
 
-def in_words(names: list[str]) -> str:
-    """Return classes as text: ``class 7``, ``classes 1, 7``."""
+def in_words(names: list[str], data: Any) -> str:
+    """Return classes of trajectories, one or a dict of them, as text: ``class 7``, ``classes 1, 7``, ``domain web``."""
+    while isinstance(data, Mapping) and not isinstance(data, xr.Dataset):
+        data = next(iter(data.values()))
     shown = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" * (len(names) > _MOST_NAMES))
-    return f"{'class' if len(names) == 1 else 'classes'} {shown}"
+    return f"{class_kind(data, many=len(names) != 1)} {shown}"
 
 
 def as_list(classes: Classes) -> list[str]:
@@ -94,10 +97,10 @@ def class_colours(ds: xr.Dataset, names: Iterable[str]) -> list[str]:
     return [NAMED[every.index(name) % len(NAMED)] for name in names]
 
 
-def _titled(picture: Any, names: list[str], backend: str) -> Any:
+def _titled(picture: Any, words: str, backend: str) -> Any:
     """Return a picture whose title says of which classes it is."""
     if isinstance(picture, hv.Layout):
         return picture
     title = hv.Store.lookup_options(backend, picture, "plot").kwargs.get("title", "")
-    text = plain(backend, in_words(names)).replace("{", "{{").replace("}", "}}")
+    text = plain(backend, words).replace("{", "{{").replace("}", "}}")
     return picture.opts(title=f"{title}, {text}" if title else text, backend=backend)

@@ -25,6 +25,7 @@ from lcakit.plot._style import (
     sign_colours,
 )
 from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.class_kind import class_kind
 from lcakit.trajectory.require import require
 from lcakit.trajectory.schema import split_name, with_suffix
 from lcakit.trajectory.select import with_class_dimension
@@ -85,7 +86,7 @@ def loss(
     series = _by_class(ds, wanted) if classes else _by_objective(ds)
     values = compute(list(series.values()), quiet=True)
     line_colours(len(series))  # refuses too many
-    names = [name.removeprefix("class ") for name in series]
+    names = [name.removeprefix(f"{class_kind(ds)} ") for name in series]
     colours = class_colours(ds, names) if classes else line_colours(len(series))
     axes = "optimizer steps", label(values[0].assign_attrs(long_name="loss"))
     marks = []
@@ -102,7 +103,7 @@ def _by_objective(ds: xr.Dataset) -> dict[str, xr.DataArray]:
 def _by_class(ds: xr.Dataset, wanted: list[str]) -> dict[str, xr.DataArray]:
     require(ds, "loss_class")
     array = with_class_dimension(of_classes(ds, wanted or None))["loss_class"]
-    return {f"class {name}": array.isel({"class": n}) for n, name in enumerate(array["class"].values)}
+    return {f"{class_kind(ds)} {name}": array.isel({"class": n}) for n, name in enumerate(array["class"].values)}
 
 
 @of_trajectories

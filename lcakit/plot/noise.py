@@ -15,6 +15,7 @@ from lcakit.plot._bars import named_ticks
 from lcakit.plot._classes import by_classes
 from lcakit.plot._runs import Runs, mean_line, named
 from lcakit.plot._style import PALETTE, band, boxes, dots, key, label, level, load, picture, sign_colours
+from lcakit.trajectory.class_kind import class_kind
 from lcakit.trajectory.require import require, require_iterations
 
 __all__ = ["fraction_helping", "fractions", "help_hurt_zero", "helping_by_window", "signs_per_class"]
@@ -302,7 +303,7 @@ def signs_per_class(
     of: str = "unit",
     lca: str = "lca",
     backend: str = "bokeh",
-    title: str = "In how many classes at once a unit helps",
+    title: str = "",
 ) -> Any:
     """Draw which fraction of the units that act helps 0, 1, … all classes in the mean iteration.
 
@@ -342,8 +343,8 @@ def signs_per_class(
     """
     load(backend)
     shares = compute(noise.signs_per_class(ds, of, lca).mean("iteration", keep_attrs=True), quiet=True)
-    axes = "classes helped", label(shares)
+    many, helped = class_kind(ds, many=True), shares["classes_helped"]
+    axes, title = (f"{many} helped", label(shares)), title or f"In how many {many} at once a unit helps"
     mean = shares.mean("run") if "run" in shares.dims else shares
-    marks = mean_line(backend, shares["classes_helped"], shares, axes, "", PALETTE[0])
-    marks.append(dots(backend, shares["classes_helped"], mean, axes, "", PALETTE[0]))
-    return picture(backend, marks, axes, title, legend=None)
+    line = mean_line(backend, helped, shares, axes, "", PALETTE[0])
+    return picture(backend, [*line, dots(backend, helped, mean, axes, "", PALETTE[0])], axes, title, legend=None)

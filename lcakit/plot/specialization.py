@@ -19,6 +19,8 @@ from lcakit.plot._runs import mean_line, one_run
 from lcakit.plot._style import MOST_LINES, label, level, load, picture, size
 from lcakit.plot._tiles import grid, near_square
 from lcakit.storage.given import of_trajectories
+from lcakit.text import capitalized
+from lcakit.trajectory.class_kind import class_kind
 
 __all__ = ["class_curves", "saliency", "specialized_fraction"]
 
@@ -77,10 +79,10 @@ def specialized_fraction(
     """
     load(backend)
     found = analysed_fraction(ds, top, threshold, by, lca)
-    series = {f"{k} class" + "es" * (k > 1): over_runs(found.sel(top=k, drop=True), confidence) for k in top}
+    series = {f"{k} {class_kind(ds, many=k > 1)}": over_runs(found.sel(top=k, drop=True), confidence) for k in top}
     series = compute(series, quiet=True)
     names = [str(name) for name in found["layer"].values]
-    title = title or f"Units that give {100 * threshold:g} % of their help to few classes"
+    title = title or f"Units that give {100 * threshold:g} % of their help to few {class_kind(ds, many=True)}"
     return bars(backend, names, series, ("layer", "fraction of units"), title, signed=False)
 
 
@@ -133,10 +135,11 @@ def class_curves(
     """
     load(backend)
     found = analysed_curves(of_classes(ds, classes), unit, layer, lca)
-    names = [f"class {name}" for name in found["class"].values]
+    many = class_kind(ds, many=True)
+    names = [f"{class_kind(ds)} {name}" for name in found["class"].values]
     if len(names) > MOST_LINES:
         raise ValueError(
-            f"{len(names)} classes are too many lines for one picture (at most {MOST_LINES}): choose some, classes=[…]"
+            f"{len(names)} {many} are too many lines for one picture (at most {MOST_LINES}): choose some, classes=[…]"
         )
     values = compute(found, quiet=True).assign_attrs(found.attrs | {"long_name": "cumulative LCA"})
     axes = "iteration", label(values)
@@ -144,7 +147,7 @@ def class_curves(
     for n, color in enumerate(class_colours(ds, map(str, found["class"].values))):
         marks += mean_line(backend, values["iteration"], values.isel({"class": n}), axes, names[n], color)
     where = f"unit {unit}" + (f" of {layer}" if layer is not None else "")
-    return picture(backend, marks, axes, title or f"Classes that {where} helps and hurts")
+    return picture(backend, marks, axes, title or f"{capitalized(many)} that {where} helps and hurts")
 
 
 @by_classes

@@ -16,6 +16,7 @@ from lcakit.plot._classes import Classes, of_classes
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import HEIGHT, PALETTE, dots, level, load, picture, plain, size
 from lcakit.storage.given import of_trajectories
+from lcakit.trajectory.class_kind import class_kind
 
 __all__ = ["peaks"]
 
@@ -82,6 +83,7 @@ def peaks(
     30
     """
     load(backend)
+    kind = class_kind(ds)
     if classes is not None and not isinstance(classes, bool):
         ds, classes = of_classes(ds, classes), True
     found = ds if isinstance(ds, xr.DataArray) else peak_iterations(one_run(ds, "peaks"), k, of, by, bool(classes), lca)
@@ -96,7 +98,7 @@ def peaks(
     both = [array if "class" in array.dims else array.expand_dims("class") for array in (found, in_tier)]
     at, tier = (array.transpose("class", layer, "rank").values for array in both)
     names = _tier_names(fractions) if several else ["lone", "synchronized"]
-    return _rows(backend, at, tier, names, blocks, [str(name) for name in found[layer].values], title)
+    return _rows(backend, at, tier, names, blocks, [str(name) for name in found[layer].values], title, kind)
 
 
 def _tier_names(fractions: Sequence[float]) -> list[str]:
@@ -106,18 +108,25 @@ def _tier_names(fractions: Sequence[float]) -> list[str]:
 
 
 def _rows(
-    backend: str, at: np.ndarray, tier: np.ndarray, names: list[str], blocks: list[str], layers: list[str], title: str
+    backend: str,
+    at: np.ndarray,
+    tier: np.ndarray,
+    names: list[str],
+    blocks: list[str],
+    layers: list[str],
+    title: str,
+    kind: str,
 ) -> Any:
     """Draw peaks (block, layer, rank) with an empty row between blocks."""
     high = len(layers) + 1
     y = np.arange(len(blocks))[:, None, None] * high + np.arange(len(layers))[:, None] + np.zeros(at.shape)
-    axes, known = ("iteration", "class" if len(blocks) > 1 else "layer"), np.isfinite(at)
+    axes, known = ("iteration", kind if len(blocks) > 1 else "layer"), np.isfinite(at)
     counts = [
         np.mean([np.unique(part[(where == n) & ~np.isnan(part)]).size for part, where in zip(at, tier, strict=True)])
         for n in range(1, len(names))
     ]
     told = " and ".join(f"{mean:.3g} {name}" for mean, name in zip(counts, names[1:], strict=True))
-    text = f"{title}: {told}" + (" in the mean class" if len(blocks) > 1 else "")
+    text = f"{title}: {told}" + (f" in the mean {kind}" if len(blocks) > 1 else "")
     tall = int(np.clip(90 + 11 * y.max(), HEIGHT, 1000))
     small = 7 if y.max() < 60 else 4
     marks = [level(backend, row * high - 1, "#e3e3e3", "solid") for row in range(1, len(blocks))]
@@ -128,6 +137,6 @@ def _rows(
     if len(blocks) == 1:
         ticks = [(float(row), plain(backend, name)) for row, name in enumerate(layers)]
     elif len(layers) <= _NAMED_LAYERS:
-        axes = axes[0], f"class (rows: {', '.join(layers)})"
+        axes = axes[0], f"{kind} (rows: {', '.join(layers)})"
     look: dict[str, Any] = {"yticks": ticks, "invert_yaxis": True, "show_grid": False} | size(backend, tall)
     return picture(backend, marks, axes, text, ylim=(-1, float(y.max()) + 1), **look)

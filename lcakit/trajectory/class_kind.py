@@ -17,7 +17,7 @@ CLASS = "class"
 """The word where a file does not say another."""
 
 
-def class_kind(ds: xr.Dataset, *, many: bool = False) -> str:
+def class_kind(ds: xr.Dataset | xr.DataArray, *, many: bool = False) -> str:
     """Return the word for an entry of the dimension ``class`` of a trajectory, from its attribute ``class_kind``.
 
     Views and texts say this word. The dimension itself keeps its name.

@@ -167,6 +167,6 @@ def animate(
         writable_now(out)
     frames = frames_of(of_classes(ds, classes), layer, iterations, step, quantity, tensor, lca, quiet)
     if classes is not None:
-        frames = replace(frames, title=f"{frames.title}, {printable(in_words(as_list(classes)), 60)}")
+        frames = replace(frames, title=f"{frames.title}, {printable(in_words(as_list(classes), ds), 60)}")
     film_of = Animation(frames)
     return film_of if out is None else film_of.save(out, fps, quiet)

@@ -10,6 +10,8 @@ import panel as pn
 
 from lcakit.errors import LcakitError, unknown
 from lcakit.plot._colours import SIGNS
+from lcakit.text import capitalized
+from lcakit.trajectory.class_kind import class_kind
 from lcakit.views.explorer import figures, tensors
 from lcakit.views.explorer.live import FIELDS, LiveSelection
 from lcakit.views.explorer.model import Model
@@ -223,7 +225,7 @@ class Controls:
         for widget, names in ((self.layers, model.layers), (self.classes, model.classes)):
             widget.param.update(options=options(names), size=min(_MOST_LISTED, max(2, len(names))))
         self.role.options, self.layer.options = options(model.roles), options(model.layers)
-        _why(self.classes, "Classes", "" if model.classes else _NO_CLASSES)
+        _why(self.classes, shown(capitalized(class_kind(model.ds, many=True))), "" if model.classes else _NO_CLASSES)
         _why(self.role, "Role of tensors", "" if len(model.roles) > 1 else _NO_PARAMETERS)
         _why(self.parameter, "Parameter", "" if model.has_parameters else _NO_PARAMETERS)
         self.whole.disabled = not model.has_parameters

@@ -10,9 +10,10 @@ import xarray as xr
 from bokeh.models import ColumnDataSource, Range1d
 
 from lcakit.plot._tiles import grid, near_square
+from lcakit.trajectory.class_kind import CLASS, class_kind
 from lcakit.views.explorer import figures, tensors, text
 from lcakit.views.explorer.model import Model
-from lcakit.views.explorer.names import safe
+from lcakit.views.explorer.names import safe, shown
 from lcakit.views.explorer.selection import ALL, GRADIENT, LCA, MOVEMENT, Selection
 from lcakit.views.explorer.views import View, limit_of, palette, window_slice
 
@@ -33,7 +34,8 @@ class UnitView(View):
         self.curves = figures.over_time(330, x_range, "iteration")
         self.source = ColumnDataSource({"xs": [], "ys": [], "name": [], "color": []})
         lines = self.curves.multi_line("xs", "ys", source=self.source, color="color", line_width=2, legend_field="name")
-        self.curves.add_tools(figures.hover([("class", "@name")], [lines]))
+        self.hover = figures.hover([(CLASS, "@name")], [lines])
+        self.curves.add_tools(self.hover)
         figures.legend_beside(self.curves)
         super().__init__([self.curves])
 
@@ -43,6 +45,7 @@ class UnitView(View):
         split = bool(model.classes) and found.shape[1] == len(model.classes)
         names = selection.classes if split else (f"unit {selection.unit}",)
         chosen = [model.classes.index(name) for name in names] if split else [0]
+        self.hover.tooltips = [(shown(class_kind(model.ds)), "@name")]
         rows = window_slice(selection)
         colours = figures.colours_of(chosen, model.classes) if split else list(figures.LINES[:1])
         self._lines(model.iterations[rows], names, found[rows][:, chosen], colours, model.unit)
@@ -56,12 +59,13 @@ class UnitView(View):
 
     def _sentence(self, model: Model, selection: Selection, names: tuple[str, ...], change: np.ndarray) -> str:
         best, unit = int(np.argmin(change)), safe(model.unit)
+        kind, many = text.kind(model), text.kind(model, many=True)
         helped = names and change[best] < 0
-        of = f" ({text.join_names(names, model.classes, 'classes')})" if names else ""
-        of += f" (role {safe(selection.role)}{'' if names else ' in all classes'})" if selection.role != ALL else ""
-        most = f", {text.number(change[best])} for class {safe(names[best])}, which it helps most" if helped else ""
+        of = f" ({text.join_names(names, model.classes, many)})" if names else ""
+        of += f" (role {safe(selection.role)}{'' if names else f' in all {many}'})" if selection.role != ALL else ""
+        most = f", {text.number(change[best])} for {kind} {safe(names[best])}, which it helps most" if helped else ""
         return (
-            f"unit {selection.unit} of {safe(selection.layer)}: cumulative LCA{' by class' * bool(names)}, "
+            f"unit {selection.unit} of {safe(selection.layer)}: cumulative LCA{f' by {kind}' * bool(names)}, "
             "falling where it helps; in "
             f"{text.span(model, selection.window)} its LCA{of} is <b>{text.number(change.sum())} {unit}</b>{most}."
         )

@@ -118,12 +118,13 @@ class LossView(View):
             "color": [_colour_of(self._runs.runs.index(name)) for name in names],
         }
 
-    def _of_others(self) -> str:
+    def _of_others(self, model: Model) -> str:
         """Return what is said of other runs."""
         several, drawn = len(self._runs.runs) - 1, len(self.others.data["name"])
         if several < 1:
             return ""
-        left = f"; of the other {several - drawn} it is not drawn (other units or classes, or too many)"
+        others = f"other units or {text.kind(model, many=True)}, or too many"
+        left = f"; of the other {several - drawn} it is not drawn ({others})"
         return f" Thin: {drawn} other run{'s' * (drawn != 1)}{left if drawn < several else ''}."
 
     def _sentence(self, model: Model, selection: Selection) -> str:
@@ -139,15 +140,16 @@ class LossView(View):
         if model.has("residual"):
             inside = np.abs(self.error.data["y"][window_slice(selection)])
             words += f"; below, sum of LCA minus change: at most {text.plain_number(inside.max())} {unit} in the span"
-        return f"{words}.{self._of_others()} Drag to select a span."
+        return f"{words}.{self._of_others(model)} Drag to select a span."
 
     def _classes(self, model: Model, selection: Selection) -> str:
         """Return which classes the curve is of, as text."""
         if not model.classes or set(selection.classes) == set(model.classes):
             return ""
+        many = text.kind(model, many=True)
         if model.has("loss_class"):
-            return f", part of {text.join_names(selection.classes, model.classes, 'classes')}"
-        return ", all classes (the file has no loss by class: record with classes)"
+            return f", part of {text.join_names(selection.classes, model.classes, many)}"
+        return f", all {many} (the file has no loss by {text.kind(model)}: record with {many})"
 
 
 class LayersView(View):

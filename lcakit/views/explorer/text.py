@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lcakit.trajectory.class_kind import class_kind
 from lcakit.views.explorer.model import Model, Summary
 from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.selection import ALL, Selection
@@ -16,6 +17,7 @@ __all__ = [
     "facts",
     "heading",
     "join_names",
+    "kind",
     "number",
     "of_classes",
     "of_what",
@@ -79,19 +81,24 @@ def at(model: Model, selection: Selection) -> str:
     return span(model, (selection.iteration, selection.iteration))
 
 
+def kind(model: Model, *, many: bool = False) -> str:
+    """Return the word for the classes of a file."""
+    return safe(class_kind(model.ds, many=many))
+
+
 def of_classes(model: Model, selection: Selection) -> str:
     """Return the classes that sums over layers cover, as text; empty if the file has none."""
     if not model.classes:
         return f"role {safe(selection.role)}" if selection.role != ALL else ""
     if selection.role != ALL and not model.by_class:
-        return f"role {safe(selection.role)} in all classes"
-    names = join_names(selection.classes, model.classes, "classes")
+        return f"role {safe(selection.role)} in all {kind(model, many=True)}"
+    names = join_names(selection.classes, model.classes, kind(model, many=True))
     return names if selection.role == ALL else f"role {safe(selection.role)} in {names}"
 
 
 def all_classes(model: Model, selection: Selection) -> str:
     """Return a note for a number that covers all classes although only some are chosen; else nothing."""
-    return "" if model.by_class or not _some(model, selection) else " (all classes)"
+    return "" if model.by_class or not _some(model, selection) else f" (all {kind(model, many=True)})"
 
 
 def _some(model: Model, selection: Selection) -> bool:
@@ -102,15 +109,16 @@ def by_parameter(model: Model, selection: Selection) -> str:
     """Return which classes a picture of single parameters is of, as a sentence; empty if all are chosen."""
     if not _some(model, selection):
         return ""
+    many = kind(model, many=True)
     if model.by_class:
-        return f" {join_names(selection.classes, model.classes, 'classes').capitalize()}."
-    return ' For single classes, record with classes="parameter".'
+        return f" {join_names(selection.classes, model.classes, many).capitalize()}."
+    return f' For single {many}, record with classes="parameter".'
 
 
 def require_class(model: Model, selection: Selection) -> None:
     """Raise ValueError, with a message for the user, if no class is chosen."""
     if model.classes and not selection.classes:
-        raise ValueError("Choose at least one class.")
+        raise ValueError(f"Choose at least one {kind(model)}.")
 
 
 def of_what(model: Model, selection: Selection) -> str:
@@ -137,7 +145,9 @@ def _loss(model: Model, found: Summary) -> str:
         return "no loss on file"
     if found.loss_change is None or found.loss_change == found.loss_change_all:
         return f"change of the loss <b>{number(found.loss_change_all)} {unit}</b>"
-    part = f"change of these classes' part of the loss <b>{number(found.loss_change)} {unit}</b>"
+    many = kind(model, many=True)
+    of_these = f"{many}'" if many.endswith("s") else f"{many}'s"
+    part = f"change of these {of_these} part of the loss <b>{number(found.loss_change)} {unit}</b>"
     return f"{part} (of the whole loss {number(found.loss_change_all)})"
 
 
@@ -156,6 +166,6 @@ def facts(model: Model, runs: int) -> str:
     parts = [f"{runs} runs of"] if runs > 1 else []
     parts += [f"{sizes['iteration']:,} iterations,"]
     parts += [f"{sizes['parameter']:,} parameters," if model.has_parameters else "no single parameters (compact copy),"]
-    parts += [f"{len(model.layers)} layers,", f"{len(model.classes) or 'no'} classes;"]
+    parts += [f"{len(model.layers)} layers,", f"{len(model.classes) or 'no'} {kind(model, many=True)};"]
     parts += [f"loss {safe(model.ds.attrs.get('loss_name', 'loss'))} in {safe(model.unit)}."]
     return " ".join(parts)

@@ -15,6 +15,7 @@ from lcakit.analysis.computing import compute
 from lcakit.errors import unknown
 from lcakit.plot._raster import MOST_PIXELS
 from lcakit.text import printable
+from lcakit.trajectory.class_kind import class_kind
 from lcakit.trajectory.labels import parameter_coord
 
 __all__ = [
@@ -124,6 +125,10 @@ class Subject:
     def class_names(self) -> list[str]:
         """All classes of the file."""
         return [str(name) for name in self.ds["class"].values] if "class" in self.ds.coords else []
+
+    def kind(self, *, many: bool = False) -> str:
+        """Return the word for the classes of the file."""
+        return class_kind(self.ds, many=many)
 
     @property
     def by_class(self) -> list[str]:

@@ -246,7 +246,7 @@ def _k(s: Subject) -> int:
 def _peaks(s: Subject) -> str:
     classes = "lca_unit_class" in s.ds
     test = get(synchronization.synchronization_test(s.one, trials=_TRIALS, k=_k(s), classes=classes))
-    mean = " (mean over classes)" if classes else ""
+    mean = f" (mean over {s.kind(many=True)})" if classes else ""
     shifted = f"{number(test['baseline_mean'])} (p = {number(test['p'])})"
     return (
         f"Of the {_k(s)} largest steps of every layer, {number(test['observed_mean'])} fall together in all layers"

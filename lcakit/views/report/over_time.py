@@ -43,13 +43,13 @@ def __dir__() -> list[str]:
 
 def loss(s: Subject) -> Section:
     """Return the figures of the loss, and of how closely the allocations add up to it."""
-    parts = partial(plot.loss, s.ds, classes=True, backend=BACKEND, title="Loss of each class")
+    parts = partial(plot.loss, s.ds, classes=True, backend=BACKEND, title=f"Loss of each {s.kind()}")
     return Section(
         "Loss",
         "How the loss falls, and how exactly the allocations add up to it.",
         (
             single("The loss", partial(plot.loss, s.ds, backend=BACKEND), lambda: _loss(s)),
-            single("Its classes", parts, lambda: _loss_classes(s)),
+            single(f"Its {s.kind(many=True)}", parts, lambda: _loss_classes(s)),
             single(
                 "Do the allocations add up?",
                 partial(plot.residual, s.one, backend=BACKEND),
@@ -73,7 +73,7 @@ def _loss_classes(s: Subject) -> str:
     top = last.isel({"class": int(np.argmax(last.values))})
     worst = name(top["class"].values)
     return (
-        f"The parts of the classes add up to the loss; at the end class {worst} has the largest, "
+        f"The parts of the {s.kind(many=True)} add up to the loss; at the end {s.kind()} {worst} has the largest, "
         f"{number(top, s.unit)} of {number(last.sum(), s.unit)}."
     )
 
@@ -106,7 +106,7 @@ def layers(s: Subject) -> Section:
     ]
     maps = [
         Figure(
-            partial(plot.layer_map, s.of_class(cls, s.one), window=window(s), backend=BACKEND, title=_mapped(cls)),
+            partial(plot.layer_map, s.of_class(cls, s.one), window=window(s), backend=BACKEND, title=_mapped(s, cls)),
             partial(_layer_map, s, cls),
             cls=cls,
         )
@@ -124,11 +124,11 @@ def layers(s: Subject) -> Section:
 
 
 def _titled(s: Subject, cls: str) -> str:
-    return f"Cumulative LCA of each layer{f', class {name(cls)}' if cls else ''}"
+    return f"Cumulative LCA of each layer{f', {s.kind()} {name(cls)}' if cls else ''}"
 
 
-def _mapped(cls: str) -> str:
-    return f"LCA of each layer and iteration{f', class {name(cls)}' if cls else ''}"
+def _mapped(s: Subject, cls: str) -> str:
+    return f"LCA of each layer and iteration{f', {s.kind()} {name(cls)}' if cls else ''}"
 
 
 def _per_layer(s: Subject, cls: str = "") -> xr.DataArray:
@@ -156,7 +156,7 @@ def _layers_over_time(s: Subject, cls: str) -> str:
     total = series.sum("layer").values
     half = int(np.argmax(np.cumsum(total) <= total.sum() / 2)) if total.sum() < 0 else -1
     reached = f"half of it was reached at iteration {series['iteration'].values[half]}" if half >= 0 else "no fall"
-    what = f"the loss of class {name(cls)}" if cls else "the loss"
+    what = f"the loss of {s.kind()} {name(cls)}" if cls else "the loss"
     return f"All layers together changed {what} by {number(total.sum(), s.unit, True)}; {reached}."
 
 

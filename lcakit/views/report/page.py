@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
+from lcakit.text import capitalized
 from lcakit.views.report.context import Group, Section
 from lcakit.views.report.drawing import Drawn
 from lcakit.views.report.style import CSS, SCRIPT
@@ -46,16 +47,22 @@ def page(title: str, lead: str, controls: str, parts: Sequence[tuple[str, str, s
 """
 
 
-def controls(layers: Sequence[str], classes: Sequence[str]) -> str:
-    """Return the controls that choose a layer and a class for the whole page; empty if there is nothing to choose."""
+def controls(layers: Sequence[str], classes: Sequence[str], kind: str) -> str:
+    """Return the controls that choose a layer and a class for the whole page; empty if there is nothing to choose.
+
+    ``kind`` is the word for a class.
+    """
     parts = []
     if layers:
         parts.append(_choice("layer", "Layer", [("", "all, or the first"), *((name, name) for name in layers)]))
     if classes:
-        parts.append(_choice("cls", "Class", [("", "all together"), *((name, name) for name in classes)]))
+        parts.append(
+            _choice("cls", text(capitalized(kind)), [("", "all together"), *((name, name) for name in classes)])
+        )
     if not parts:
         return ""
-    return f'<form class="controls" aria-label="What the figures show" hidden>{"".join(parts)}</form>'
+    about = f'aria-label="What the figures show" data-kind="{text(kind)}"'
+    return f'<form class="controls" {about} hidden>{"".join(parts)}</form>'
 
 
 def _choice(name: str, label: str, options: Sequence[tuple[str, str]]) -> str:
@@ -63,30 +70,30 @@ def _choice(name: str, label: str, options: Sequence[tuple[str, str]]) -> str:
     return f'<label>{label} <select name="{name}" autocomplete="off">{shown}</select></label>'
 
 
-def section(one: Section, drawn: dict[int, list[Drawn]]) -> str:
-    """Return the figures of a study, below its question."""
+def section(one: Section, drawn: dict[int, list[Drawn]], kind: str) -> str:
+    """Return the figures of a study, below its question; ``kind`` is the word for a class."""
     parts = [(part, drawn[id(part)]) for part in one.groups if part.figures]
     reasons = {figure.text for _, figures in parts for figure in figures if not figure.png}
     if len(reasons) == 1 and all(not figure.png for _, figures in parts for figure in figures):
         shown = f'<p class="missing">Not in this report: {text(*reasons)}</p>'
     else:
-        shown = f'<div class="groups">{"".join(_group(*part) for part in parts)}</div>'
+        shown = f'<div class="groups">{"".join(_group(*part, kind) for part in parts)}</div>'
     return f'<p class="question">{text(one.question)}</p>{shown}'
 
 
-def _group(one: Group, figures: Sequence[Drawn]) -> str:
+def _group(one: Group, figures: Sequence[Drawn], kind: str) -> str:
     """Return figures that are seen one at a time, or a sentence if the file allows none of them."""
     if all(not figure.png for figure in figures):
         why = text(figures[0].text)
         return f'<div class="group missing"><h3>{text(one.title)}</h3><p>Not in this report: {why}</p></div>'
-    shown = "".join(_figure(one.title, figure, hidden=n > 0) for n, figure in enumerate(figures))
+    shown = "".join(_figure(one.title, figure, kind, hidden=n > 0) for n, figure in enumerate(figures))
     by = [kind for kind in ("layer", "cls") if len({getattr(figure, kind) for figure in figures}) > 1]
     wide = " wide" if one.wide else ""
     return f'<div class="group{wide}" data-by="{" ".join(by)}"><h3>{text(one.title)}</h3>{shown}</div>'
 
 
-def _figure(title: str, figure: Drawn, hidden: bool) -> str:
-    of = [f"layer {figure.layer}"] * bool(figure.layer) + [f"class {figure.cls}"] * bool(figure.cls)
+def _figure(title: str, figure: Drawn, kind: str, hidden: bool) -> str:
+    of = [f"layer {figure.layer}"] * bool(figure.layer) + [f"{kind} {figure.cls}"] * bool(figure.cls)
     attributes = f'data-layer="{text(figure.layer)}" data-cls="{text(figure.cls)}"{" hidden" if hidden else ""}'
     if not figure.png:
         return f"<figure {attributes}><p>Not in this report: {text(figure.text)}</p></figure>"

@@ -81,7 +81,7 @@ function show() {
   for (const group of groups) {
     const figures = [...group.querySelectorAll("figure")], chosen = closest(figures, want);
     for (const figure of figures) figure.hidden = figure !== chosen;
-    const {layer, cls} = chosen.dataset, words = [layer && "layer " + layer, cls && "class " + cls];
+    const {layer, cls} = chosen.dataset, words = [layer && "layer " + layer, cls && `${form.dataset.kind} ${cls}`];
     group.querySelector(".by").textContent = words.filter(Boolean).join(", ");
   }
 }

@@ -13,6 +13,7 @@ from lcakit.analysis.noise import signs_per_class
 from lcakit.analysis.oscillation import oscillation_detail
 from lcakit.errors import TrajectoryError
 from lcakit.plot.parameters import parameter_values
+from lcakit.text import capitalized
 from lcakit.trajectory.select import select
 from lcakit.views.report.context import (
     BACKEND,
@@ -60,13 +61,18 @@ def _units(s: Subject) -> Section:
     curves = tuple(Figure(partial(_curves, s, layer), partial(_curves_text, s, layer), layer=layer) for layer in layers)
     return Section(
         "Units",
-        "When each unit helps, and which classes.",
-        (Group("Units over time", maps), Group("Classes of the strongest unit", curves)),
+        f"When each unit helps, and which {s.kind(many=True)}.",
+        (Group("Units over time", maps), Group(f"{_classes(s)} of the strongest unit", curves)),
     )
 
 
+def _classes(s: Subject) -> str:
+    """Return the word for the classes of the file at the beginning of a title."""
+    return capitalized(s.kind(many=True))
+
+
 def _unit_map(s: Subject, layer: str, cls: str) -> Figure:
-    title = f"LCA of the units of {name(layer)}{f', class {name(cls)}' if cls else ''}"
+    title = f"LCA of the units of {name(layer)}{f', {s.kind()} {name(cls)}' if cls else ''}"
     ds = s.of_class(cls, s.one)
     return Figure(
         lambda: plot.unit_map(ds, _known(layer), backend=BACKEND, title=title),
@@ -97,7 +103,7 @@ def _by_unit(s: Subject, layer: str, cls: str = "") -> xr.DataArray:
 def _unit_text(s: Subject, layer: str, cls: str) -> str:
     totals = _by_unit(s, layer, cls)
     top = totals.isel(unit=int(np.argmin(totals.values)))
-    what = f"the loss of class {name(cls)}" if cls else "the loss"
+    what = f"the loss of {s.kind()} {name(cls)}" if cls else "the loss"
     return (
         f"{int((totals < 0).sum())} of {totals.size} units of {name(layer)} lower {what} over the run, "
         f"{int((totals > 0).sum())} raise it; the strongest is unit {int(top['unit'])} with "
@@ -112,7 +118,7 @@ def _strongest(s: Subject, layer: str) -> int:
 
 def _curves(s: Subject, layer: str) -> object:
     unit = _strongest(s, layer)
-    title = f"Classes that unit {unit} of {name(layer)} helps and hurts"
+    title = f"{_classes(s)} that unit {unit} of {name(layer)} helps and hurts"
     return plot.class_curves(_few_classes(s), unit, layer, backend=BACKEND, title=title)
 
 
@@ -126,8 +132,8 @@ def _curves_text(s: Subject, layer: str) -> str:
     ends = get(specialization.class_curves(s.one, unit, layer).isel(iteration=-1))
     most, least = (ends.isel({"class": int(getattr(np, end)(ends.values))}) for end in ("argmin", "argmax"))
     return (
-        f"Unit {unit} helped most in {name(layer)}: it changed the loss of class {name(most['class'].values)} by "
-        f"{number(most, s.unit, True)}, at the other end that of class {name(least['class'].values)} by "
+        f"Unit {unit} helped most in {name(layer)}: it changed the loss of {s.kind()} {name(most['class'].values)} by "
+        f"{number(most, s.unit, True)}, at the other end that of {s.kind()} {name(least['class'].values)} by "
         f"{number(least, s.unit, True)}{s.which_run}."
     )
 
@@ -140,14 +146,14 @@ def _specialization(s: Subject) -> Section:
     top = [k for k in (1, 2, 3) if k <= len(s.class_names)] or [1]
     return Section(
         "Specialization",
-        "Do units serve one class, few, or all?",
+        f"Do units serve one {s.kind()}, few, or all?",
         (
             Group(
-                "Units of few classes",
+                f"Units of few {s.kind(many=True)}",
                 (Figure(partial(plot.specialized_fraction, s.ds, top, backend=BACKEND), lambda: _special(s)),),
             ),
             Group(
-                "Classes helped at once",
+                f"{_classes(s)} helped at once",
                 (Figure(partial(plot.signs_per_class, s.ds, backend=BACKEND), lambda: _at_once(s)),),
             ),
         ),
@@ -158,7 +164,7 @@ def _special(s: Subject) -> str:
     shares = get(mean_over_runs(specialization.specialized_fraction(s.ds, [1], by=BY).sel(top=1)))
     pairs = zip(shares["layer"].values, shares.values, strict=True)
     each = [f"{name(layer)} {percent(share)}" for layer, share in pairs]
-    return f"Units that give 80 % of their help to a single class: {join_names(each)}."
+    return f"Units that give 80 % of their help to a single {s.kind()}: {join_names(each)}."
 
 
 def _at_once(s: Subject) -> str:
@@ -166,7 +172,7 @@ def _at_once(s: Subject) -> str:
     everything = percent(shares.isel(classes_helped=-1))
     mean = float((shares * shares["classes_helped"]).sum())
     return (
-        f"In the mean iteration a unit that acts helps {number(mean)} of {len(s.class_names)} classes, and "
+        f"In the mean iteration a unit that acts helps {number(mean)} of {len(s.class_names)} {s.kind(many=True)}, and "
         f"{everything} of the units help all of them."
     )
 

@@ -19,6 +19,7 @@ from lcakit.storage.opening import open_trajectory
 from lcakit.storage.paths import writable_now, writable_path
 from lcakit.text import printable
 from lcakit.trajectory.arguments import checks_arguments
+from lcakit.trajectory.class_kind import class_kind
 from lcakit.trajectory.schema import creator, now, split_name
 from lcakit.trajectory.select import with_class_dimension
 from lcakit.views.report import noise, over_time, page, tables, units
@@ -126,8 +127,8 @@ def _page(
     controls = ""
     if accounts:
         subject = _subject(ds, next(iter(accounts.values())), layers, classes)
-        controls = page.controls(subject.layers, subject.classes)
-        found += _figures(_sections(subject), quiet)
+        controls = page.controls(subject.layers, subject.classes, subject.kind())
+        found += _figures(subject, quiet)
     found.append(("origin", "How it was made", _origin(ds)))
     return page.page(f"Report of {printable(name, 80)}", _lead(ds, accounts), controls, found)
 
@@ -197,7 +198,7 @@ def _subject(ds: xr.Dataset, numbers: Account, layers: Sequence[str] | None, cla
         ds,
         numbers,
         chosen("layer with a kernel", layers, kernel_layers(ds), numbers.layers),
-        chosen("class", classes, named, _class_sizes(ds, named) if classes is None else {}),
+        chosen(class_kind(ds), classes, named, _class_sizes(ds, named) if classes is None else {}),
     )
 
 
@@ -214,13 +215,14 @@ def _sections(s: Subject) -> list[Section]:
     return [over_time.loss(s), over_time.layers(s), *noise.sections(s), *units.sections(s), over_time.unseen(s)]
 
 
-def _figures(sections: Sequence[Section], quiet: bool) -> list[tuple[str, str, str]]:
+def _figures(s: Subject, quiet: bool) -> list[tuple[str, str, str]]:
     """Return anchor, title and content of each section."""
+    sections = _sections(s)
     groups = [group for section in sections for group in section.groups]
     drawn = iter(draw([figure for group in groups for figure in group.figures], quiet))
     by_group = {id(group): [next(drawn) for _ in group.figures] for group in groups}
     shown = [one for one in sections if any(group.figures for group in one.groups)]
-    return [(f"study-{n}", one.title, page.section(one, by_group)) for n, one in enumerate(shown)]
+    return [(f"study-{n}", one.title, page.section(one, by_group, s.kind())) for n, one in enumerate(shown)]
 
 
 # ---- origin ----------------------------------------------------------------------------------------------------

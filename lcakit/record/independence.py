@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 
@@ -11,7 +12,7 @@ from lcakit.errors import RecordingError
 from lcakit.record.objective.describe import name_cleaner, unwrap
 from lcakit.record.objective.objective import Objective
 
-__all__ = ["Independence"]
+__all__ = ["Independence", "evaluated_buffers", "loss_with_buffers"]
 
 
 def __dir__() -> list[str]:
@@ -19,6 +20,24 @@ def __dir__() -> list[str]:
 
 
 _ROUNDING = 1e-6  # relative: additions on a GPU may come in any order
+
+
+def evaluated_buffers(objective: Objective) -> dict[str, torch.Tensor]:
+    """Return the buffers that an objective evaluates with, by clean name: its own copies, not the live model's.
+
+    Running statistics of BatchNorm are among them only where the loss is computed with them.
+    """
+    return dict(objective._evaluator.sweep.replicas[0].model.named_buffers())
+
+
+def loss_with_buffers(objective: Objective, theta: Any, buffers: Mapping[str, torch.Tensor]) -> float:
+    """Return the mean loss at θ (K,) with other buffers in place of the objective's, which stay as they are."""
+    own = {name: copy.clone() for name, copy in evaluated_buffers(objective).items() if name in buffers}
+    objective._evaluator.copy_frozen(buffers)
+    try:
+        return objective.loss(theta)
+    finally:
+        objective._evaluator.copy_frozen(own)
 
 
 class Independence:
@@ -40,7 +59,7 @@ class Independence:
         self._objective, self._follows = objective, follows
         self._theta = {id(parameter) for parameter in objective._live.parameters}
         replica = objective._evaluator.sweep.replicas[0].model
-        self._copies = dict(replica.named_buffers())
+        self._copies = evaluated_buffers(objective)
         self._used = {name for name, _ in (*replica.named_parameters(), *replica.named_buffers())}
         self._seen = {name: _State(tensor) for name, tensor, _ in self._outside()}
         self._no_matter: set[str] = set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from lcakit.record.allocation.allocate import allocate
 from lcakit.record.objective.describe import describe, name_cleaner, unwrap
 from lcakit.record.objective.objective import Objective
 from lcakit.sharing.importers.arrays import from_arrays
-from lcakit.sharing.importers.names import guess_labels, is_learned
+from lcakit.sharing.importers.beside_theta import BesideTheta
+from lcakit.sharing.importers.names import bare_name, guess_labels, is_learned
 from lcakit.sharing.importers.numbered import Paths, numbered
 from lcakit.sharing.importers.rows import Rows, lazy
 from lcakit.sharing.importers.states import (
@@ -80,7 +81,7 @@ def from_checkpoints(
         hold nothing but tensors and plain data (they are read with ``weights_only=True``). Also folders that hold one,
         or its shards and their index, as trainers write them: ``"output"`` with ``checkpoint-500/model.safetensors``
         in it. The state of the model may lie anywhere in nested dicts, such as under ``state_dict`` and ``model``;
-        buffers are left out.
+        buffers are left out, with a warning where they differ and may matter.
     model
         The model: its trainable parameters, in their order, are the parameters; that of the objective by default.
         Without a model all floating-point tensors are, in the order of the first file, and what they are is guessed
@@ -119,7 +120,9 @@ def from_checkpoints(
     ------
     TrajectoryError
         If a file cannot be read, has no number or the same as another, or if tensors are missing, unexpected or of
-        another shape; the message names file and tensor. All files are checked before anything is computed.
+        another shape; the message names file and tensor. If frozen parameters, or buffers on which the loss depends,
+        are the same in all files and others in the objective's model. All files are checked before anything is
+        allocated.
     RecordingError
         If ``out`` exists.
     LcakitError
@@ -146,7 +149,7 @@ def from_checkpoints(
         _refuse_existing(target, overwrite)
     model = objective.model if model is None and objective is not None else model
     names = _Names.of_file(next(iter(files.values()))) if model is None else _Names.of_model(model, objective, prefix)
-    _check(files.values(), names, model if objective is not None else None)
+    _check(list(files.values()), names, model, objective)
     theta = lazy(_Checkpoints(tuple(files.values()), names), whole_rows=True)
     facts = {"imported_from": "checkpoints"} | dict(attrs or {})
     rates = {} if order == "time" else _learning_rates(files)
@@ -185,11 +188,6 @@ def _learning_rates(files: Mapping[int, Path]) -> dict[str, Any]:
 # ---- what is in them -------------------------------------------------------------------------------------------------
 
 
-def _bare(name: str) -> str:
-    """Return a name without the parts that DataParallel and torch.compile add, wherever they are."""
-    return ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
-
-
 @dataclass(frozen=True)
 class _Names:
     """Which tensors of a checkpoint are parameters: ``learned`` maps names in it (without wrappers) to those of θ.
@@ -218,18 +216,18 @@ class _Names:
         for name, parameter in bare.named_parameters(remove_duplicate=False):
             canonical = first.setdefault(id(parameter), clean(name))
             if canonical in names:
-                learned[_bare(clean(name))] = canonical
+                learned[bare_name(clean(name))] = canonical
         if len(set(learned.values())) < len(names):
             raise TrajectoryError(
                 "the model has parameters whose names differ only by 'module' or '_orig_mod', which wrappers add to "
                 "the names in checkpoints, so it is not clear which is which. Rename that part of the model."
             )
-        ignored = {_bare(clean(name)) for name in bare.state_dict()} - learned.keys()
+        ignored = {bare_name(clean(name)) for name in bare.state_dict()} - learned.keys()
         return cls(labels, learned, frozenset(ignored), prefix)
 
     @classmethod
     def of_file(cls, path: Path) -> _Names:
-        state = {_bare(name): value for name, value in read_state(path).items() if value.is_floating_point()}
+        state = {bare_name(name): value for name, value in read_state(path).items() if value.is_floating_point()}
         labels = guess_labels({name: tuple(value.shape) for name, value in state.items()})
         return cls(labels, {t.name: t.name for t in labels.tensors}, None)
 
@@ -239,10 +237,10 @@ class _Names:
         if self.ignored is None:
             return in_wrappers(stored, path)
         state = {name: value for name, value in unwrapped(stored).items() if isinstance(value, torch.Tensor)}
-        if self.prefix is None and self._starts({_bare(str(name)): value for name, value in state.items()}) == [""]:
+        if self.prefix is None and self._starts({bare_name(str(name)): value for name, value in state.items()}) == [""]:
             return state
-        tensors = {_bare(name): value for name, value in flattened(stored)}
-        starts = [p for p in self._starts(tensors) if f".{p}".endswith(f".{_bare(self.prefix or '')}")]
+        tensors = {bare_name(name): value for name, value in flattened(stored)}
+        starts = [p for p in self._starts(tensors) if f".{p}".endswith(f".{bare_name(self.prefix or '')}")]
         if len(starts) > 1:
             several = ", ".join(map(repr, starts))
             raise TrajectoryError(f"{path}: holds the model several times, under {several}. Say with prefix=… which.")
@@ -266,9 +264,9 @@ class _Names:
         picked: dict[str, torch.Tensor] = {}
         unexpected = []
         for stored, value in state.items():
-            name = self.learned.get(_bare(stored))
+            name = self.learned.get(bare_name(stored))
             if name is None:
-                unexpected += [stored] if self._is_unexpected(_bare(stored), value) else []
+                unexpected += [stored] if self._is_unexpected(bare_name(stored), value) else []
             elif name in picked and not torch.equal(picked[name], value):
                 raise TrajectoryError(f"{path}: {stored!r} is a second {name!r} with other values")
             else:
@@ -315,27 +313,14 @@ class _Checkpoints(Rows):
         return out
 
 
-def _check(paths: Iterable[Path], names: _Names, objective_model: nn.Module | None) -> None:
-    """Look at every file before anything is computed; the first and the last must have the objective's frozen part."""
-    files = list(paths)
-    for path in files:
+def _check(files: Sequence[Path], names: _Names, model: nn.Module | None, objective: Objective | None) -> None:
+    """Look at every file before anything is computed: at θ, and at what the objective takes from its own model."""
+    beside = None if model is None else BesideTheta(model, objective)
+    for row, path in enumerate(files):
         state = names.read(path)
         names.pick(state, path)
-        if objective_model is not None and path in (files[0], files[-1]):
-            _check_frozen(state, path, objective_model)
-
-
-def _check_frozen(state: State, path: Path, model: nn.Module) -> None:
-    bare = unwrap(model)
-    clean = name_cleaner(bare)
-    stored = {_bare(name): value for name, value in state.items()}
-    for name, parameter in bare.named_parameters():
-        value = stored.get(_bare(clean(name)))
-        if parameter.requires_grad or value is None:
-            continue
-        if value.shape != parameter.shape or not torch.equal(value, parameter.detach().to(value)):
-            raise TrajectoryError(
-                f"{path}: {clean(name)!r}, which the model does not train, has other values than in the objective's "
-                "model, so the losses would not be those of the checkpoints. Load a checkpoint into the model first "
-                "(model.load_state_dict), then make the objective."
-            )
+        if beside is not None:
+            beside.compare(state, path, row, is_end=row in (0, len(files) - 1))
+    if beside is not None:
+        n_parameters = names.labels.n_parameters
+        beside.report(lambda row: _Checkpoints(tuple(files), names).read(row, row + 1, 0, n_parameters)[0])

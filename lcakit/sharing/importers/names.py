@@ -33,7 +33,7 @@ from lcakit.errors import TrajectoryError
 from lcakit.trajectory.labels import Labels, TensorSpec
 from lcakit.trajectory.unit_axes import NONE
 
-__all__ = ["DEPTHWISE", "NOT_LEARNED", "ROOT", "guess_labels", "is_learned", "split"]
+__all__ = ["DEPTHWISE", "NOT_LEARNED", "ROOT", "bare_name", "guess_labels", "is_learned", "split"]
 
 
 def __dir__() -> list[str]:
@@ -61,6 +61,11 @@ def split(name: str) -> tuple[str, str]:
     bare = re.sub(r":[0-9]+$", "", name)
     layer, _, leaf = bare.rpartition("/" if "/" in bare else ".")
     return layer or ROOT, leaf.lower()
+
+
+def bare_name(name: str) -> str:
+    """Return a name without the parts that DataParallel and torch.compile add, wherever they are."""
+    return ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
 
 
 def is_learned(name: str) -> bool:

@@ -160,6 +160,7 @@ def saliency(
     lca: str = "lca",
     backend: str = "bokeh",
     title: str = "",
+    tensor: str | None = None,
 ) -> Any:
     """Draw what units learned from each of their inputs, in the shape of the input (figure S22).
 
@@ -178,6 +179,8 @@ def saliency(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    tensor
+        A kernel, where the layer has several, as those of an LSTM: its gates are drawn side by side.
     classes
         Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
         ``classes="parameter"``. None: all classes.
@@ -207,15 +210,16 @@ def saliency(
         raise ValueError(
             f"saliency shows 1 to {_MOST_UNITS} units, got {len(units)}: choose some, or draw lk.plot.parameter_map(ds)"
         )
-    found = compute([analysed_saliency(ds, one, layer, shape, lca, iterations) for one in units], quiet=True)
+    found = compute([analysed_saliency(ds, one, layer, shape, lca, iterations, tensor) for one in units], quiet=True)
     tiles = np.stack([_as_channels(part.values) for part in found])
-    tiles, axes = _placed(tiles, [str(one) for one in units], "input channel" if tiles.shape[1] > 1 else "")
+    across = "gate" if "gate" in found[0].dims else "input channel"
+    tiles, axes = _placed(tiles, [str(one) for one in units], across if tiles.shape[1] > 1 else "")
     cells = grid(tiles, np.nan)
     rows, columns = cells.shape
     high = int(np.clip(470 * rows / columns + 90, 220, 640))
     look = {"xticks": [(-1.0, "")], "yticks": [(-1.0, "")]} | size(backend, high)
     name = label(found[0].assign_attrs(long_name="minus the sum of LCA"))
-    text = title or f"What {_which(units)} of {layer or 'the first layer'} learned from"
+    text = title or f"What {_which(units)} of {tensor or layer or 'the first layer'} learned from"
     ends = -0.5, -0.5, columns - 0.5, rows - 0.5
     return image(backend, [cells], ends, axes, [name], text, reverse=True, **look)
 

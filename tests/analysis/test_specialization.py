@@ -123,71 +123,6 @@ def test_class_curves_against_a_loop(chunks, choice):
     np.testing.assert_allclose(got[-1], unit_class_lca(ds)[row], rtol=1e-9, atol=1e-12)
 
 
-# ---- saliency -------------------------------------------------------------------------------------------------------
-
-
-def network(*specs: TensorSpec) -> xr.Dataset:
-    return tiny_trajectory(5, layers=specs)
-
-
-def linear(inputs: int, units: int = 3) -> xr.Dataset:
-    first = TensorSpec("fc1.weight", (units, inputs), "kernel", "fc1", "linear")
-    return network(first, TensorSpec("fc1.bias", (units,), "bias", "fc1", "linear"))
-
-
-@settings(deadline=None, max_examples=30)
-@given(any_chunks(), st.integers(0, 2), st.sampled_from([(16, None), (12, None), (12, (2, 6)), (12, (3, 1, 4))]))
-def test_saliency_of_a_linear_layer(chunks, unit, case):
-    inputs, shape = case
-    ds = linear(inputs)
-    with nothing_computed():
-        got = saliency(rechunked(ds, chunks), unit, shape=shape)
-    assert is_lazy(got) == (chunks is not None)
-    expected_shape = shape or {16: (4, 4), 12: (3, 2, 2)}[inputs]
-    assert got.dims == ("channel", "y", "x")[-len(expected_shape) :]
-    expected = np.zeros(inputs)
-    for t in range(5):
-        for j in range(inputs):
-            expected[j] -= ds["lca"].values[t, unit * inputs + j]
-    np.testing.assert_allclose(got, expected.reshape(expected_shape), rtol=1e-6, atol=1e-9)
-
-
-@settings(deadline=None, max_examples=20)
-@given(any_chunks(), st.integers(0, 2))
-def test_saliency_of_a_convolution_is_that_of_the_first_kernel(chunks, unit):
-    ds = tiny_trajectory(6)
-    with nothing_computed():
-        got = saliency(rechunked(ds, chunks), unit, iterations=slice(1, 3))
-    assert got.dims == ("in", "ky", "kx")
-    natural = ds.lk.unflatten("conv1.weight").values.astype(np.float64)
-    np.testing.assert_allclose(got, -natural[1:4, unit].sum(0), rtol=1e-9, atol=1e-12)
-    xr.testing.assert_equal(got.compute(), saliency(ds, unit, "conv1", iterations=slice(1, 3)))
-
-
-@pytest.mark.parametrize(
-    ("shape", "dims"), [((4, 3, 5), ("in", "kx")), ((2, 3, 2, 3, 4), ("in", "kz", "ky", "kx"))], ids=["1-D", "3-D"]
-)
-def test_saliency_of_other_convolutions(shape, dims):
-    ds = network(TensorSpec("c.weight", shape, "kernel", "c", f"conv{len(shape) - 2}d"))
-    got = saliency(ds, 1)
-    assert got.dims == dims
-    values = ds["lca"].values.astype(np.float64).sum(0).reshape(shape)
-    np.testing.assert_allclose(got, -values[1], rtol=1e-9, atol=1e-12)
-
-
-def test_saliency_of_a_transposed_convolution_with_groups():
-    ds = network(TensorSpec("c.weight", (4, 3, 2, 2), "kernel", "c", "convtranspose2d", transposed=True, groups=2))
-    got = saliency(ds, 4)  # channel 1 of the second group
-    values = ds["lca"].values.astype(np.float64).sum(0).reshape(4, 3, 2, 2)
-    np.testing.assert_allclose(got, -values[2:, 1], rtol=1e-9, atol=1e-12)
-
-
-def test_saliency_skips_layers_without_a_kernel():
-    norm = TensorSpec("n.weight", (4,), "norm_scale", "n", "layernorm")
-    ds = network(norm, TensorSpec("fc.weight", (2, 4), "kernel", "fc", "linear"))
-    assert saliency(ds, 1).sizes == {"y": 2, "x": 2}
-
-
 # ---- all of them ----------------------------------------------------------------------------------------------------
 
 
@@ -283,11 +218,3 @@ def test_variables_without_units_are_refused(name):
 def test_bad_calls_are_named(call, says):
     with pytest.raises(ValueError, match=says):
         call(tiny_trajectory(3))
-
-
-def test_layers_with_no_or_several_kernels_have_no_image():
-    with pytest.raises(lk.TrajectoryError, match="no layer of this trajectory has a kernel"):
-        saliency(network(TensorSpec("n.weight", (4,), "norm_scale", "n", "layernorm")), 0)
-    gates = [TensorSpec(f"r.{name}", (4, 4), "kernel", "r", "rnn") for name in ("weight_ih", "weight_hh")]
-    with pytest.raises(ValueError, match=r"several kernels \(r\.weight_ih, r\.weight_hh\)"):
-        saliency(network(*gates), 0)

@@ -9,6 +9,7 @@ pytest.importorskip("panel")
 
 import lcakit as lk
 from lcakit.testing import tiny_trajectory
+from lcakit.trajectory.labels import TensorSpec
 from lcakit.views.explorer import figures, tensors
 from lcakit.views.explorer.app import Explorer, Models
 from lcakit.views.explorer.model import Model
@@ -153,3 +154,23 @@ def test_one_class_is_explored_like_several():
     one, listed = (Explorer(Models(ds.lk.sel(cls=cls))) for cls in ("b", ["b"]))
     assert Model(ds.lk.sel(cls="b")).classes == ("b",)
     assert text(one.summary) == text(listed.summary)
+
+
+@pytest.mark.parametrize("with_classes", [False, True])
+def test_inputs_of_columns_and_of_gates(with_classes):
+    axes = {"axes": "(tap=4 unit) input"}
+    layers = [
+        TensorSpec("c.weight", (5, 3), "kernel", "c", "conv1d", axes="input unit"),
+        TensorSpec("r.weight_ih", (8, 3), "kernel", "r", "lstm", **axes),
+        TensorSpec("r.weight_hh", (8, 2), "kernel", "r", "lstm", **axes),
+        TensorSpec("r.weight_ih_l1", (8, 2), "kernel", "r", "lstm", first_unit=2, **axes),
+    ]
+    ds = tiny_trajectory(6, layers=layers, class_parameters=with_classes)
+    model, lca = Model(ds), -ds["lca"].values.astype(np.float64).sum(0)
+    assert model.inputs_of("c", 1) == (None, (1, 5))
+    np.testing.assert_allclose(model.saliency("c", 1, (0, 5)), lca[None, 1:15:3], rtol=1e-5, atol=1e-6)
+    assert model.inputs_of("r", 1)[0] == "r.weight_ih"
+    expected = lca[15:39].reshape(4, 2, 3)[:, 1]
+    np.testing.assert_allclose(model.saliency("r", 1, (0, 5)).squeeze(), expected.reshape(4, -1), rtol=1e-5, atol=1e-6)
+    assert model.inputs_of("r", 3) == ("r.weight_ih_l1", (1, 2))
+    assert model.saliency("r", 3, (0, 5)).shape == (4, 1, 2)

@@ -321,15 +321,26 @@ class Model:
         It is that of classes where the file holds them for single parameters, else of all.
         """
         labels = slice(int(self.iterations[window[0]]), int(self.iterations[window[1]]))
-        shape = self.input_shape(layer)
+        tensor, shape = self.inputs_of(layer, unit)
+        options = layer, shape, self.name("lca"), labels, tensor
         if self.class_rows(classes or self.classes) is None:
-            return saliency(self.ds, unit, layer, shape, self.name("lca"), labels).compute()
+            return saliency(self.ds, unit, *options).compute()
         part = select(self.ds, layer=layer, unit=[unit])  # first, so that no other unit's classes are summed
-        return saliency(select(part, cls=list(classes)), unit, layer, shape, self.name("lca"), labels).compute()
+        return saliency(select(part, cls=list(classes)), unit, *options).compute()
 
-    def input_shape(self, layer: str) -> tuple[int, int] | None:
-        """Return the shape of a linear layer's inputs as one row, None where they may be an image."""
-        owner = self.ds["layer"].values.astype(str)[self.ds["tensor_layer"].values]
-        kernels = np.flatnonzero((owner == layer) & (self.ds["tensor_role"].values.astype(str) == "kernel"))
-        shapes = [shape for shape in self.ds["tensor_shape"].values[kernels] if np.count_nonzero(shape) == 2]
-        return next(((1, int(shape[1])) for shape in shapes if not _image_side(int(shape[1]))), None)
+    def inputs_of(self, layer: str, unit: int) -> tuple[str | None, tuple[int, int] | None]:
+        """Return the kernel with the weights of a unit's inputs, and the shape of the inputs as one row.
+
+        None instead of the kernel where the layer has one, and instead of the shape where the inputs may be an image.
+        """
+        number = self.ds["unit"].values[self._unit_rows(layer)][self.channels(layer) == unit][0]
+        own = parameter_coord(self.ds, "unit_index") == number
+        tensors = parameter_coord(self.ds, "tensor_index")
+        of_layer = self.ds["layer"].values.astype(str)[self.ds["tensor_layer"].values] == layer
+        kernels = np.flatnonzero(of_layer & (self.ds["tensor_role"].values.astype(str) == "kernel"))
+        row = next((row for row in kernels if (own & (tensors == row)).any()), None)
+        if row is None:
+            return None, None
+        inputs = np.unique(parameter_coord(self.ds, "input_index")[own & (tensors == row)]).size
+        is_image = np.count_nonzero(self.ds["tensor_shape"].values[row]) != 2 or _image_side(inputs)
+        return str(self.ds["tensor"].values[row]) if kernels.size > 1 else None, None if is_image else (1, inputs)

@@ -166,8 +166,9 @@ def _saliency(model: Model, selection: Selection) -> _Taken:
 
 def _saliency_code(model: Model, selection: Selection) -> list[str]:
     part = _selected(model, selection, model.by_class)
-    shape = model.input_shape(selection.layer)
+    tensor, shape = model.inputs_of(selection.layer, selection.unit)
     options = f"{selection.unit}, {selection.layer!r}, shape={shape}, lca={model.name('lca')!r}"
+    options += f", tensor={tensor!r}" if tensor else ""
     return [f"numbers = lk.specialization.saliency({part}, {options}, iterations={_span(model, selection)})"]
 
 

@@ -83,7 +83,6 @@ def peaks(
     30
     """
     load(backend)
-    kind = class_kind(ds)
     if classes is not None and not isinstance(classes, bool):
         ds, classes = of_classes(ds, classes), True
     found = ds if isinstance(ds, xr.DataArray) else peak_iterations(one_run(ds, "peaks"), k, of, by, bool(classes), lca)
@@ -97,6 +96,7 @@ def peaks(
     blocks = [str(name) for name in found["class"].values] if "class" in found.dims else [""]
     both = [array if "class" in array.dims else array.expand_dims("class") for array in (found, in_tier)]
     at, tier = (array.transpose("class", layer, "rank").values for array in both)
+    kind = class_kind(ds)
     names = _tier_names(fractions) if several else ["lone", "synchronized"]
     return _rows(backend, at, tier, names, blocks, [str(name) for name in found[layer].values], title, kind)
 

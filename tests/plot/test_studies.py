@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import lcakit as lk
+from lcakit.testing import tiny_trajectory
+from lcakit.trajectory.labels import TensorSpec
 from tests.support.pictures import DS, columns, hv, named, pixels, plot
 
 
@@ -45,6 +47,16 @@ def test_a_helping_weight_is_green_in_saliency():
     cmap = hv.Store.lookup_options("bokeh", picture, "style").kwargs["cmap"]
     assert cmap[-1] == plot.sign_colours()["helping"]
     np.testing.assert_allclose(pixels(picture)[:, :2], lk.specialization.saliency(DS, 0)[0])
+
+
+def test_saliency_of_a_recurrent_layer_shows_its_gates_side_by_side():
+    axes = "(tap=4 unit) input"
+    layers = [TensorSpec(f"r.{end}", (8, 4), "kernel", "r", "lstm", axes=axes) for end in ("weight_ih", "weight_hh")]
+    ds = tiny_trajectory(4, layers=layers)
+    got = pixels(plot.saliency(ds, 1, tensor="r.weight_hh"))
+    gates = lk.specialization.saliency(ds, 1, tensor="r.weight_hh").values
+    assert got.shape == (2, 4 * 3 - 1)
+    np.testing.assert_allclose(np.stack([got[:, 3 * g : 3 * g + 2] for g in range(4)]), gates)
 
 
 def test_tiers_of_peaks_are_those_of_the_analysis():

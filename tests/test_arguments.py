@@ -232,7 +232,7 @@ def test_numbers_of_any_kind_are_numbers():
         assert lk.aggregate.window_lca(ds, size).sizes["window"] == 3
     for tops in ([1], (1,), np.array([1]), range(1, 2), xr.DataArray([1], dims="top")):
         assert lk.specialization.class_share(ds, tops).sizes["top"] == 1
-    with pytest.raises(LcakitError, match=r"size must be a whole number, got 2\.5"):
-        lk.aggregate.window_lca(ds, 2.5)
+    with pytest.raises(LcakitError, match=r"k must be a whole number, got 2\.5"):
+        lk.ranking.extremes(ds, k=2.5)
     with pytest.raises(LcakitError, match="quiet must be True or False, got the text 'no'"):
         lk.account(ds, quiet="no")

@@ -191,7 +191,7 @@ def cumulative_lca(ds: xr.Dataset, by: str | None = None, lca: str = "lca", clas
 
 
 @of_trajectories
-@checks_itself("size")
+@checks_itself(size=float)
 def window_lca(ds: xr.Dataset, size: int, by: str | None = "parameter", lca: str = "lca") -> xr.DataArray:
     r"""Return LCA summed over windows of iterations: the picture between one iteration and the whole run.
 

@@ -29,7 +29,7 @@ OUTCOMES = ["helping", "hurting"]
 
 
 @of_trajectories
-@checks_itself("bins_per_octave")
+@checks_itself(bins_per_octave=float | str)
 def histogram(ds: xr.Dataset, by: str | None = None, lca: str = "lca", bins_per_octave: int = 4) -> xr.Dataset:
     r"""Count LCA in logarithmic bins, helping and hurting apart: exact, in one pass, for any range.
 

@@ -30,7 +30,7 @@ _ROUNDING = 1e-25  # variance by mean²: less is the rounding of the mean; one f
 
 
 @of_trajectories
-@checks_itself("window")
+@checks_itself(window=float | str | None)
 def excess_kurtosis(
     ds: xr.Dataset, window: int | str | None = None, by: str | None = None, lca: str = "lca"
 ) -> xr.Dataset:

@@ -38,7 +38,7 @@ _NAMES = {
 
 
 @of_trajectories
-@checks_itself("windows")
+@checks_itself(windows=Sequence[float] | None)
 def sign_agreement(
     ds: xr.Dataset, windows: Sequence[int] | None = None, at: str = "start", lca: str = "lca"
 ) -> xr.Dataset:

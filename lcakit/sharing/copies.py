@@ -104,7 +104,7 @@ class ShareReport:
 
 
 @checks_arguments
-@checks_itself("keepbits")
+@checks_itself(keepbits=float | None)
 def share(
     source: str | os.PathLike[str] | xr.Dataset,
     out: str | os.PathLike[str],

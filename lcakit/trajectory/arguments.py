@@ -71,11 +71,11 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def checks_itself(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Leave these parameters to the function, whose messages also say which values are allowed."""
+def checks_itself(**kinds: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Leave values of these kinds to the function, whose messages also say which values are allowed."""
 
     def mark(function: Callable[P, R]) -> Callable[P, R]:
-        function.__dict__["checks_itself"] = names
+        function.__dict__["checks_itself"] = kinds
         return function
 
     return mark
@@ -84,8 +84,9 @@ def checks_itself(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise ArgumentError for the first argument that is not of a kind its annotation allows."""
     kinds = allowed_kinds(function)
+    passed = kinds | getattr(function, "checks_itself", {})
     for name, value in inspect.signature(function).bind(*args, **kwargs).arguments.items():
-        if not _fits(value, kinds.get(name, Any)):
+        if not _fits(value, passed.get(name, Any)):
             raise ArgumentError(_mistake(function.__name__, name, value, kinds[name]))
 
 
@@ -96,8 +97,6 @@ def allowed_kinds(function: Callable[..., Any]) -> dict[str, Any]:
     kinds: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         kinds[name] = Any
-        if name in getattr(function, "checks_itself", ()):
-            continue
         several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         if not several and parameter.annotation is not parameter.empty:
             holder = types.SimpleNamespace(__annotations__={name: parameter.annotation})

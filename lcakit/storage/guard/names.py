@@ -36,9 +36,9 @@ def check_names(ds: xr.Dataset, source: str, written: str | None) -> None:
         For one that was written and is not there, and for tables that the format does not have.
     """
     names = {str(name) for name in ds.variables}
-    strange = sorted(name for name in names if ds.variables[name].ndim and not schema.is_known(name))
     there = set(names if written is None else written.split())
     lost, new = sorted(there - names), sorted(names - there)
+    strange = sorted(name for name in names if not schema.is_known(name) and (name in new or ds.variables[name].ndim))
     if lost and new:
         raise TrajectoryError(
             f"{source}: {_listed(lost)} was written and is not there; instead there is {_listed(new)}. A name was "

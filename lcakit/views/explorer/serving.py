@@ -29,6 +29,8 @@ MOST_SESSIONS = 40
 """Most pages open at once: each takes up to 30 MB."""
 _UNUSED_MILLISECONDS = 15_000
 """A page whose browser has gone is forgotten after this time."""
+_OF_CLIENTS = ("tornado.access", "bokeh.server.views.ws", "bokeh.protocol")
+"""Who would log that a client asks for what is not there, is refused, or sends what is not a message."""
 _MOST_MESSAGE = 2**20
 """Longest message of a browser, in bytes: moves and names of widgets need a hundredth of it."""
 
@@ -48,7 +50,7 @@ def server_of(page: Callable[[], Any], port: int, title: str, show: bool = False
         If the port is in use, or may not be used.
     """
     pn.extension(theme="dark" if dark else None)
-    for name in ("tornado.access", "bokeh.server.views.ws"):  # a client that asks for what is not there, or is refused
+    for name in _OF_CLIENTS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     options: dict[str, Any] = {
         "sign_sessions": True,

@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lcakit.errors import RecordingError
 from lcakit.text import printable
@@ -103,7 +103,10 @@ class Lock:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._file = (directory / _LOCK).open("a")
+        try:
+            self._file = (directory / _LOCK).open("a")
+        except OSError as error:
+            raise cannot_write(directory, error.strerror or str(error)) from error
         try:
             if fcntl is not None:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -170,7 +173,7 @@ def exclusively(path: Path) -> Iterator[None]:
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file that its last holder removes: of one that was removed meanwhile, another one is made."""
     while True:
-        with path.open("a") as file:
+        with _beside(path) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if _is_at(path, file.fileno()):
                 try:
@@ -178,6 +181,13 @@ def _locked(path: Path) -> Iterator[None]:
                 finally:
                     path.unlink(missing_ok=True)
                 return
+
+
+def _beside(path: Path) -> TextIO:
+    try:
+        return path.open("a")
+    except OSError as error:
+        raise cannot_write(path, error.strerror or str(error)) from error
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

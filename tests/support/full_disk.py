@@ -176,9 +176,9 @@ def main() -> int:
             try:
                 with small_disk() as disk:
                     print(f"{work:9} {trouble:10} {trial(disk, work, trouble)[:120] or 'fitted'}", flush=True)
-            except AssertionError as error:
+            except Exception as error:  # noqa: BLE001  a foreign one is what is looked for
                 failed += 1
-                print(f"FAILED    {error}", flush=True)
+                print(f"FAILED    {work}, {trouble}: {type(error).__name__}: {error}", flush=True)
     return 1 if failed else 0
 
 

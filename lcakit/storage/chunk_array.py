@@ -158,10 +158,10 @@ class ChunkArray(BackendArray):
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         """Return the numbers at a key of xarray."""
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self.read)
 
-    def _read(self, key: tuple[int | slice, ...]) -> np.ndarray:
-        """Read the box around slices and single places, then pick from it."""
+    def read(self, key: tuple[int | slice, ...]) -> np.ndarray:
+        """Return the numbers at slices and places, one of each dimension: read the box around them, then pick."""
         picked = [
             range(n)[k] if isinstance(k, slice) else range(n)[k : k + 1 or None]
             for k, n in zip(key, self.shape, strict=True)

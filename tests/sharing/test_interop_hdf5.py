@@ -238,8 +238,8 @@ GRADIENTS = "gradients_adaptive"
         (change(GRADIENTS, lambda f: replace(f, "grads_test_0", np.zeros((0, 78)))), "'grads_test_0' has no rows"),
         (change(GRADIENTS, lambda f: f["trainloss"].__setitem__(slice(None), np.arange(7.0))), "do not add up"),
         (change(GRADIENTS, lambda f: f["trainloss"].__setitem__(slice(None), -f["trainloss"][:])), "sign is reversed"),
-        (change(GRADIENTS, linked), "is a link"),
-        (change(GRADIENTS, virtual), "lies in other files"),
+        (change(GRADIENTS, linked), r"gradients_adaptive: .* \(a soft or external link\)"),
+        (change(GRADIENTS, virtual), "gradients_adaptive: .* from other files"),
         (change(GRADIENTS, huge), "not written in full"),
         (lambda f: (f / GRADIENTS).write_bytes((f / GRADIENTS).read_bytes()[:3000]), "gradients_adaptive: cannot be"),
     ],
@@ -264,3 +264,76 @@ def test_one_snapshot_is_no_trajectory(tmp_path):
         file["all_weights"].attrs["var_shapes"] = "(2,)"
     with pytest.raises(TrajectoryError, match="has 1 snapshots"):
         read_lca_hdf5(tmp_path)
+
+
+# ---- damaged and hostile files ---------------------------------------------------------------------------------
+
+
+def test_every_changed_byte_is_refused_or_harmless(tmp_path):
+    """The HDF5 library hangs on some of these; none may, and none may change a label or a shape without an error."""
+    folder = Run(splits=(2, 2), gpus=1).write(tmp_path / "run", chunks=True)
+    (folder / "gradients_adaptive").unlink()
+    expected = read_lca_hdf5(folder).load()
+    path, rng = folder / "weights", np.random.default_rng(0)
+    data, said = path.read_bytes(), []
+    for place in rng.choice(2048, 60, replace=False).tolist():
+        path.write_bytes(data[:place] + bytes([data[place] ^ (1 << rng.integers(8))]) + data[place + 1 :])
+        try:
+            assert read_lca_hdf5(folder).load().sizes == expected.sizes
+        except TrajectoryError as error:
+            said.append(str(error))
+    assert len(said) > 5
+    assert all("weights" in text for text in said)
+
+
+def test_a_packed_chunk_inflates_to_no_more_than_it_holds(tmp_path):
+    import zlib
+
+    folder = Run().write(tmp_path / "run")
+    with h5py.File(folder / "weights", "a") as file:
+        attrs, theta = dict(file["all_weights"].attrs), file["all_weights"][:]
+        del file["all_weights"]
+        stored = file.create_dataset("all_weights", data=theta, chunks=theta.shape, compression="gzip")
+        stored.attrs.update(attrs)
+        whole = stored.id.read_direct_chunk((0, 0))
+    np.testing.assert_array_equal(read_lca_hdf5(folder)["theta"], Run().theta[:, torch_columns()])
+    assert whole[0] == 0
+    with h5py.File(folder / "weights", "a") as file:
+        file["all_weights"].id.write_direct_chunk((0, 0), zlib.compress(bytes(10**6)))
+    with pytest.raises(TrajectoryError, match=r"weights: 'all_weights' cannot be read \(a packed chunk"):
+        read_lca_hdf5(folder)["theta"].compute()
+
+
+def test_a_file_that_is_overwritten_or_replaced_is_refused(folder, tmp_path):
+    import shutil
+
+    ds = read_lca_hdf5(folder)
+    shutil.copyfile(folder / "weights", folder.parent / "weights")
+    other = Run(seed=3).write(tmp_path / "other")
+    shutil.copyfile(other / "weights", folder / "weights")
+    with pytest.raises(TrajectoryError, match="weights was overwritten or replaced since it was opened"):
+        ds["theta"].compute()
+    shutil.copyfile(folder.parent / "weights", folder / "weights")
+    ds = read_lca_hdf5(folder)
+    shutil.copyfile(other / "weights", tmp_path / "weights")
+    (tmp_path / "weights").replace(folder / "weights")
+    with pytest.raises(TrajectoryError, match="weights was overwritten or replaced since it was opened"):
+        ds["theta"].compute()
+
+
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_only_plain_files_are_read(folder, what):
+    import os
+
+    (folder / "helped").unlink(missing_ok=True)
+    os.mkfifo(folder / "helped") if what == "pipe" else (folder / "helped").symlink_to("/dev/zero")
+    assert "lca" in read_lca_hdf5(folder)  # from the gradients: what is no file is not read
+
+
+def test_files_of_the_newest_structure_are_told_how_to_be_rewritten(folder):
+    with h5py.File(folder / "weights", "r") as file:
+        attrs, theta = dict(file["all_weights"].attrs), file["all_weights"][:]
+    with h5py.File(folder / "weights", "w", libver="latest") as file:
+        file.create_dataset("all_weights", data=theta, chunks=True).attrs.update(attrs)
+    with pytest.raises(TrajectoryError, match="libver='earliest'"):
+        read_lca_hdf5(folder)

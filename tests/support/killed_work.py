@@ -37,7 +37,7 @@ from tests.support import killed
 from tests.support.networks import dense, examples
 from tests.support.recordings import record
 
-STEPS = 120
+STEPS = 60
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def _save(path: Path) -> None:
 
 def _experiment(path: Path) -> None:
     if not path.exists() or "lca_val" not in loaded(path):
-        run = Run("digits-fc", iterations=60, batch_size=50)
-        record_run(run, path, validation=True, resume=True, quiet=True, block_rows=8)
+        run = Run("digits-fc", iterations=30, batch_size=50)
+        record_run(run, path, validation=True, resume=True, quiet=True, block_rows=4)
 
 
 def _nothing(path: Path) -> None:

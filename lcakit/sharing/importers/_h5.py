@@ -1,9 +1,13 @@
-"""HDF5 files of other programs, opened with care: declared sizes are checked before memory is allocated for them."""
+"""HDF5 files of other programs, opened with care: their structure is walked before the HDF5 library sees them.
+
+What they declare is compared with what is stored before memory is taken for it, packed chunks are inflated by lcakit,
+never beyond what a chunk holds, and a file that is overwritten or replaced later is refused. The walk
+(:mod:`lcakit.storage.guard.hdf5`) knows what h5py writes unless it is told to use the newest structures.
+"""
 
 from __future__ import annotations
 
-import itertools
-import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,90 +18,138 @@ from xarray.backends.locks import HDF5_LOCK
 
 from lcakit.errors import TrajectoryError
 from lcakit.packages import package
+from lcakit.storage.chunk_array import ChunkArray, LocalFile, packed_chunks
+from lcakit.storage.guard import CorruptError, Stored
+from lcakit.storage.guard.hdf5 import walk
+from lcakit.storage.state import State
+from lcakit.text import printable
 
 ENDINGS = ("", ".h5", ".hdf5", ".hdf")
+_MOST_TEXT = 2**24
+_REWRITE = "If it is whole, write it again by h5py with its own settings (libver='earliest', gzip or no compression)."
 
 
-def find(folder: Path, name: str) -> Path | None:
+def find(folder: Path, name: str) -> File | None:
     """Return the file ``name`` of a folder, with or without an ending of HDF5; None if there is none."""
     found = [path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_file()]
     if len(found) > 1:
         raise TrajectoryError(f"{folder}: which file is meant, {' or '.join(p.name for p in found)}? Keep one of them.")
-    return found[0] if found else None
+    return File(found[0]) if found else None
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Open a file for reading; errors of the HDF5 library name the file."""
-    h5py = package("h5py", "reading HDF5 files")
-    with HDF5_LOCK:
-        try:
-            with h5py.File(path, "r") as file:
-                yield file
-        except (OSError, RuntimeError, KeyError) as error:
-            raise TrajectoryError(f"{path}: cannot be read as an HDF5 file ({error})") from error
-
-
-def dataset(file: Any, name: str, shape: tuple[int | None, ...]) -> Any:
-    """Return a numeric dataset of an open file whose shape is as wanted (None: any size).
+class File:
+    """A file whose structure was checked; errors name it.
 
     Raises
     ------
     TrajectoryError
-        If it is missing, has another type or shape, lies in another file, or was never written in full.
+        If its structure is damaged, leads out of the file, or is one that lcakit does not know.
     """
-    h5py = package("h5py", "reading HDF5 files")
-    where = f"{file.filename}: {name!r}"
-    if not _named(file, name):
-        there = ", ".join(map(repr, itertools.islice(file, 20))) or "nothing"
-        raise TrajectoryError(f"{where} is not there; the file has {there}")
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise TrajectoryError(f"{where} is a link, and links are not followed. Copy what it points to into the file.")
-    found = file[name]
-    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu" or found.shape is None:
-        raise TrajectoryError(f"{where} is not an array of numbers")
-    if len(found.shape) != len(shape) or any(want not in (None, n) for n, want in zip(found.shape, shape, strict=True)):
-        wanted = ", ".join("any" if n is None else str(n) for n in shape)
-        raise TrajectoryError(f"{where} has the shape {found.shape}, expected ({wanted})")
-    if found.is_virtual or found.external:
-        raise TrajectoryError(f"{where} lies in other files, which are not followed. Copy it into the file.")
-    if not _is_written(found):
-        raise TrajectoryError(f"{where} declares the shape {found.shape}, but was not written in full")
-    return found
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as handle:
+                self.state = State.of(handle.fileno())
+                self._stored = walk(handle, self.state.size, older=True)
+        except (CorruptError, OSError, UnicodeDecodeError, RecursionError) as error:
+            why = printable(error, 400)
+            raise TrajectoryError(f"{path}: cannot be read as an HDF5 file ({why}). {_REWRITE}") from error
 
-def _is_written(found: Any) -> bool:
-    if found.chunks is None:
-        return bool(found.id.get_storage_size() >= found.nbytes)
-    expected = math.prod(-(-n // chunk) for n, chunk in zip(found.shape, found.chunks, strict=True))
-    return bool(found.id.get_num_chunks() == expected)
+    def __str__(self) -> str:
+        return str(self.path)
 
+    def holds(self, name: str) -> bool:
+        """Say whether the file has an array of that name."""
+        return name in self._stored
 
-def vector(path: Path, name: str, size: int | None = None) -> np.ndarray | None:
-    """Return a short dataset of one dimension; None if it is not there."""
-    with opened(path) as file:
-        return dataset(file, name, (size,))[:] if _named(file, name) else None
+    def shape(self, name: str, expected: tuple[int | None, ...]) -> tuple[int, ...]:
+        """Return the shape of an array of numbers, which is as expected (None: any size).
 
+        Raises
+        ------
+        TrajectoryError
+            If it is missing, has another type or shape, or was never written in full.
+        """
+        found = self._numbers(name)
+        shape, where = found.shape, f"{self}: {name!r}"
+        fits = len(shape) == len(expected) and all(e in (None, n) for n, e in zip(shape, expected, strict=True))
+        if not fits:
+            wanted = ", ".join("any" if n is None else str(n) for n in expected)
+            raise TrajectoryError(f"{where} has the shape {shape}, expected ({wanted})")
+        if not found.complete:
+            raise TrajectoryError(f"{where} declares the shape {shape}, but was not written in full")
+        return shape
 
-def text(file: Any, name: str, owner: str) -> str:
-    """Return a text attribute of a dataset, or of its file."""
-    for holder in (file[owner], file):
-        if name in holder.attrs:
-            value = holder.attrs[name]
-            value = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
-            value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-            if isinstance(value, str):
-                return value
-            raise TrajectoryError(f"{file.filename}: attribute {name!r} is not text")
-    raise TrajectoryError(f"{file.filename}: attribute {name!r} of {owner!r} is not there")
+    def _numbers(self, name: str) -> Stored:
+        if name not in self._stored:
+            there = ", ".join(repr(printable(n, 80)) for n in list(self._stored)[:20]) or "nothing"
+            raise TrajectoryError(f"{self}: {name!r} is not there; the file has {there}")
+        if not self._stored[name].dtype.number:
+            raise TrajectoryError(f"{self}: {name!r} is not an array of numbers")
+        return self._stored[name]
 
+    def read(self, name: str, *key: slice) -> np.ndarray:
+        """Return the numbers of an array at one slice for each of its dimensions.
 
-def holds(path: Path, name: str) -> bool:
-    """Say whether a file has something of that name."""
-    with opened(path) as file:
-        return _named(file, name)
+        Raises
+        ------
+        TrajectoryError
+            If they cannot be read, or the file was overwritten or replaced since it was checked.
+        """
+        chunks = packed_chunks(self._numbers(name))
+        try:
+            if chunks is not None:
+                file = LocalFile(str(self.path), self.state)
+                try:
+                    values = np.asarray(ChunkArray(file, chunks).read(key))
+                finally:
+                    file.close()
+            else:
+                with self._opened() as file:
+                    values = file[name][key]
+        except (OSError, ValueError) as error:
+            raise TrajectoryError(f"{self}: {name!r} cannot be read ({printable(error, 400)})") from error
+        self._check_unchanged()
+        return values
 
+    def vector(self, name: str, size: int | None = None) -> np.ndarray | None:
+        """Return a short array of one dimension; None if it is not there."""
+        if not self.holds(name):
+            return None
+        self.shape(name, (size,))
+        return self.read(name, slice(None))
 
-def _named(file: Any, name: str) -> bool:
-    """Ask for the name alone: ``name in file`` would follow a link into another file."""
-    return bool(file.id.links.exists(name.encode()))
+    def text(self, name: str, owner: str) -> str:
+        """Return a text attribute of an array, or of the file."""
+        with self._opened() as file:
+            for holder in (file[owner], file):
+                if name in holder.attrs:
+                    return self._as_text(holder.attrs[name], name)
+        raise TrajectoryError(f"{self}: attribute {name!r} of {owner!r} is not there")
+
+    def _as_text(self, value: Any, name: str) -> str:
+        value = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
+        value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        if not isinstance(value, str):
+            raise TrajectoryError(f"{self}: attribute {name!r} is not text")
+        if len(value) > _MOST_TEXT:
+            raise TrajectoryError(f"{self}: attribute {name!r} has {len(value):,} letters, over {_MOST_TEXT:,}")
+        return value
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        h5py = package("h5py", "reading HDF5 files")
+        with HDF5_LOCK:
+            try:
+                self._check_unchanged()
+                with h5py.File(self.path, "r") as file:
+                    yield file
+            except (OSError, RuntimeError, KeyError) as error:
+                raise TrajectoryError(f"{self}: cannot be read as an HDF5 file ({printable(error, 400)})") from error
+
+    def _check_unchanged(self) -> None:
+        if State.of(os.fspath(self.path)) != self.state:
+            raise TrajectoryError(
+                f"{self} was overwritten or replaced since it was opened. Open it again with lk.read_lca_hdf5."
+            )

@@ -12,12 +12,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from lcakit.errors import TrajectoryError
-from lcakit.sharing.importers import _h5
+from lcakit.sharing.importers._h5 import File
 from lcakit.sharing.importers.names import DEPTHWISE, guess_labels, is_learned, split
 from lcakit.sharing.importers.rows import BLOCK_BYTES, Rows
 from lcakit.trajectory.labels import Labels
@@ -127,14 +126,13 @@ def _torch_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
 class Columns(Rows):
     """A dataset (rows, columns) of a file, in PyTorch's order and without what is not learned."""
 
-    def __init__(self, path: Path, name: str, network: Network, rows: int | None = None) -> None:
-        with _h5.opened(path) as file:
-            shape = _h5.dataset(file, name, (rows, None)).shape
-        self.path, self.name = path, name
+    def __init__(self, file: File, name: str, network: Network, rows: int | None = None) -> None:
+        shape = file.shape(name, (rows, None))
+        self.file, self.name = file, name
         try:
             self.pieces = network.pieces(shape[1])
         except TrajectoryError as error:
-            raise TrajectoryError(f"{path}: {name!r} has {error}") from error
+            raise TrajectoryError(f"{file}: {name!r} has {error}") from error
         super().__init__(shape[0], network.labels.n_parameters)
 
     def read(self, start: int, stop: int, left: int, right: int) -> np.ndarray:
@@ -145,12 +143,11 @@ class Columns(Rows):
             return out
         first, last = pieces[0].source, pieces[-1].source + pieces[-1].size
         step = max(1, BLOCK_BYTES // (4 * (last - first)))
-        with _h5.opened(self.path) as file:
-            for row in range(start, stop, step):
-                block = file[self.name][row : min(row + step, stop), first:last]
-                into = out[row - start : row - start + len(block)]
-                for p in pieces:
-                    a, b = max(left, p.target), min(right, p.target + p.size)
-                    values = p.turned(block[:, p.source - first : p.source - first + p.size])
-                    into[:, a - left : b - left] = values[:, a - p.target : b - p.target]
+        for row in range(start, stop, step):
+            block = self.file.read(self.name, slice(row, min(row + step, stop)), slice(first, last))
+            into = out[row - start : row - start + len(block)]
+            for p in pieces:
+                a, b = max(left, p.target), min(right, p.target + p.size)
+                values = p.turned(block[:, p.source - first : p.source - first + p.size])
+                into[:, a - left : b - left] = values[:, a - p.target : b - p.target]
         return out

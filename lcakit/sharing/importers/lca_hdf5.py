@@ -109,8 +109,8 @@ def read_lca_hdf5(folder: str | os.PathLike[str], *, attrs: Mapping[str, Any] | 
     (2, ['kernel', 'bias'])
     """
     folder = Path(folder)
-    paths = {name: _h5.find(folder, name) for name in (WEIGHTS, GRADIENTS, HELPED)}
-    weights = paths[WEIGHTS]
+    files = {name: _h5.find(folder, name) for name in (WEIGHTS, GRADIENTS, HELPED)}
+    weights = files[WEIGHTS]
     if weights is None:
         raise TrajectoryError(
             f"{folder} holds no file 'weights' ({', '.join(e or 'no ending' for e in _h5.ENDINGS)}), so there are "
@@ -119,86 +119,85 @@ def read_lca_hdf5(folder: str | os.PathLike[str], *, attrs: Mapping[str, Any] | 
     net, theta = _weights(weights)
     variables: dict[str, Any] = {}
     for suffix, *names in OBJECTIVES:
-        found = dict(_objective(paths, net, theta, *names))
+        found = dict(_objective(files, net, theta, *names))
         _check_sums(folder, found)
         variables |= {with_suffix(name, suffix): value for name, value in found.items()}
     facts = {"imported_from": "lca-hdf5"} | ({"rule": "rk4"} if "splits" in variables else {})
     return from_arrays(lazy(theta), net.labels, attrs=facts | dict(attrs or {}), **variables)
 
 
-def _weights(path: Path) -> tuple[Network, Columns]:
-    with _h5.opened(path) as file:
-        shape = _h5.dataset(file, "all_weights", (None, None)).shape
-        texts = [_h5.text(file, name, "all_weights") for name in ("var_names", "var_shapes")]
+def _weights(file: _h5.File) -> tuple[Network, Columns]:
+    shape = file.shape("all_weights", (None, None))
+    texts = [file.text(name, "all_weights") for name in ("var_names", "var_shapes")]
     if shape[0] < 2:
-        raise TrajectoryError(f"{path}: 'all_weights' has {shape[0]} snapshots; a trajectory needs at least two")
+        raise TrajectoryError(f"{file}: 'all_weights' has {shape[0]} snapshots; a trajectory needs at least two")
     try:
         net = network(*texts)
     except TrajectoryError as error:
-        raise TrajectoryError(f"{path}: {error}") from error
-    return net, Columns(path, "all_weights", net)
+        raise TrajectoryError(f"{file}: {error}") from error
+    return net, Columns(file, "all_weights", net)
 
 
 def _objective(
-    paths: Mapping[str, Path | None], net: Network, theta: Rows, loss: str, gradients: str, helped: str
+    files: Mapping[str, _h5.File | None], net: Network, theta: Rows, loss: str, gradients: str, helped: str
 ) -> Iterator[tuple[str, Any]]:
     """Yield what the files tell of one objective, by the names of the format."""
     iterations = theta.shape[0] - 1
     allocated = False
-    if (path := paths[HELPED]) is not None and _h5.holds(path, helped):
-        yield "lca", lazy(Columns(path, helped, net, iterations))
+    if (file := files[HELPED]) is not None and file.holds(helped):
+        yield "lca", lazy(Columns(file, helped, net, iterations))
         allocated = True
-    path = paths[GRADIENTS]
-    if path is None:
+    file = files[GRADIENTS]
+    if file is None:
         return
-    values = _h5.vector(path, loss, iterations + 1)
+    values = file.vector(loss, iterations + 1)
     if values is not None:
         yield "loss", values
-    nodes = _nodes(path, gradients, net)
+    nodes = _nodes(file, gradients, net)
     if nodes is None:
         return
-    splits = _splits(path, iterations)
-    _check_nodes(path, gradients, nodes, splits)
+    splits = _splits(file, iterations)
+    _check_nodes(file, gradients, nodes, splits)
     yield "splits", splits
     yield "gradient", lazy(AtSnapshots(nodes, splits))
     if not allocated:
         yield "lca", lazy(Integrated(theta, nodes, splits))
 
 
-def _nodes(path: Path, name: str, net: Network) -> Joined | None:
+def _nodes(file: _h5.File, name: str, net: Network) -> Joined | None:
     parts: list[Columns] = []
-    while _h5.holds(path, f"{name}_{len(parts)}"):
-        parts.append(Columns(path, f"{name}_{len(parts)}", net))
+    while file.holds(f"{name}_{len(parts)}"):
+        parts.append(Columns(file, f"{name}_{len(parts)}", net))
         if parts[-1].shape[0] < 1:
-            raise TrajectoryError(f"{path}: '{parts[-1].name}' has no rows")
-    beyond = [n for n in range(len(parts), len(parts) + 16) if _h5.holds(path, f"{name}_{n}")]
+            raise TrajectoryError(f"{file}: '{parts[-1].name}' has no rows")
+    beyond = [n for n in range(len(parts), len(parts) + 16) if file.holds(f"{name}_{n}")]
     if beyond:
-        raise TrajectoryError(f"{path}: '{name}_{len(parts)}' is missing, '{name}_{beyond[0]}' is there")
+        raise TrajectoryError(f"{file}: '{name}_{len(parts)}' is missing, '{name}_{beyond[0]}' is there")
     return Joined(parts) if parts else None
 
 
-def _splits(path: Path, iterations: int) -> np.ndarray:
-    splits = _h5.vector(path, "num_splits", iterations)
+def _splits(file: _h5.File, iterations: int) -> np.ndarray:
+    splits = file.vector("num_splits", iterations)
     if splits is None:
-        raise TrajectoryError(f"{path}: 'num_splits' is missing, so it is unknown where the gradients were taken")
+        raise TrajectoryError(f"{file}: 'num_splits' is missing, so it is unknown where the gradients were taken")
     with np.errstate(invalid="ignore"):
         whole = splits.astype(np.int64)
     bad = np.flatnonzero((whole != splits) | (whole < 2) | (whole % 2 == 1) | (whole > np.iinfo("i2").max))
     if bad.size:
         raise TrajectoryError(
-            f"{path}: 'num_splits' of iteration {bad[0]} is {splits[bad[0]]}; Simpson's rule needs an even number of "
+            f"{file}: 'num_splits' of iteration {bad[0]} is {splits[bad[0]]}; Simpson's rule needs an even number of "
             "sub-intervals (2, 4, …)"
         )
     return whole
 
 
-def _check_nodes(path: Path, name: str, nodes: Joined, splits: np.ndarray) -> None:
+def _check_nodes(file: _h5.File, name: str, nodes: Joined, splits: np.ndarray) -> None:
     """Refuse parts that do not make up the path: by their numbers of rows, and by the nodes they share."""
     sizes = [part.shape[0] for part in nodes.parts]
     if nodes.shape[0] != splits.sum() + 1:
         rows = " + ".join(map(str, sizes))
         raise TrajectoryError(
-            f"{path}: '{name}_…' have {rows} rows, which make {nodes.shape[0]} nodes where each part begins with the "
+            f"{file}: '{name}_…' have {rows} rows, which make {nodes.shape[0]} nodes where each part begins with the "
             f"last node of the one before; 'num_splits' of {len(splits)} iterations make {splits.sum() + 1}"
         )
     for number, (part, following) in enumerate(zip(nodes.parts, nodes.parts[1:], strict=False)):
@@ -206,7 +205,7 @@ def _check_nodes(path: Path, name: str, nodes: Joined, splits: np.ndarray) -> No
         scale = max(float(np.linalg.norm(end)), float(np.linalg.norm(begin)))
         if not np.linalg.norm(end - begin) <= SHARED_NODE * scale and np.isfinite(scale):
             raise TrajectoryError(
-                f"{path}: '{name}_{number}' ends with another gradient than '{name}_{number + 1}' begins with, so they "
+                f"{file}: '{name}_{number}' ends with another gradient than '{name}_{number + 1}' begins with, so they "
                 "do not follow each other"
             )
 

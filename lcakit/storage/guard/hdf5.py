@@ -6,7 +6,8 @@ that the reader will follow (headers, links, attributes, types, text, the index 
 lies inside the file, that no two share bytes, that what is declared is what is stored, and that nothing leads out of
 the file. It reads no numbers, so it takes milliseconds whatever the size of the file.
 
-Only what netCDF-4 libraries write is known here; anything else is refused.
+Only what netCDF-4 libraries write is known here; anything else is refused. For files of other programs
+(``older=True``) also what h5py writes (:mod:`lcakit.storage.guard.older`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import BinaryIO
 import numpy as np
 
 from lcakit.storage.guard import messages as read
+from lcakit.storage.guard import older as old
 from lcakit.storage.guard.attributes import check_attribute, is_variable
 from lcakit.storage.guard.blocks import UNDEFINED, Blocks, CorruptError, Cursor, OtherFormatError
 from lcakit.storage.guard.chunks import ChunkIndex
@@ -46,6 +48,12 @@ _KNOWN = {0, 1, 2, 3, 4, 5, 6, 8, 0xA, 0xB, 0xC, 0xD, 0x10, 0x12, 0x15, 0x16}
 """Kinds of messages in object headers that netCDF-4 files hold."""
 
 
+_Cached = tuple[int, bytes]
+"""A kind and what is repeated of a group outside its header."""
+
+_NOT_REPEATED: _Cached = (0, bytes(16))
+
+
 @dataclass(frozen=True)
 class Stored:
     """A variable as it is stored: its shape, bytes per element, and whether all of it is there."""
@@ -68,8 +76,13 @@ class Stored:
         return math.prod(self.shape) * self.dtype.size
 
 
-def walk(handle: BinaryIO, size: int) -> dict[str, Stored]:
+def walk(handle: BinaryIO, size: int, older: bool = False) -> dict[str, Stored]:
     """Check the structure of a file; return its variables by name.
+
+    Parameters
+    ----------
+    older
+        Also know the oldest structures of HDF5, which netCDF-4 files do not have.
 
     Raises
     ------
@@ -77,22 +90,22 @@ def walk(handle: BinaryIO, size: int) -> dict[str, Stored]:
         With the first thing that is wrong.
     """
     blocks = Blocks(handle, size)
-    walker = _Walker(blocks, Texts(blocks))
-    walker.visit_all(_root(blocks))
+    walker = _Walker(blocks, Texts(blocks), older)
+    walker.visit_all(*_root(blocks, older))
     blocks.check_overlaps()
     walker.check_pointers()
     return walker.found
 
 
-def _root(blocks: Blocks) -> int:
-    """Check the superblock; return the address of the root group's header."""
+def _root(blocks: Blocks, older: bool) -> tuple[int, _Cached]:
+    """Check the superblock; return the address of the root group's header, and what is repeated of it."""
     begin = blocks.peek(0, 8) if blocks.size else b""
     if blocks.size < 48 or begin != _SIGNATURE:
         begun = "it does not begin like a netCDF-4 (HDF5) file"
         if found := other_format(begin):
             raise OtherFormatError(f"{begun}: {found}")
         raise CorruptError(begun)
-    version = blocks.peek(8, 1)[0]
+    version, repeated = blocks.peek(8, 1)[0], _NOT_REPEATED
     if version in (2, 3):
         cursor = blocks.read(0, 48, "the superblock")
         cursor.take(9)
@@ -103,7 +116,8 @@ def _root(blocks: Blocks) -> int:
         offsets, lengths = cursor.take(15)[13:]
         cursor.take(9 + 4 * version)
         base, _, end, driver, _, root, cached = cursor.uints(8, 8, 8, 8, 8, 8, 4)
-        hidden = driver != UNDEFINED or cached != 0
+        hidden = driver != UNDEFINED or (cached != 0 and not older)
+        repeated = (cached, cursor.take(20)[4:])
     else:
         raise CorruptError(f"its superblock has version {version}, which lcakit does not know")
     if (offsets, lengths, base) != (8, 8, 0) or hidden:
@@ -112,22 +126,22 @@ def _root(blocks: Blocks) -> int:
         )
     if end > blocks.size:
         raise CorruptError(f"it was cut short: it says it has {end:,} bytes, and has {blocks.size:,}")
-    return root
+    return root, repeated
 
 
 class _Walker:
-    def __init__(self, blocks: Blocks, texts: Texts) -> None:
-        self._blocks, self._texts = blocks, texts
+    def __init__(self, blocks: Blocks, texts: Texts, older: bool) -> None:
+        self._blocks, self._texts, self._older = blocks, texts, older
         self._objects: set[int] = set()
         self._pointers: list[tuple[int, str]] = []
         self._datasets: set[int] = set()
         self.found: dict[str, Stored] = {}
 
-    def visit_all(self, root: int) -> None:
+    def visit_all(self, root: int, repeated: _Cached) -> None:
         """Visit the root group and everything below it."""
-        waiting = [(root, "")]
+        waiting = [(root, "", repeated)]
         while waiting:
-            address, name = waiting.pop()
+            address, name, repeated = waiting.pop()
             if address in self._objects or len(self._objects) >= _MOST_OBJECTS:
                 raise CorruptError(f"{name!r} is a second name of something, or one of over {_MOST_OBJECTS:,} names")
             self._objects.add(address)
@@ -137,7 +151,11 @@ class _Walker:
             if not name and "_nc3_strict" in attributes:
                 raise OtherFormatError(CLASSIC)
             links = [read.read_link(data) for data in self._dense(header.links, header.dense_links, 7, f"{name} names")]
-            waiting += [(target, f"{name}/{link}".lstrip("/")) for link, target in links]
+            found_links = [(link, target, _NOT_REPEATED) for link, target in links]
+            if self._older:
+                old.check_cached(*repeated, header.symbol_table, f"the entry of {name or 'the root group'!r}")
+                found_links += old.links(self._blocks, header.symbol_table, repr(name)) if header.symbol_table else ()
+            waiting += [(target, f"{name}/{link}".lstrip("/"), cached) for link, target, cached in found_links]
             if header.layout is not None:
                 self._datasets.add(address)
                 self.found[name] = self._dataset(header, name, is_variable(attributes))
@@ -170,12 +188,17 @@ class _Walker:
                 header.filters = read.read_filters(cursor)
             elif kind == 0xC:
                 header.attributes.append(cursor.take(cursor.left))
+            elif kind == old.SYMBOL_TABLE:
+                header.symbol_table = cursor.uint(8), cursor.uint(8)
             elif kind == 0x15:
                 header.dense_attributes = read.read_pointers(cursor, 2)
         return header
 
     def _messages(self, address: int, what: str) -> Iterator[tuple[int, Cursor]]:
         """Yield kind and content of each message of an object header, through all its continuations."""
+        if self._older and self._blocks.peek(address, 1) == old.FIRST_BYTE:
+            yield from old.messages(self._blocks, address, what)
+            return
         prefix = Cursor(self._blocks.peek(address, 34), what)
         prefix.expect(b"OHDR", 2)
         flags = prefix.uint(1)

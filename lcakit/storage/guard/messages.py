@@ -67,6 +67,7 @@ class Header:
     links: list[bytes] = field(default_factory=list)
     dense_attributes: list[int] = field(default_factory=list)  # addresses of the heap and of its indexes
     dense_links: list[int] = field(default_factory=list)
+    symbol_table: tuple[int, int] | None = None
 
 
 def read_shape(cursor: Cursor) -> tuple[int, ...]:
@@ -149,6 +150,8 @@ def _check_compound(cursor: Cursor, version: int, size: int, members: int, depth
 def read_layout(cursor: Cursor) -> tuple[str, int, int, tuple[int, ...]]:
     """Read a layout message: kind, address, size in bytes, and the chunk shape with the size of an element."""
     version, kind = cursor.uints(1, 1)
+    if version == 4 and kind == 3:
+        raise CorruptError(ELSEWHERE)
     if version != 3:
         raise CorruptError(f"data is laid out in a way (version {version}) that lcakit does not check")
     if kind == 0:

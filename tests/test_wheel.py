@@ -47,7 +47,7 @@ def test_the_wheel_holds_the_package_its_files_and_nothing_else(wheel):
     in_package = {f"lcakit/{path.relative_to(ROOT / 'lcakit')}" for path in (ROOT / "lcakit").rglob("*.py")}
     in_package |= {f"lcakit/notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
     in_package |= {f"lcakit/data/{path.name}" for path in (ROOT / "data").iterdir()}
-    in_package |= {"lcakit/py.typed", "lcakit/notebooks/README.md"}
+    in_package |= {"lcakit/py.typed", "lcakit/notebooks/README.md", "lcakit/notebooks/FIGURES.md"}
     assert {name for name in names if name.startswith("lcakit/")} == in_package
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"lcakit"}
 
@@ -59,8 +59,8 @@ def test_recorded_files_are_found_without_the_repository(installed, tmp_path):
 
 def test_lab_copies_the_notebooks_without_the_repository(installed, tmp_path):
     said = run(installed, tmp_path, "-m", "lcakit.cli", "lab", "work", "--no-start")
-    originals = sorted(path.name for path in (installed / "lcakit" / "notebooks").iterdir())
-    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == originals
+    originals = {path.name for path in (installed / "lcakit" / "notebooks").iterdir()} | {"contents.ipynb"}
+    assert {path.name for path in (tmp_path / "work").iterdir()} == originals
     assert f"{len(originals)} files copied" in said
 
 

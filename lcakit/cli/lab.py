@@ -7,27 +7,27 @@ import contextlib
 import importlib.util
 import json
 import os
-import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lcakit.cli.copies import FRONT, copy_notebooks
 from lcakit.cli.options import port
 from lcakit.errors import LcakitError
 from lcakit.packages import bundled
+from lcakit.text import printable
+from lcakit.version import __version__
 
 __all__ = [
-    "FIRST",
     "FOLDER",
-    "GUIDE",
     "NOTEBOOKS",
     "OFFLINE",
     "SETTINGS",
     "Command",
     "add",
-    "copy_notebooks",
     "start",
 ]
 
@@ -41,11 +41,12 @@ NOTEBOOKS = bundled("notebooks")
 """The notebooks that come with lcakit; so do the recorded files they use (``lk.fetch``)."""
 
 FOLDER = "lcakit-notebooks"
-FIRST = "00_quickstart.ipynb"
-GUIDE = "README.md"
-
-# With messages of widgets in subshells of the kernel, the first move of a slider was lost in 6 of 10 trials.
-SETTINGS = {"@jupyterlab/apputils-extension:kernels-settings": {"commsOverSubshells": "disabled"}}
+SETTINGS = {
+    # With messages of widgets in subshells of the kernel, the first move of a slider was lost in 6 of 10 trials.
+    "@jupyterlab/apputils-extension:kernels-settings": {"commsOverSubshells": "disabled"},
+    # Nothing is asked of a network, and no question about it stands before the notebook.
+    "@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"},
+}
 OFFLINE = {"PANEL_INLINE": "true", "BOKEH_RESOURCES": "inline"}
 
 
@@ -61,10 +62,15 @@ def add(command: Command) -> None:
 
 def _lab(args: argparse.Namespace) -> int:
     folder = Path(args.folder).absolute()
-    new, kept = copy_notebooks(NOTEBOOKS, folder)
-    print(f"{folder}: {new} files copied" if new else f"{folder}: nothing new to copy")
-    if kept:
-        print(f"Different from the originals, so left as they are (delete one to get its original): {', '.join(kept)}")
+    copied = copy_notebooks(NOTEBOOKS, folder)
+    print(f"{folder}: {copied.new} files copied" if copied.new else f"{folder}: nothing new to copy")
+    if copied.changed:
+        changed = ", ".join(copied.changed)
+        print(f"Different from the originals, so left as they are (delete one to get its original): {changed}")
+    for version, names in copied.other.items():
+        print(f"These belong to lcakit {printable(version)}, and {__version__} is installed: {', '.join(names)}")
+    if copied.other:
+        print(f"They are left as they are. Copy those of {__version__} to another folder: lcakit lab DIR")
     if args.no_start:
         return 0
     return start(folder, _options(args))
@@ -80,40 +86,6 @@ def _options(args: argparse.Namespace) -> list[str]:
     return [option for option, wanted in chosen.items() if wanted]
 
 
-def copy_notebooks(source: Path, folder: Path) -> tuple[int, list[str]]:
-    """Copy the notebooks and their guide to a folder; a file that is there already is never replaced.
-
-    Returns
-    -------
-    tuple of (int, list of str)
-        How many files were copied, and the names of those that are there with another content.
-
-    Raises
-    ------
-    LcakitError
-        If the notebooks are not there to be copied, or the folder cannot be written.
-    """
-    originals = sorted([*source.glob("*.ipynb"), *source.glob(GUIDE)])
-    if not any(path.suffix == ".ipynb" for path in originals):
-        raise LcakitError(
-            f"{source} holds no notebooks: this lcakit was installed without them. Install its wheel, or get the "
-            "repository and run pip install -e '.[all]' in it; then lcakit lab again."
-        )
-    new, kept = 0, []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for original in originals:
-            copy = folder / original.name
-            if not copy.exists():
-                shutil.copyfile(original, copy)
-                new += 1
-            elif copy.read_bytes() != original.read_bytes():
-                kept.append(copy.name)
-    except OSError as error:
-        raise LcakitError(f"{folder} cannot be written: {error}. Choose another folder.") from error
-    return new, kept
-
-
 def start(folder: Path, options: list[str]) -> int:
     """Run JupyterLab in a folder until it ends; return its exit status.
 
@@ -125,9 +97,10 @@ def start(folder: Path, options: list[str]) -> int:
     if importlib.util.find_spec("jupyterlab") is None:
         raise LcakitError("lcakit lab needs the package jupyterlab: pip install 'lcakit[lab]'")
     with _settings() as settings:
-        first = [f"--LabApp.default_url=/lab/tree/{FIRST}"] if (folder / FIRST).exists() else []
+        first = [f"--LabApp.default_url=/lab/tree/{FRONT}"] if (folder / FRONT).exists() else []
         command = [sys.executable, "-m", "jupyterlab", f"--LabApp.app_settings_dir={settings}", *first, *options]
         with subprocess.Popen(command, cwd=folder, env=os.environ | OFFLINE) as server:
+            signal.signal(signal.SIGTERM, lambda *_: server.terminate())  # whoever ends the command ends the server
             while True:
                 try:
                     return server.wait()

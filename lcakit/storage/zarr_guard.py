@@ -3,6 +3,9 @@
 A store is a folder, and what looks like a chunk can be a pipe, a device, a link to another file, or a megabyte that
 inflates to a gigabyte. So only plain files inside the store are read, none longer than its chunk can be, and what they
 inflate to is counted before it is inflated, or while it is.
+
+A store can also change while it is open, file by file or as a whole. No file of it may be newer than its opening, and
+its folder and descriptions must be those that were opened; otherwise a read is refused, never a mix of old and new.
 """
 
 from __future__ import annotations
@@ -10,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import re
 import stat
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +29,7 @@ from zarr.core.sync import sync
 from zarr.storage import WrapperStore
 
 from lcakit.errors import TrajectoryError
+from lcakit.storage.state import State
 from lcakit.text import printable
 from lcakit.trajectory import schema
 
@@ -59,6 +65,30 @@ class _Limit(NamedTuple):
         return self.size + self.size // 64 + 65_536
 
 
+class _Opened:
+    """What a store in a folder was when it was opened, to compare it with what it is at every read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.time = folder, time.time_ns()
+        found = [path for name in _METADATA for path in (folder / name, *folder.glob(f"*/{name}"))]
+        states = {path: State.of(path) for path in found if path.is_file()}
+        self.states = {str(path.relative_to(folder)): state for path, state in states.items()}
+        self.inode = folder.stat().st_ino
+        # by the clock of the disk, where that is another machine's and ahead: descriptions are written last
+        self.time = max([self.time, *(path.stat().st_ctime_ns for path in states)])
+
+    def changed(self, key: str, found: os.stat_result | None) -> bool:
+        """Say whether a file, or a description that it is read by, is another one than when the store was opened."""
+        descriptions = set(_METADATA) | {f"{key.partition('/')[0]}/{name}" for name in _METADATA}
+        try:
+            same = self.folder.stat().st_ino == self.inode and all(
+                State.of(self.folder / name) == self.states[name] for name in descriptions & self.states.keys()
+            )
+        except OSError:
+            return True
+        return not same or (found is not None and max(found.st_ctime_ns, found.st_mtime_ns) > self.time)
+
+
 class CheckedStore(WrapperStore[Any]):
     """A store of which only plain files are read, none of which is, or inflates to, more than it should.
 
@@ -73,6 +103,7 @@ class CheckedStore(WrapperStore[Any]):
     def __init__(self, store: Any, source: str = "", folder: Path | None = None) -> None:
         super().__init__(store)
         self.source, self.folder = source, None if folder is None else folder.resolve()
+        self.opened: _Opened | None = None
         self.whole = False
         """A chunk that is missing is an error, not a block of fill values."""
 
@@ -85,6 +116,8 @@ class CheckedStore(WrapperStore[Any]):
         if self.folder is not None:
             await asyncio.to_thread(self._check_file, self.folder / key, key, most)
         found: Buffer | None = await self._store.get(key, prototype, byte_range)
+        if self.folder is not None:
+            await asyncio.to_thread(self._check_unchanged, self.folder / key, key)
         if found is None:
             if self.whole and re.search(r"/c(/\d+)*$", key):
                 raise TrajectoryError(f"{self._store}: the chunk {key} is missing. Get the store again.")
@@ -113,6 +146,17 @@ class CheckedStore(WrapperStore[Any]):
             raise self._error(f"{key} is a link, a pipe, a device or lies elsewhere; only plain files in it are read")
         if found.st_size > most:
             raise self._error(f"{key} has {found.st_size:,} bytes; at most {most:,} are read")
+
+    def _check_unchanged(self, path: Path, key: str) -> None:
+        try:
+            found = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            found = None
+        if self.opened is not None and self.opened.changed(key, found):
+            raise TrajectoryError(
+                f"{self.source} was overwritten or replaced while it is open ({printable(key, 60)}), so a read would "
+                "mix the old store with the new one. Open it again with lk.open_trajectory."
+            )
 
     def _check_metadata(self, key: str, data: bytes) -> None:
         """Count what is declared before the library builds it: that can take longer than anyone waits."""
@@ -181,6 +225,8 @@ def check_root(store: CheckedStore) -> None:
         raise TrajectoryError(
             f"{store.source}: holds over {_MOST_ARRAYS:,} arrays, which no trajectory has. Ask for a netCDF file."
         )
+    if store.folder is not None:
+        store.opened = _Opened(store.folder)
     for key in ("zarr.json", ".zmetadata"):
         sync(store.get(key, default_buffer_prototype()))
 

@@ -74,7 +74,7 @@ def open_raw(source: str, timeout: float | None = None) -> xr.Dataset:
         if is_url(source):
             store: Any = CheckedStore(_remote_store(source, timeout), source)
         else:
-            folder = Path(source).absolute()  # also for workers with another working directory
+            folder = Path(source).resolve()  # of a link that leads elsewhere later, and for workers elsewhere
             store = CheckedStore(LocalStore(folder, read_only=True), source, folder)
         check_root(store)
         group = zarr.open_group(store, mode="r")

@@ -42,7 +42,7 @@ def mutated(of: str, what: str, path: Path, **how: bool) -> Mutation:
 def claims(data: bytes) -> dict[int, tuple[int, str]]:
     """Return what lies where in a valid file: address -> (length, what)."""
     blocks = Blocks(io.BytesIO(data), len(data))
-    _Walker(blocks, Texts(blocks)).visit_all(_root(blocks))
+    _Walker(blocks, Texts(blocks), False).visit_all(*_root(blocks, False))
     return blocks._claims
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from lcakit.errors import RecordingError
+from lcakit.errors import LcakitWarning, RecordingError
 from lcakit.record.objective.describe import unwrap
+from lcakit.record.objective.with_loss import ModelWithLoss
 
 __all__ = ["checked_optimizers", "layers_of", "states_of"]
 
@@ -79,7 +81,25 @@ def checked_optimizers(given: Any, model: nn.Module) -> list[torch.optim.Optimiz
                 "the optimizer has no parameter of the objective's model, so its steps would not be a trajectory of "
                 "it. Build both from the same model."
             )
+    if isinstance(bare := unwrap(model), ModelWithLoss):
+        _warn_of_idle(bare.own_loss, found)
     return found
+
+
+def _warn_of_idle(loss: nn.Module, optimizers: Iterable[Any]) -> None:
+    """Say which parameters of the loss learn as far as they tell, and no optimizer moves."""
+    layers = [layer for optimizer in optimizers for layer in layers_of(optimizer)]
+    held = {id(p) for layer in layers for group in layer.param_groups for p in group["params"]}
+    idle = [name for name, p in loss.named_parameters() if p.requires_grad and id(p) not in held]
+    if idle:
+        more = f" and {len(idle) - 1} more" if len(idle) > 1 else ""
+        warnings.warn(
+            f"the loss has parameters that no optimizer holds ({idle[0]!r}{more}). They are part of θ, stay as they "
+            "are, and their LCA is 0. If they should learn, give them to the optimizer; if not, freeze them before the "
+            "objective is made (loss.requires_grad_(False)), which leaves them out.",
+            LcakitWarning,
+            stacklevel=4,
+        )
 
 
 def states_of(optimizers: Iterable[Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from lcakit.errors import ObjectiveError, unknown
 from lcakit.record.objective import checks, chunks
 from lcakit.record.objective.data import EvaluationSet, Storage
-from lcakit.record.objective.describe import describe, model_fingerprint, trainable_parameters
+from lcakit.record.objective.describe import describe, model_fingerprint
 from lcakit.record.objective.evaluator import Evaluator
 from lcakit.record.objective.gathering import Given, gather, gather_pairs
 from lcakit.record.objective.groups import Groups, find_groups
@@ -29,6 +29,7 @@ from lcakit.record.objective.together import Together, check_together
 from lcakit.record.objective.trees import mapped, tensors, with_first
 from lcakit.record.objective.trial import Trial
 from lcakit.record.objective.weights import example_weights
+from lcakit.record.objective.with_loss import learning_part
 from lcakit.trajectory.labels import Labels
 
 __all__ = ["Division", "Parts", "Wanted", "build"]
@@ -113,7 +114,7 @@ def build(live: LiveModel, wanted: Wanted, loss: ExampleLoss, numerics: Numerics
     if coupled and source.edges is None and 1 in (size, source.n_examples % size):
         with numerics.isolated():
             checks.check_last_batch(trial.losses_of, source.n_examples, size)
-    fingerprint = model_fingerprint(replica.model, labels)
+    fingerprint = model_fingerprint(learning_part(replica.model), labels)
     team = ThreadTeam(_n_workers(division.workers, numerics.device, examples, size, wanted.noise))
     replicas = [replica, *(make_replica(live.model, numerics, norm=wanted.norm) for _ in range(team.workers - 1))]
     if numerics.device.type == "cpu":
@@ -212,8 +213,9 @@ def _shared_theta(replicas: Sequence[Replica], n_parameters: int, numerics: Nume
 
 def _several(live: LiveModel, sweep: Sweep, numerics: Numerics, some: int) -> Together:
     """Return what evaluates several θ at once, after comparing it with one θ after the other."""
-    names = [name for name, _ in trainable_parameters(sweep.replicas[0].model)]
-    several = Together(sweep, [make_replica(live.model, numerics, tuned=False) for _ in sweep.replicas], names)
+    replicas = [make_replica(live.model, numerics, tuned=False) for _ in sweep.replicas]
+    places = {id(parameter): name for name, parameter in replicas[0].model.named_parameters()}
+    several = Together(sweep, replicas, [places[id(parameter)] for parameter in replicas[0].parameters])
     with numerics.isolated():
         several.check(live.flat(numerics.dtype).to(numerics.device), some)
     return several

@@ -158,10 +158,10 @@ def check_graph(losses: Found, again: Found, parameters: Sequence[torch.Tensor])
         shapes = ", ".join(map(str, found[:3]))
         raise ObjectiveError(
             f"the loss depends on tensors that learn and are no parameters of the model: of shape {shapes}. LCA would "
-            "miss what they do to the loss. If they are the loss's own, put the loss into the model, so that one "
-            "Module has all that learns; if they are the model's (a penalty on its weights, a patched forward method "
-            "that holds it), take them from the model that the function is called with: batch_loss=…, "
-            "(model, batch) -> losses."
+            "miss what they do to the loss. If they are the loss's own, let an nn.Module hold them and give it as it "
+            "is: loss=module with forward(output, y), or batch_loss=module with forward(model, batch); they are part "
+            "of θ then. If they are the model's (a penalty on its weights, a patched forward method that holds it), "
+            "take them from the model that the function is called with: batch_loss=…, (model, batch) -> losses."
         )
     if not reached & known:
         raise ObjectiveError(

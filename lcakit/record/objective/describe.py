@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
+from lcakit.record.objective.with_loss import ModelWithLoss
 from lcakit.record.units.lookup import Owned
 from lcakit.record.units.seen import Seen, look
 from lcakit.record.units.specs import specs_of
@@ -64,7 +65,7 @@ def name_cleaner(model: nn.Module) -> Callable[[str], str]:
     """Return a function that removes wrappers inside ``model``: ``net._orig_mod.fc.bias`` -> ``net.fc.bias``."""
     wrapped = set()
     for name, module in model.named_modules():
-        inner = _inner(module)
+        inner = ("model",) if isinstance(module, ModelWithLoss) else _inner(module)
         if inner is not None:
             wrapped.add(f"{name}.{inner[0]}".lstrip("."))
 
@@ -109,7 +110,7 @@ def make_deterministic(model: nn.Module, norm: str = "auto") -> nn.Module:
 
 def see(model: nn.Module, run: Callable[[], object]) -> Seen:
     """Return what ``run()``, a forward pass of the model on a few examples, shows of its units and norm layers."""
-    return look(_owned(model), model, run)
+    return look(_owned(model), model, run, name_cleaner(model))
 
 
 def describe(model: nn.Module, seen: Seen | None = None) -> Labels:
@@ -125,7 +126,12 @@ def _owned(model: nn.Module) -> list[Owned]:
     bare = unwrap(model)
     clean = name_cleaner(bare)
     modules = {clean(name): unwrap(module) for name, module in bare.named_modules()}
-    return [Owned(name, parameter, modules) for name, parameter in trainable_parameters(bare)]
+    with_root = modules | {"": bare}  # of a loss, which is beside the model and not in it
+    beside = f"{bare.loss_name}." if isinstance(bare, ModelWithLoss) else None
+    return [
+        Owned(name, parameter, with_root if beside and name.startswith(beside) else modules)
+        for name, parameter in trainable_parameters(bare)
+    ]
 
 
 def model_fingerprint(model: nn.Module, labels: Labels) -> str:

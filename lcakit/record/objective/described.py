@@ -1,9 +1,16 @@
-"""What an objective says of itself: its sizes, what a gradient of it costs, and what is to be known of it."""
+"""What an objective says of itself: its parameters and sizes, what a gradient of it costs, what is to be known."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+import numpy as np
+import torch
+
 from lcakit.record.objective.data import EvaluationSet
 from lcakit.record.objective.evaluator import Evaluator
+from lcakit.record.objective.isolation import Numerics
+from lcakit.record.objective.live import LiveModel
 from lcakit.trajectory.labels import Labels
 
 __all__ = ["Described"]
@@ -22,8 +29,35 @@ class Described:
     batch_coupling: bool
     norm_mode: str
     noise_seed: int | None
+    device: torch.device
+    _live: LiveModel
+    _numerics: Numerics
     _evaluator: Evaluator
     _timed: dict[bool, float]
+
+    def parameters_vector(self) -> np.ndarray:
+        """Return the model's present parameters as a float32 array (K,), as :meth:`parameters_tensor` does."""
+        return self.parameters_tensor().to(torch.float32).cpu().numpy()
+
+    def parameters_tensor(self) -> torch.Tensor:
+        """Return the model's present parameters as a new flat tensor.
+
+        Returns
+        -------
+        Tensor
+            (K,) in the order of ``labels``, on the objective's device: float64 in that precision, else float32.
+
+        Raises
+        ------
+        ObjectiveError
+            If parameters of the model have been replaced since the objective was made.
+        """
+        return self._live.flat(self._numerics.dtype).to(self.device)
+
+    def refresh(self, names: Collection[str] | None = None) -> None:
+        """Copy the model's present frozen parameters and buffers, or those of ``names``, in place of earlier ones."""
+        found = self._live.tensors()
+        self._evaluator.copy_frozen(found if names is None else {name: found[name] for name in names})
 
     @property
     def batch_size(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from lcakit.record.objective.live import LiveModel
 from lcakit.record.objective.losses.resolve import BatchLoss, Loss, chosen_loss
 from lcakit.record.objective.sweep import Evaluation
 from lcakit.record.objective.targets import no_classes
+from lcakit.record.objective.with_loss import with_loss
 
 __all__ = ["Evaluation", "Objective"]
 
@@ -53,7 +54,9 @@ class Objective(Described):
         datasets), or a DataLoader, of which Dataset, collate function and batch size are taken, not the order.
     loss
         Of outputs: ``"cross_entropy"`` or ``"bce"`` (nats), ``"mse"`` (squared error), or a callable
-        ``(output, y) -> losses`` that returns one value per example, (n,), or ``(losses, weights)``.
+        ``(output, y) -> losses`` that returns one value per example, (n,), or ``(losses, weights)``. What learns in a
+        loss that is an ``nn.Module`` is part of θ, in layers of its own (``loss``, ``loss.head``, …); one with
+        parameters that no optimizer holds is best frozen (``requires_grad_(False)``), which leaves them out.
     class_names
         Names of the C classes. With cross-entropy they are ``"0", "1", …`` by default; with another loss, integer y are
         classes only if they are named.
@@ -75,7 +78,7 @@ class Objective(Described):
         In place of ``loss``: ``(model, batch) -> losses`` or ``(losses, weights)``, where losses are (n, …): the first
         dimension is the examples of the batch, further ones are positions inside them. Then
         :math:`L = \sum w\ell / \sum w` over the whole set, a mean over tokens, say. :mod:`lk.losses
-        <lcakit.record.objective.losses>` has some.
+        <lcakit.record.objective.losses>` has some. What it holds that learns belongs into an ``nn.Module``, as above.
     collate_fn
         Makes a batch of a list of a Dataset's items; PyTorch's own by default.
     groups, group_names, group_kind
@@ -96,6 +99,8 @@ class Objective(Described):
 
     Attributes
     ----------
+    model : Module
+        The model as it was given; together with its loss where that has parameters or buffers.
     labels : lcakit.trajectory.labels.Labels
         The layout of θ: names, shapes, roles and layers of its tensors.
     class_names : tuple of str or None
@@ -162,12 +167,12 @@ class Objective(Described):
     ) -> None:
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
-        self.model = model
-        self._live = LiveModel(model)
+        example_loss = chosen_loss(loss, batch_loss, class_names, groups, group_names)
+        self.model = with_loss(model, example_loss.function)
+        self._live = LiveModel(self.model)
         self.device = usable_device(device if device is not None else self._live.device)
         self.precision, self.together = precision, together
         self._numerics = Numerics(self.device, precision)
-        example_loss = chosen_loss(loss, batch_loss, class_names, groups, group_names)
         self.loss_name, self.loss_unit = example_loss.name, example_loss.unit
         self.noise_seed = _NOISE_SEED if fixed_noise else None
         noise, kind = self.noise_seed, group_kind
@@ -183,30 +188,6 @@ class Objective(Described):
         self._evaluator = parts.evaluator
         self.evaluations, self.seconds = 0, 0.0
         self._timed: dict[bool, float] = {}
-
-    def parameters_vector(self) -> np.ndarray:
-        """Return the model's present parameters as a float32 array (K,), as :meth:`parameters_tensor` does."""
-        return self.parameters_tensor().to(torch.float32).cpu().numpy()
-
-    def parameters_tensor(self) -> torch.Tensor:
-        """Return the model's present parameters as a new flat tensor.
-
-        Returns
-        -------
-        Tensor
-            (K,) in the order of ``labels``, on the objective's device: float64 in that precision, else float32.
-
-        Raises
-        ------
-        ObjectiveError
-            If parameters of the model have been replaced since the objective was made.
-        """
-        return self._live.flat(self._numerics.dtype).to(self.device)
-
-    def refresh(self, names: Collection[str] | None = None) -> None:
-        """Copy the model's present frozen parameters and buffers, or those of ``names``, in place of earlier ones."""
-        found = self._live.tensors()
-        self._evaluator.copy_frozen(found if names is None else {name: found[name] for name in names})
 
     def loss(self, theta: Any = None) -> float:
         """Return the mean loss over the evaluation set.

@@ -11,7 +11,13 @@ from torch import nn
 from lcakit.record.objective.batch_norm import use_precise_norms
 from lcakit.record.objective.copying import copied
 from lcakit.record.objective.dense_layers import use_onednn
-from lcakit.record.objective.describe import make_deterministic, trainable_parameters, unwrap, unwrap_inner
+from lcakit.record.objective.describe import (
+    make_deterministic,
+    name_cleaner,
+    trainable_parameters,
+    unwrap,
+    unwrap_inner,
+)
 from lcakit.record.objective.hooks import drop_hooks
 from lcakit.record.objective.isolation import Numerics
 
@@ -53,9 +59,19 @@ class Replica:
         """Copy the frozen parameters and the buffers that ``values`` has by name."""
         learning = {id(parameter) for parameter in self.parameters}
         with torch.no_grad():
-            for name, value in (*self.model.named_parameters(), *self.model.named_buffers()):
+            for name, value in self.tensors().items():
                 if id(value) not in learning and name in values:
                     value.copy_(values[name])
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return all parameters and buffers by clean name."""
+        clean = name_cleaner(self.model)
+        return {clean(name): value for name, value in self.model.named_parameters()} | self.buffers()
+
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """Return all buffers by clean name."""
+        clean = name_cleaner(self.model)
+        return {clean(name): value for name, value in self.model.named_buffers()}
 
     def cut(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Return ``flat`` (K,) as views with the shapes of the parameters."""
@@ -91,8 +107,9 @@ def make_replica(model: nn.Module, numerics: Numerics, tuned: bool = True, norm:
     names = [name for name, _ in trainable_parameters(model)]
     bare = unwrap_inner(copied(unwrap(model)))
     found = dict(trainable_parameters(bare))
+    clean = name_cleaner(bare)
     for name, parameter in bare.named_parameters():
-        parameter.requires_grad_(name in names)
+        parameter.requires_grad_(clean(name) in names)
     drop_hooks(bare)
     bare = make_deterministic(bare, norm).to(numerics.device, numerics.dtype)
     if tuned and numerics.device.type == "cpu" and numerics.precision == "float32":

@@ -55,7 +55,11 @@ class ForwardPass:
 
 
 def watch(
-    model: nn.Module, run: Callable[[], object], keep: Iterable[str] = (), unknown: Iterable[str] = ()
+    model: nn.Module,
+    run: Callable[[], object],
+    keep: Iterable[str] = (),
+    unknown: Iterable[str] = (),
+    clean: Callable[[str], str] = str,
 ) -> ForwardPass:
     """Follow ``run()``, which calls the model.
 
@@ -69,9 +73,12 @@ def watch(
         Names of modules whose inputs are kept.
     unknown
         Names of parameters whose operation is kept, with its arguments.
+    clean
+        Turns names in the model into those that are used here.
     """
     seen = ForwardPass()
-    follower = _Follower(model, seen, frozenset(unknown))
+    names = {clean(name): parameter for name, parameter in model.named_parameters()}
+    follower = _Follower(names, seen, frozenset(unknown))
     wanted, handles = frozenset(keep), []
 
     def hook(name: str) -> Callable[..., None]:
@@ -84,7 +91,7 @@ def watch(
 
     fast = torch.backends.mha.get_fastpath_enabled()
     for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(hook(name), with_kwargs=True))
+        handles.append(module.register_forward_pre_hook(hook(clean(name)), with_kwargs=True))
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # one operation for a whole layer would tell nothing
         with follower:
@@ -99,11 +106,11 @@ def watch(
 class _Follower(TorchDispatchMode):
     """Follows every operation: tensors are told apart by their storage, which views and in-place results share."""
 
-    def __init__(self, model: nn.Module, seen: ForwardPass, unknown: frozenset[str]) -> None:
+    def __init__(self, parameters: Mapping[str, torch.Tensor], seen: ForwardPass, unknown: frozenset[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._seen, self._unknown, self._step = seen, unknown, 0
         self._parameters: dict[int, list[tuple[int, int, str]]] = {}
-        for name, parameter in model.named_parameters():
+        for name, parameter in parameters.items():
             if (place := _storage(parameter)) is not None:
                 start = int(parameter.storage_offset())
                 self._parameters.setdefault(place, []).append((start, start + parameter.numel(), name))

@@ -42,7 +42,9 @@ class Seen:
     joined: dict[str, list[str]] = field(default_factory=dict)
 
 
-def look(owned: Sequence[Owned], model: nn.Module, run: Callable[[], object]) -> Seen:
+def look(
+    owned: Sequence[Owned], model: nn.Module, run: Callable[[], object], clean: Callable[[str], str] = str
+) -> Seen:
     """Make a forward pass and probe what the table does not know.
 
     Parameters
@@ -53,10 +55,12 @@ def look(owned: Sequence[Owned], model: nn.Module, run: Callable[[], object]) ->
         The model, without wrappers.
     run
         Calls it on a few examples.
+    clean
+        Turns names in the model into those of ``owned``.
     """
     unknown = [one for one in owned if look_up(one) is None]
     around = {path for one in unknown for path in _paths(one)}
-    seen = watch(model, run, around, [one.name for one in unknown])
+    seen = watch(model, run, around, [one.name for one in unknown], clean)
     passed = {name: _in_order(met) for name, met in seen.entered.items()}
     passed |= {name: _in_order(use.before) for name, use in seen.uses.items() if use.before or name not in passed}
     rows = frozenset(one.name for one in unknown if _looks_up(seen, one))

@@ -13,6 +13,7 @@ from torch import nn
 from lcakit.errors import ObjectiveError, unknown
 from lcakit.record.objective import losses
 from lcakit.record.objective.losses.outputs import Losses
+from lcakit.record.objective.with_loss import ModelWithLoss
 
 __all__ = [
     "LOSSES",
@@ -67,13 +68,16 @@ class ExampleLoss:
         return any(_bare(self.function) is known.function for known in LOSSES.values())
 
     def __call__(self, model: nn.Module, batch: Any) -> Found:
-        """Return the losses of a batch."""
+        """Return the losses of a batch; a copy of the model has its copy of a loss that has numbers of its own."""
+        function: Callable[[Any, Any], Losses] = self.function
+        if isinstance(model, ModelWithLoss):
+            function, model = model.own_loss, model.model
         if self.of_batches:
-            output, found = None, self.function(model, batch)
+            output, found = None, function(model, batch)
         else:
             x, y = batch
             output = model(x)
-            found = self.function(output, y)
+            found = function(output, y)
         losses, weights = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
         return Found(losses, weights, output)
 

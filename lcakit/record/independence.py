@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import torch
 
 from lcakit.errors import RecordingError
+from lcakit.record.objective.buffers import evaluated_buffers
 from lcakit.record.objective.describe import name_cleaner, unwrap
 from lcakit.record.objective.objective import Objective
 
-__all__ = ["Independence", "evaluated_buffers", "loss_with_buffers"]
+__all__ = ["Independence"]
 
 
 def __dir__() -> list[str]:
@@ -20,24 +20,6 @@ def __dir__() -> list[str]:
 
 
 _ROUNDING = 1e-6  # relative: additions on a GPU may come in any order
-
-
-def evaluated_buffers(objective: Objective) -> dict[str, torch.Tensor]:
-    """Return the buffers that an objective evaluates with, by clean name: its own copies, not the live model's.
-
-    Running statistics of BatchNorm are among them only where the loss is computed with them.
-    """
-    return dict(objective._evaluator.sweep.replicas[0].model.named_buffers())
-
-
-def loss_with_buffers(objective: Objective, theta: Any, buffers: Mapping[str, torch.Tensor]) -> float:
-    """Return the mean loss at θ (K,) with other buffers in place of the objective's, which stay as they are."""
-    own = {name: copy.clone() for name, copy in evaluated_buffers(objective).items() if name in buffers}
-    objective._evaluator.copy_frozen(buffers)
-    try:
-        return objective.loss(theta)
-    finally:
-        objective._evaluator.copy_frozen(own)
 
 
 class Independence:
@@ -51,35 +33,36 @@ class Independence:
     ----------
     objective
         The loss; θ and the model are its.
-    follows
-        Buffers may change: the recording follows them, and books what they do to the loss (:meth:`followed`).
+
+    Attributes
+    ----------
+    moved : list of str
+        Buffers that the last :meth:`check` has seen to change, of those that matter: a recording follows them.
     """
 
-    def __init__(self, objective: Objective, follows: bool = False) -> None:
-        self._objective, self._follows = objective, follows
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
         self._theta = {id(parameter) for parameter in objective._live.parameters}
-        replica = objective._evaluator.sweep.replicas[0].model
         self._copies = evaluated_buffers(objective)
-        self._used = {name for name, _ in (*replica.named_parameters(), *replica.named_buffers())}
+        self._used = set(objective._evaluator.sweep.replicas[0].tensors())
         self._seen = {name: _State(tensor) for name, tensor, _ in self._outside()}
         self._no_matter: set[str] = set()
-        self._moved: list[str] = []
+        self.moved: list[str] = []
 
-    @property
-    def has_buffers(self) -> bool:
-        """Whether the evaluated copy has buffers that are followed, and so may move the loss."""
-        return self._follows and bool(self._buffers())
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """Return the buffers of the model that the loss is evaluated with, as they are now, by clean name."""
+        bare = unwrap(self._objective.model)
+        clean = name_cleaner(bare)
+        return {clean(name): buffer for name, buffer in bare.named_buffers() if clean(name) in self._used}
 
-    def followed(self) -> list[str]:
-        """Return the buffers that the last :meth:`check` has seen to change, of those that matter."""
-        return self._moved
-
-    def without_effect(self, names: Iterable[str]) -> None:
-        """Let counters among these buffers alone from now on: their change did not change the loss.
+    def without_effect(self, names: Iterable[str]) -> list[str]:
+        """Let counters among these buffers alone from now on: their change did not change the loss; return the others.
 
         Only whole numbers: a number with a fraction may have changed by too little to be seen.
         """
-        self._no_matter |= {name for name in names if not self._copies[name].is_floating_point()}
+        others = [name for name in names if self._copies[name].is_floating_point()]
+        self._no_matter |= set(names) - set(others)
+        return others
 
     def check(self, theta: torch.Tensor) -> None:
         """Compare with what was there before.
@@ -102,9 +85,9 @@ class Independence:
                 self._seen[name] = _State(tensor)
                 changed.append(name)
         new = [name for name in changed if name not in self._no_matter]
-        follows = self._buffers() if self._follows else set()
-        self._moved = [name for name in new if name in follows and self._differs(name)]
-        if refused := [name for name in new if name not in follows]:
+        buffers = self.buffers()
+        self.moved = [name for name in new if name in buffers and self._differs(name)]
+        if refused := [name for name in new if name not in buffers]:
             self._try(refused, theta)
 
     def check_all(self, theta: torch.Tensor) -> None:
@@ -116,19 +99,14 @@ class Independence:
             As :meth:`check`.
         """
         self.check(theta)
-        follows = self._buffers() if self._follows else set()
-        if names := [name for name in self._seen if name not in follows]:
+        buffers = self.buffers()
+        if names := [name for name in self._seen if name not in buffers]:
             self._try(names, theta)
 
     def _differs(self, name: str) -> bool:
         """Say whether the numbers of a buffer are not those that the objective evaluates with."""
         live, copy = self._objective._live.tensors()[name], self._copies[name]
         return not torch.equal(live.to(copy.device, copy.dtype), copy)
-
-    def _buffers(self) -> set[str]:
-        bare = unwrap(self._objective.model)
-        clean = name_cleaner(bare)
-        return self._used & {clean(name) for name, _ in bare.named_buffers()}
 
     def _outside(self) -> Iterator[tuple[str, torch.Tensor, bool]]:
         """Yield name, tensor, and whether it learns, of all that is not part of θ."""

@@ -24,6 +24,7 @@ from lcakit.record.header import stored_online
 from lcakit.record.host_copy import to_host
 from lcakit.record.independence import Independence
 from lcakit.record.loopstate import LoopState
+from lcakit.record.objective.buffers import BufferTable
 from lcakit.record.objective.objective import Objective
 from lcakit.record.resume import clear
 from lcakit.record.settings import RecorderSettings
@@ -66,6 +67,7 @@ class Recording:
         self._online = settings.storage.online
         self._allocator = Allocator(objective, settings.allocation, stored_online(settings))
         self._process = os.getpid()
+        self._moving = False  # buffers, since the recording began
         self.seconds = 0.0
         self.recorded = 0
 
@@ -92,15 +94,17 @@ class Recording:
         if stored is not None:
             self._restore(stored)
         self.objective.refresh()
-        self._independence = Independence(self.objective, follows=self._online)
+        self._independence = Independence(self.objective)
         theta = self.objective.parameters_tensor()
         self._independence.check(theta)
+        buffers = self._independence.buffers()
+        self._buffers = BufferTable.of(buffers)
         row = self._first_row(theta, resuming=stored is not None)
         if replace:
             clear(self.path)
         self._writer = segments.SegmentWriter(
             self.partial,
-            header,
+            header.assign_coords(self._buffers.start(buffers)) if buffers else header,
             resume=stored is not None,
             state=self._loop.pack,
             running=self._allocator.running,
@@ -127,6 +131,7 @@ class Recording:
         self._loop.restore(stored)
         self.recorded = self._loop.steps
         last = open_partial(self.partial)
+        self._moving = "buffers" in last
         theta = last["theta"][-1].values if "theta" in last else None
         if theta is not None and not np.array_equal(theta, self.objective.parameters_vector()):
             raise RecordingError(
@@ -169,17 +174,23 @@ class Recording:
     def _rows(self, theta: torch.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         if not is_finite(theta):
             raise DivergedError("a parameter is not finite")
-        if not self._online:
-            return self._snapshot({}, theta), {}
-        moved = self._independence.followed()
+        moved = self._independence.moved
         follow = partial(self.objective.refresh, moved) if moved else None
+        if not self._online:
+            self._moving |= follow is not None
+            if follow is not None:
+                follow()
+            return self._snapshot({}, theta), {}
         snapshot, iteration = self._allocator.advance(theta, follow)
-        if self._independence.has_buffers and iteration.setdefault("buffer_change", 0.0) == 0:
-            self._independence.without_effect(moved)
+        if self._buffers.names and iteration.setdefault("buffer_change", 0.0) == 0:
+            moved = self._independence.without_effect(moved)
+        self._moving |= bool(moved)
         return self._snapshot(snapshot, theta), iteration
 
     def _snapshot(self, row: dict[str, Any], theta: torch.Tensor) -> dict[str, Any]:
         row["snapshot"] = self._loop.steps
+        if self._moving:  # as they were before is in the header
+            row["buffers"] = self._buffers.row(self._independence.buffers())
         return row | ({"theta": to_host(theta)} if "theta" in self._settings.storage.keep else {})
 
     # ---- end -----------------------------------------------------------------------------------------------------

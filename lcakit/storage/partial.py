@@ -68,6 +68,7 @@ def _read_header(directory: Path) -> xr.Dataset:
 def _from_segments(header: xr.Dataset, parts: list[dict[str, StoredArray]], once: bool) -> xr.Dataset:
     names = list(dict.fromkeys(name for part in parts for name in part))
     arrays = {name: _joined(name, [part[name] for part in parts if name in part], once) for name in names}
+    header = _with_buffers(header, arrays)
     coords: dict[str, Any] = {str(name): header[name].variable for name in header.coords}
     coords |= {name: ((name,), np.asarray(arrays.pop(name))) for name in ("snapshot", "iteration") if name in arrays}
     coords.setdefault("iteration", (("iteration",), np.zeros(0, np.int64)))  # stopped before the first
@@ -81,6 +82,18 @@ def _from_segments(header: xr.Dataset, parts: list[dict[str, StoredArray]], once
     ds = schema.build_dataset(coords, long, header.attrs | {"partial": 1})
     extra = {name: header[name] for name in header.data_vars}
     return ds.assign(extra)
+
+
+def _with_buffers(header: xr.Dataset, arrays: dict[str, Any]) -> xr.Dataset:
+    """Let ``buffers`` begin at the first snapshot, in place; return the header without what only they need."""
+    if "first_buffers" not in header.coords:
+        return header
+    if "buffers" in arrays:  # rows begin where the first buffer moves
+        rows, first = arrays["buffers"], header["first_buffers"].values
+        before = len(arrays["snapshot"]) - len(rows)
+        arrays["buffers"] = da.concatenate([da.broadcast_to(first, (before, len(first)), (1, -1)), rows])
+        return header.drop_vars("first_buffers")
+    return header.drop_vars(["first_buffers", "buffer", "buffer_size"])
 
 
 def _statistics(directory: Path, header: xr.Dataset) -> dict[str, Any]:

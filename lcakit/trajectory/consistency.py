@@ -62,6 +62,7 @@ def _value_problems(ds: xr.Dataset) -> Iterator[str]:
         LAYER_TABLE: layer_problems,
         (*UNIT_TABLE, "layer"): unit_problems,
         ("class",): class_problems,
+        ("buffers", "buffer", "buffer_size"): buffer_problems,
     }
     found = [text for names, check in tables.items() if not missing(ds, names) for text in check(ds)]
     yield from found
@@ -125,6 +126,14 @@ def _outside(ds: xr.Dataset, name: str, size: int, least: int = 0) -> list[str]:
 def _repeated(ds: xr.Dataset, name: str) -> list[str]:
     values = [str(v) for v in ds[name].values]
     return [f"{name} has repeated names"] if len(set(values)) < len(values) else []
+
+
+def buffer_problems(ds: xr.Dataset) -> Iterator[str]:
+    """Compare the table of buffers with their numbers."""
+    yield from _repeated(ds, "buffer")
+    sizes, entries = ds["buffer_size"].values, ds.sizes.get("buffer_entry", 0)
+    if (sizes < 0).any() or sizes.sum() != entries:
+        yield f"buffer_size adds up to {sizes.sum()}, and there are {entries} numbers of buffers"
 
 
 def tensor_problems(ds: xr.Dataset) -> Iterator[str]:

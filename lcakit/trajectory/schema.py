@@ -13,6 +13,8 @@ A trajectory file is one netCDF-4 file. Parameters are one flat ``parameter`` di
     labels       tensor_index, layer_index, unit_index, input_index, tap_index (parameter)
     tables       tensor, tensor_layer, tensor_role, tensor_offset, tensor_size (tensor), tensor_shape (tensor, axis)
                  layer, layer_kind, kernel_layer (layer)    unit_layer, unit_channel (unit)
+    where they   buffers (snapshot, buffer_entry)           buffer, buffer_size (buffer)
+    move
     optional     tensor_unit (tensor): what the units of a tensor are where any are not neurons, channels or rows
 
 Iteration ``t`` is the move from snapshot ``t`` to snapshot ``t+1``. Any data variable may exist a second time with a
@@ -21,7 +23,10 @@ is of the whole recording; it came with version 1.1, under names that no suffix 
 
 ``buffer_change`` is there where buffers of the model (an EMA codebook, the vectors of spectral norm) may move the loss:
 L(θ', b') - L(θ', b) of each iteration, whose buffers were b before and are b' after it. LCA is of the path at b, and
-sums to the loss change minus ``buffer_change``, up to ``residual``.
+sums to the loss change minus ``buffer_change``, up to ``residual``. Where any has moved, ``buffers`` holds all that
+the loss is computed with at each snapshot, float64, one after the other: ``buffer`` has their names, ``buffer_size``
+how many numbers each has (an allocation along the file uses them; older files do not have it). While a recording goes
+on, its header has ``first_buffers``, and the rows of ``buffers`` begin where the first one moves.
 
 The dimension ``class`` holds the classes of the examples, or other groups of them, or of positions inside them (the
 tokens of a sequence): the root attribute ``class_kind`` is the word for one, ``class`` where it is not there
@@ -261,6 +266,8 @@ def chunk_sizes(dims: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[int, .
         chunk["parameter"] = _even(shape["parameter"], CHUNK_PARAMETERS)
         if "class" in chunk:
             chunk["class"] = 1
+    elif "buffer_entry" in chunk:
+        chunk["buffer_entry"] = _even(shape["buffer_entry"], CHUNK_PARAMETERS // 2)
     elif "unit" in chunk:
         others = int(np.prod([n for dim, n in chunk.items() if dim != "unit"]))
         chunk["unit"] = max(1, min(shape["unit"], CHUNK_ITERATIONS * CHUNK_PARAMETERS // max(others, 1)))

@@ -79,6 +79,7 @@ VARIABLES: dict[str, Variable] = _table(
     Variable("hurt_count", _P, "i4", "1", "iterations hurt", _STATISTICS_OPTION),
     Variable("turn_count", _P, "i4", "1", "turns of the weight", _STATISTICS_OPTION),
     Variable("crossing_count", _P, "i4", "1", "sign changes of the gradient", _STATISTICS_OPTION),
+    Variable("buffers", ("snapshot", "buffer_entry"), "f8", "1", "buffers of the model that moved"),
     Variable("loss", ("snapshot",), "f8", "{loss}", "loss, full set"),
     Variable("loss_class", ("snapshot", "class"), "f8", "{loss}", "part of the loss from each class"),
     Variable("accuracy", ("snapshot",), "f4", "1", "fraction classified correctly, full set"),
@@ -128,6 +129,9 @@ COORDINATES: dict[str, Variable] = _table(
     Variable("unit_layer", ("unit",), "i4", "1", "row of the layer table"),
     Variable("unit_channel", ("unit",), "i4", "1", "index of the unit inside its layer"),
     Variable("class", ("class",), "U", "1", "name of the class"),
+    Variable("buffer", ("buffer",), "U", "1", "name of the buffer"),
+    Variable("buffer_size", ("buffer",), "i8", "1", "numbers of the buffer, which follow those of the one before"),
+    Variable("first_buffers", ("buffer_entry",), "f8", "1", "buffers of the model when the recording began"),
 )
 
 

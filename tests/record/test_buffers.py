@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import lcakit as lk
+from lcakit.record.objective.buffers import BufferTable
+from lcakit.trajectory.consistency import contradictions
 from tests.support.networks import dense, examples
 
 x, y = examples(60)
@@ -72,12 +74,13 @@ def eval_loss(model):
         return float(F.cross_entropy(copy.deepcopy(model).double().eval()(x.double()), y))
 
 
-def record(path, model, steps=6, **how):
+def record(path, model, steps=6, note=lambda model: None, **how):
     """Train, and return the true loss at each snapshot."""
     objective = lk.Objective(model, (x, y))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
     losses = [eval_loss(model)]
     with lk.Recorder(path, objective, optimizer, quiet=True, **how):
+        note(model)
         for step in range(steps):
             model.train()
             part = slice(8 * step, 8 * step + 12)
@@ -85,6 +88,7 @@ def record(path, model, steps=6, **how):
             F.cross_entropy(model(x[part]), y[part]).backward()
             optimizer.step()
             losses.append(eval_loss(model))
+            note(model)
     return np.array(losses)
 
 
@@ -137,10 +141,130 @@ def test_a_model_without_buffers_has_no_such_variable(tmp_path):
         assert "buffer_change" not in ds
 
 
-def test_moving_buffers_are_refused_where_theta_alone_is_stored(tmp_path):
+def stored(ds):
+    """The buffers at each snapshot, by name."""
+    ends = np.cumsum(ds["buffer_size"].values)
+    return dict(zip(ds["buffer"].values.tolist(), np.split(ds["buffers"].values, ends[:-1], axis=1), strict=True))
+
+
+@pytest.mark.parametrize("make", [Codebook, RunningMean, spectral])
+def test_buffers_are_stored_with_each_snapshot_exactly(make, tmp_path):
     torch.manual_seed(0)
-    with pytest.raises(lk.RecordingError, match=r"'mean'.* changed while training"):
-        record(tmp_path / "later.nc", RunningMean(), allocate="later")
+    model, seen = make(), []
+    live = dict(model.named_buffers())
+
+    def note(model):
+        seen.append({name: buffer.clone() for name, buffer in live.items()})
+
+    record(tmp_path / "run.nc", model, note=note)
+    with lk.open_trajectory(tmp_path / "run.nc") as ds:
+        for name, values in stored(ds).items():
+            expected = torch.stack([now[name].reshape(-1) for now in seen])
+            np.testing.assert_array_equal(values, expected.double())
+        assert {*stored(ds)} == {*live}
+
+
+@pytest.mark.parametrize("make", [Codebook, RunningMean, spectral])
+def test_allocating_later_gives_the_bits_of_allocating_while_training(make, tmp_path):
+    for how in ("online", "later"):
+        torch.manual_seed(0)
+        record(tmp_path / f"{how}.nc", make(), allocate=how)
+    with lk.open_trajectory(tmp_path / "online.nc") as now, lk.open_trajectory(tmp_path / "later.nc") as later:
+        assert set(now.data_vars) == set(later.data_vars)
+        for name in now.data_vars:
+            np.testing.assert_array_equal(now[name], later[name], err_msg=str(name))
+
+
+def test_another_objective_follows_the_stored_buffers_and_keeps_its_own(tmp_path):
+    torch.manual_seed(0)
+    model, kept = RunningMean(), []
+    record(tmp_path / "run.nc", model, note=lambda now: kept.append(copy.deepcopy(now)))
+    other = x + 1, (y + 1) % 3
+    objective = lk.Objective(RunningMean(), other, precision="float64")
+    before = objective.loss()
+    ds = lk.allocate(tmp_path / "run.nc", objective, name="val", quiet=True)
+    with torch.no_grad():
+        expected = [F.cross_entropy(now.double().eval()(other[0].double()), other[1]).item() for now in kept]
+    np.testing.assert_allclose(ds["loss_val"], expected, rtol=1e-7)
+    account = ds["lca_val"].sum("parameter") - ds["residual_val"] + ds["buffer_change_val"]
+    np.testing.assert_allclose(account, np.diff(expected), atol=1e-7)
+    assert objective.loss() == before
+
+
+def test_an_unfinished_recording_has_them_and_goes_on(tmp_path):
+    def train(model, upto, interrupt=None, **how):
+        objective = lk.Objective(model, (x, y))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+        with lk.Recorder(tmp_path / how.pop("name"), objective, optimizer, quiet=True, block_rows=2, **how) as rec:
+            for step in range(rec.steps, upto):
+                if step == interrupt:
+                    raise KeyboardInterrupt
+                if step > 2:  # they do not move before
+                    model.train()
+                optimizer.zero_grad()
+                F.cross_entropy(model(x[:20]), y[:20]).backward()
+                optimizer.step()
+
+    torch.manual_seed(0)
+    start = RunningMean().eval()
+    train(copy.deepcopy(start), 9, name="whole.nc")
+    with pytest.raises(KeyboardInterrupt):
+        train(copy.deepcopy(start), 9, 6, name="run.nc")
+    with lk.open_trajectory(tmp_path / "run.nc") as ds:
+        assert len(ds["buffers"]) == ds.sizes["snapshot"]
+    again = copy.deepcopy(start)
+    train(again.train(), 9, name="run.nc", resume=True)
+    with lk.open_trajectory(tmp_path / "whole.nc") as whole, lk.open_trajectory(tmp_path / "run.nc") as ds:
+        assert not whole["buffers"][:4].any()
+        assert whole["buffers"][4].any()
+        for name in whole.data_vars:
+            np.testing.assert_array_equal(whole[name], ds[name], err_msg=str(name))
+
+
+def test_buffers_that_never_move_are_not_stored(tmp_path):
+    torch.manual_seed(0)
+    model = RunningMean().eval()
+    objective, optimizer = lk.Objective(model, (x, y)), torch.optim.SGD(model.parameters(), lr=0.1)
+    with lk.Recorder(tmp_path / "run.nc", objective, optimizer, quiet=True):
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    with lk.open_trajectory(tmp_path / "run.nc") as ds:
+        assert not {"buffers", "buffer", "buffer_size", "first_buffers"} & set(ds.variables)
+
+
+def test_complex_and_whole_numbers_come_back_as_they_are():
+    model = RunningMean()
+    model.register_buffer("turns", torch.polar(torch.ones(2), torch.tensor([0.3, 2.0])))
+    model.calls += 7
+    table = BufferTable.of(dict(model.named_buffers()))
+    assert dict(zip(table.names, table.sizes, strict=True)) == {"mean": 6, "calls": 1, "turns": 4}
+    back = table.cut(table.row(dict(model.named_buffers())), dict(model.named_buffers()))
+    assert torch.equal(back["turns"].to(torch.complex64), model.turns)
+    assert int(back["calls"]) == 7
+
+
+def test_stored_buffers_of_another_size_are_refused(tmp_path):
+    torch.manual_seed(0)
+    record(tmp_path / "run.nc", Codebook())
+    model = Codebook()
+    model.code = torch.randn(9, 4)
+    with pytest.raises(lk.TrajectoryError, match="'code' has 32 numbers in the trajectory and 36"):
+        lk.allocate(tmp_path / "run.nc", lk.Objective(model, (x, y)), name="again", quiet=True)
+
+
+def test_files_without_them_refuse_an_allocation_where_they_moved_the_loss(tmp_path):
+    """Files of versions that did not store buffers."""
+    torch.manual_seed(0)
     record(tmp_path / "run.nc", RunningMean())
+    ds = lk.open_trajectory(tmp_path / "run.nc").drop_vars(["buffers", "buffer", "buffer_size"])
     with pytest.raises(lk.TrajectoryError, match="buffers of the model moved the loss"):
-        lk.allocate(tmp_path / "run.nc", lk.Objective(RunningMean(), (x, y)), name="again", quiet=True)
+        lk.allocate(ds, lk.Objective(RunningMean(), (x, y)), name="again", quiet=True)
+
+
+def test_a_table_of_buffers_that_does_not_add_up_is_told(tmp_path):
+    torch.manual_seed(0)
+    record(tmp_path / "run.nc", RunningMean())
+    ds = lk.open_trajectory(tmp_path / "run.nc").load()
+    assert not list(contradictions(ds))
+    ds["buffer_size"] = ds["buffer_size"] + 1
+    assert any("buffer_size adds up to 9, and there are 7" in text for text in contradictions(ds))

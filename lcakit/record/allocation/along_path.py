@@ -9,6 +9,7 @@ import xarray as xr
 from lcakit.errors import DivergedError
 from lcakit.record.allocation.allocator import Allocator
 from lcakit.record.allocation.rows import Row
+from lcakit.record.allocation.stored_buffers import StoredBuffers, following
 
 __all__ = ["rows_along"]
 
@@ -31,7 +32,21 @@ def rows_along(
 
     Before iteration 0 the row of the first snapshot comes, without an iteration. ``done`` is called after each move.
     """
+    with following(source, allocator.objective) as buffers:
+        yield from _rows(source, allocator, buffers, start, stop, done)
+
+
+def _rows(
+    source: xr.Dataset,
+    allocator: Allocator,
+    buffers: StoredBuffers | None,
+    start: int,
+    stop: int | None,
+    done: Callable[[], object],
+) -> Iterator[tuple[Row, Row]]:
     theta, steps = source["theta"], source["iteration"].values
+    if buffers is not None:
+        buffers.put(start)
     first = allocator.start(theta[start].values, first=start == 0)
     if start == 0:
         yield first, {}
@@ -40,12 +55,14 @@ def rows_along(
     for begin in range(start, stop, block):
         vectors = theta[begin + 1 : min(begin + block, stop) + 1].values
         for index, vector in enumerate(vectors, begin):
-            if (ahead := index - begin) % allocator.moves_at_once == 0:
+            if buffers is None and (ahead := index - begin) % allocator.moves_at_once == 0:
                 allocator.expect(vectors[ahead : ahead + allocator.moves_at_once])
             try:
-                snapshot, iteration = allocator.advance(vector)
+                snapshot, iteration = allocator.advance(vector, None if buffers is None else buffers.mover(index))
             except DivergedError as error:
                 raise DivergedError(f"iteration {steps[index]}: {error}") from error
+            if buffers is not None:
+                iteration.setdefault("buffer_change", 0.0)
             iteration["iteration"] = steps[index]  # counts the finished moves of an interrupted call
             yield snapshot, iteration
             done()

@@ -15,7 +15,13 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_PATH_VARIABLES = ("theta", "batch_loss", "learning_rate", "turn_count")  # of the training, not of an objective
+_PATH_VARIABLES = (
+    "theta",
+    "buffers",
+    "batch_loss",
+    "learning_rate",
+    "turn_count",
+)  # of the training, not of an objective
 
 
 def join(source: xr.Dataset, computed: xr.Dataset, facts: Facts, name: str | None) -> xr.Dataset:

@@ -72,7 +72,7 @@ def check_source(source: xr.Dataset, facts: Facts, name: str | None, overwrite: 
         raise TrajectoryError(
             "the trajectory has no 'theta', so there is no path to integrate along. Record with keep including 'theta'."
         )
-    if "buffer_change" in source and bool((source["buffer_change"] != 0).any()):
+    if "buffers" not in source and "buffer_change" in source and bool((source["buffer_change"] != 0).any()):
         raise TrajectoryError(
             "buffers of the model moved the loss while this was recorded (buffer_change), and their values are not "
             "stored: along theta alone the loss is not that of the recording. Record with the objective that you need."

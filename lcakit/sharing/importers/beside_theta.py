@@ -1,4 +1,4 @@
-"""What checkpoints hold beside θ, frozen parameters and buffers: allocation takes it from the objective's model."""
+"""What checkpoints hold beside θ: frozen parameters and buffers, compared with those of the objective's model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lcakit.errors import LcakitWarning, TrajectoryError
-from lcakit.record.independence import evaluated_buffers, loss_with_buffers
+from lcakit.record.objective.buffers import evaluated_buffers, loss_with_buffers
 from lcakit.record.objective.describe import name_cleaner, unwrap
 from lcakit.record.objective.objective import Objective
 from lcakit.sharing.importers.names import bare_name
@@ -40,9 +40,9 @@ class _Other(NamedTuple):
 class BesideTheta:
     """Compares frozen parameters and buffers of checkpoints with each other, and with those of the objective.
 
-    The loss that is allocated is a function of θ, with all else as in the objective's model. Where checkpoints have it
-    otherwise, their losses are not those of the trajectory: that is refused where loading a checkpoint into the model
-    puts it right, and said where nothing does, since the buffers moved in training.
+    Frozen parameters are those of the objective's model, and so are buffers that are the same in all checkpoints:
+    others are refused, since loading a checkpoint into the model puts them right. Buffers that training moved become
+    part of the trajectory, with which the loss of each checkpoint is its own.
 
     Parameters
     ----------
@@ -55,9 +55,10 @@ class BesideTheta:
 
     def __init__(self, model: nn.Module, objective: Objective | None) -> None:
         self._objective = objective
-        self._frozen, buffers = _frozen_parameters(model), _own_buffers(model)
-        self._buffers = buffers if objective is None else evaluated_buffers(objective)
+        self._frozen = _frozen_parameters(model)
+        self._buffers = _own_buffers(model) if objective is None else evaluated_buffers(objective)
         self._first: dict[str, torch.Tensor] = {}
+        self._lacking: set[str] = set()
         self._moving: dict[str, None] = {}
         self._differing: dict[str, None] = {}
         self._ends: list[_Other] = []
@@ -74,6 +75,7 @@ class BesideTheta:
         if self._objective is not None and is_end:
             _refuse_other_frozen(stored, path, self._frozen)
         held = {name: stored[bare_name(name)] for name in self._buffers if bare_name(name) in stored}
+        self._lacking |= {name for name in self._buffers if not _fits(held.get(name), self._buffers[name])}
         for name, value in held.items():
             if not _same(self._first.setdefault(name, value.clone()), value):
                 self._moving[name] = None
@@ -83,8 +85,13 @@ class BesideTheta:
             fit = {name: held[name].clone() for name in other if held[name].shape == self._buffers[name].shape}
             self._ends = [*self._ends[:1], _Other(row, path, fit)]
 
-    def report(self, theta_of: Callable[[int], Any]) -> None:
-        """Say what the comparison has found; ``theta_of`` gives θ (K,) of a checkpoint by its place.
+    def report(self, theta_of: Callable[[int], Any]) -> dict[str, torch.Tensor]:
+        """Return the buffers to store with each snapshot, as they are in the first checkpoint: none where none moved.
+
+        Parameters
+        ----------
+        theta_of
+            Gives θ (K,) of a checkpoint by its place.
 
         Raises
         ------
@@ -92,30 +99,41 @@ class BesideTheta:
             If the buffers are the same in all checkpoints, others in the objective's model, and the loss is another
             with them.
         """
+        moving = [name for name in self._moving if name not in self._lacking]
+        to_store = {name: value for name, value in self._first.items() if name not in self._lacking}
+        lacking = [name for name in self._moving if name in self._lacking and self._first[name].is_floating_point()]
+        if lacking:
+            _warn(
+                f"the buffers {_listed(lacking)} are not the same in all checkpoints, and not in each of them in the "
+                "shape that the model has, so they are left out: an allocation will be of the loss with those of the "
+                "objective's model, which is not the loss of the checkpoints where it depends on them."
+            )
+        if any(self._first[name].is_floating_point() for name in moving):  # not counters alone
+            return to_store
         if self._objective is None:
-            if moving := [name for name in self._moving if self._first[name].is_floating_point()]:
-                _warn(_of_moving(moving))
-            return
+            return {}
         losses = [self._losses(self._objective, end, theta_of(end.row)) for end in self._ends]
         matters = [not math.isclose(fixed, own, rel_tol=_ROUNDING, abs_tol=1e-12) for fixed, own in losses]
+        if any(matters) and moving:
+            return to_store
         if not any(matters) and not any(self._buffers[name].is_floating_point() for name in self._differing):
-            return  # counters, say
+            return {}  # counters, say
         path, (fixed, own) = max(
             ((end.path, pair) for end, pair in zip(self._ends, losses, strict=True)),
             key=lambda found: abs(found[1][0] - found[1][1]),
         )
         says = f"of {path.name} it is {fixed:.6g}, with its own buffers {own:.6g}"
-        if any(matters) and not self._moving:
+        if any(matters):
             raise TrajectoryError(
                 f"{path}: the buffers {_listed(self._differing)} have other values than in the objective's model, and "
                 f"the loss depends on them: {says}. Load a checkpoint into the model first (model.load_state_dict), "
                 "then make the objective."
             )
         _warn(
-            f"the buffers {_listed(self._differing)} of the checkpoints are not those of the objective's model. The "
-            f"loss is allocated with the objective's buffers in all checkpoints, so what buffers did in training is "
-            f"not in it: {says}. To allocate what a training changed with its buffers, record it with lk.Recorder."
+            f"the buffers {_listed(self._differing)} of the checkpoints are not those of the objective's model, with "
+            f"which the loss is allocated: {says}."
         )
+        return {}
 
     @staticmethod
     def _losses(objective: Objective, end: _Other, theta: Any) -> tuple[float, float]:
@@ -154,12 +172,8 @@ def _same(stored: torch.Tensor, other: torch.Tensor) -> bool:
     return stored.shape == other.shape and torch.equal(stored, other.detach().to(stored))
 
 
-def _of_moving(names: list[str]) -> str:
-    return (
-        f"the buffers {_listed(names)} are not the same in all checkpoints. A trajectory holds parameters alone, so an "
-        "allocation will be of the loss with the buffers of the objective's model, which is not the loss of the "
-        "checkpoints where it depends on them."
-    )
+def _fits(stored: torch.Tensor | None, buffer: torch.Tensor) -> bool:
+    return stored is not None and stored.shape == buffer.shape and stored.is_complex() == buffer.is_complex()
 
 
 def _warn(text: str) -> None:

@@ -22,9 +22,9 @@ WIDEST = 16 * CHUNK_PARAMETERS
 
 
 class Rows:
-    """A float32 table. Subclasses say how a block of it is read."""
+    """A table, of float32 by default. Subclasses say how a block of it is read."""
 
-    dtype = np.dtype("f4")
+    dtype: np.dtype[Any] = np.dtype("f4")
     ndim = 2
 
     def __init__(self, rows: int, columns: int) -> None:

@@ -19,7 +19,7 @@ from lcakit.plot._tiles import Tiles, tensor_row, tiles_of
 from lcakit.trajectory.require import require, source
 from lcakit.trajectory.select import select, select_iterations
 
-__all__ = ["QUANTITIES", "of_units", "parameter_map", "parameter_values", "unit_map"]
+__all__ = ["QUANTITIES", "of_units", "parameter_map", "parameter_values", "tile_image", "unit_map"]
 
 
 def __dir__() -> list[str]:
@@ -107,7 +107,7 @@ def parameter_map(
     values = compute(array, quiet=True)
     title = title or f"{QUANTITIES[quantity]} of {name}, {_when(ds, iteration, quantity)}"
     helps = quantity in ("lca", "cumulative")
-    return _tile_image(backend, tiles, values, title, helps, limits)
+    return tile_image(backend, tiles, values, title, helps, limits)
 
 
 def parameter_values(ds: xr.Dataset, quantity: str, iteration: int | slice | None, lca: str = "lca") -> xr.DataArray:
@@ -142,7 +142,7 @@ def _when(ds: xr.Dataset, iteration: int | slice | None, quantity: str = "lca") 
     return f"iteration {first}" if first == last else f"iterations {first} to {last}"
 
 
-def _tile_image(
+def tile_image(
     backend: str,
     tiles: Tiles,
     values: xr.DataArray,
@@ -150,6 +150,7 @@ def _tile_image(
     helps: bool,
     limits: tuple[float, float] | None,
 ) -> Any:
+    """Return the values of a tensor's parameters as an image; ``helps`` says whether their sign means helping."""
     shown = np.where(tiles.places < 0, np.nan, values.values[tiles.places])
     rows, columns = shown.shape
     layers, names = [shown, *map(_with_gaps, (tiles.units, tiles.inputs))], [label(values), "unit", "input"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import netCDF4
 import numpy as np
@@ -96,6 +97,20 @@ def test_classes_reach_the_pictures_of_parameters(page, path):
     moving = lca.astype(np.float32)
     share = np.mean((moving < 0).sum(1) / (moving != 0).sum(1))
     sync_api.expect(page.locator(".lk-summary")).to_contain_text(f"{100 * share:.2f} %")
+
+
+def test_a_view_is_saved_from_the_page(page, path):
+    page.get_by_label("Classes").select_option(["a", "c"])
+    says(page, "Parameters of the layer", "Classes a, c")
+    with page.expect_download() as waiting:
+        page.get_by_label("Save Parameters of the layer as CSV").click()
+    assert waiting.value.suggested_filename == "run_parameters_a_classes-a-c_iteration-0.csv"
+    table = np.genfromtxt(waiting.value.path(), delimiter=",", names=True)
+    np.testing.assert_allclose(table["lca"], by_class(path)[0, [0, 2], :80].sum(0), rtol=1e-12)
+    for kind, begin in (("PNG", b"\x89PNG"), ("SVG", b"<?xml"), ("netCDF", b"\x89HDF")):
+        with page.expect_download() as waiting:
+            page.get_by_label(f"Save Unit as {kind}").click()
+        assert Path(waiting.value.path()).read_bytes().startswith(begin)
 
 
 def test_links_and_going_back(page, address, path):

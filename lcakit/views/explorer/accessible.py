@@ -25,16 +25,19 @@ const every = (root, found = []) => {
 };
 const set = (one, name) => { if (one.getAttribute("aria-label") !== name) one.setAttribute("aria-label", name); };
 const name = () => {
-  let view = "";
+  let view = "", title = "";
   for (const one of every(document)) {
     if (one.matches(".lk-view")) {
       view = one.textContent;  // the sentence stands before its pictures
+      title = one.querySelector("b").textContent;
     } else if (one.matches(".bk-layer[tabindex]")) {
       one.setAttribute("role", "img");
       set(one, "Picture");
       if (one.getAttribute("aria-description") !== view) one.setAttribute("aria-description", view);
     } else if (one.matches("button")) {
       for (const kind of one.classList) if (kind in buttons && !one.textContent.trim()) set(one, buttons[kind]);
+      const saving = one.getRootNode().host;
+      if (saving?.classList.contains("lk-save")) set(one, `Save ${title} as ${one.textContent.trim()}`);
     } else if (one.matches("input[type=range]")) {
       set(one, "Iteration");
     } else if (one.matches(".noUi-handle")) {

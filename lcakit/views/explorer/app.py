@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import panel as pn
@@ -12,9 +14,10 @@ import xarray as xr
 
 from lcakit.errors import LcakitError
 from lcakit.trajectory.arguments import checks_arguments
-from lcakit.views.explorer import accessible, address, figures, taken, text
+from lcakit.views.explorer import accessible, address, exported, figures, taken, text
 from lcakit.views.explorer.controls import Controls
 from lcakit.views.explorer.details import ParameterView, SaliencyView, UnitView
+from lcakit.views.explorer.downloads import Courier, save_buttons
 from lcakit.views.explorer.live import LiveSelection
 from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.network import MapView, UnitsView
@@ -106,8 +109,15 @@ class Explored(pn.FlexBox):
         return self._explorer.controls.live
 
     def data(self, view: str = "layers") -> xr.DataArray | xr.Dataset:
-        """Return the numbers that a view shows now: ``loss, layers, units, parameters, saliency, unit, parameter``."""
+        """Return the numbers that a view shows now, by its name (``lcakit.views.explorer.taken.VIEWS``).
+
+        ``loss, layers, layer_map, units, parameters, saliency, unit, parameter``
+        """
         return taken.data(self._explorer.model, self._explorer.controls.selection(), view)
+
+    def save(self, path: str | os.PathLike[str], view: str = "layers") -> Path:  # type: ignore[override]
+        """Write what a view shows now: a picture (.png, .svg, .pdf, .html) or its numbers (.csv, .nc)."""
+        return exported.save(self._explorer.model, self._explorer.controls.selection(), view, path)
 
     def code(self, view: str = "layers") -> str:
         """Return lines of Python that compute the numbers of a view, as ``numbers``, without the explorer."""
@@ -161,7 +171,7 @@ class Explorer:
     """
 
     def __init__(self, models: Models, title: str = "", sources: Sources | None = None, trouble: str = "") -> None:
-        self.models, self._sources, self._trouble, self._unfit = models, sources, trouble, ""
+        self.models, self._sources, self._trouble, self._unfit, self._unsaved = models, sources, trouble, "", ""
         served = pn.state.curdoc
         self._document = served if served is not None and served.session_context is not None else None
         self._waiting = False
@@ -176,6 +186,7 @@ class Explorer:
         self.unit = UnitView(x_range)
         self.saliency = SaliencyView()
         self.parameter = ParameterView(x_range)
+        self.courier = Courier()
         self._last: Selection | None = None
         self.model = models.first()
         self.controls.load(self.model)
@@ -221,9 +232,23 @@ class Explorer:
                 self._load()
         self.changed()
 
+    def save(self, view: str, suffix: str) -> None:
+        """Send a file of what a view shows to the browser, or say why there is none."""
+        selection, self._unsaved = self.controls.selection(), ""
+        try:
+            found = exported.content(self.model, selection, view, suffix)
+        except UNREADABLE as error:
+            self._unsaved = f"Nothing to save: {error}"
+        else:
+            name = self.models.source_of(self.controls.live.run)
+            self.courier.send(exported.file_name(self.model, selection, view, name, suffix), found)
+            if self._document is not None:
+                self._document.add_next_tick_callback(self.courier.forget)
+        self.look()
+
     def look(self) -> None:
         """Say what has happened to the files."""
-        found = self._trouble or (self._sources.trouble() if self._sources else "") or self._unfit
+        found = self._trouble or (self._sources.trouble() if self._sources else "") or self._unfit or self._unsaved
         line = f'<div role="alert"><b>{safe(found, 600)}</b></div>' if found else ""
         if self.notice.html != line:
             self.notice.html = line
@@ -276,10 +301,11 @@ class Explorer:
         header = HtmlText(13, (4, 8, 4, 8))
         header.html = f"{head}{warning}"
         for view in self.views:
+            view.panel.append(save_buttons(view.title, functools.partial(self.save, view.key)))
             view.panel.styles = {"flex": f"1 1 {_VIEW_WIDTH}px", "min-width": f"min({_VIEW_WIDTH}px, 100%)"}
         self.parameter.panel.styles = {"flex": "1 1 100%", "min-width": f"min({_VIEW_WIDTH}px, 100%)"}
         grid = pn.FlexBox(*(view.panel for view in self.views), sizing_mode="stretch_width", gap="12px")
         main = pn.Column(header.panel, self.notice.panel, self.summary.panel, grid, sizing_mode="stretch_width")
         main.styles = {"flex": f"999 1 {_MAIN_WIDTH}px", "min-width": "0"}
-        parts = [self.controls.panel, main, *([] if self._document is None else [self.address.panel])]
-        return Explored(self, *parts, sizing_mode="stretch_width")
+        hidden = [self.courier.panel, *([] if self._document is None else [self.address.panel])]
+        return Explored(self, self.controls.panel, main, *hidden, sizing_mode="stretch_width")

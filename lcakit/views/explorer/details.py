@@ -17,7 +17,7 @@ from lcakit.views.explorer.names import safe, shown
 from lcakit.views.explorer.selection import ALL, GRADIENT, LCA, MOVEMENT, Selection
 from lcakit.views.explorer.views import View, limit_of, palette, window_slice
 
-__all__ = ["ParameterView", "SaliencyView", "UnitView"]
+__all__ = ["ParameterView", "SaliencyView", "UnitView", "as_picture"]
 
 
 def __dir__() -> list[str]:
@@ -27,7 +27,7 @@ def __dir__() -> list[str]:
 class UnitView(View):
     """How one unit changed the loss of each class, and what it learned from each of its inputs."""
 
-    title = "Unit"
+    title, key = "Unit", "unit"
     fields = frozenset({"window", "layer", "unit", "classes", "role"})
 
     def __init__(self, x_range: Range1d) -> None:
@@ -74,7 +74,7 @@ class UnitView(View):
 class SaliencyView(View):
     """Minus the LCA of the weights of a unit, in the shape of its input."""
 
-    title = "Saliency"
+    title, key = "Saliency", "saliency"
     fields = frozenset({"window", "layer", "unit", "colours", "classes"})
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class SaliencyView(View):
         return f"{self._said}{text.all_classes(model, selection)}.{text.by_parameter(model, selection)}"
 
     def _show(self, model: Model, selection: Selection) -> str:
-        image, shape = _as_picture(model.saliency(selection.layer, selection.unit, selection.window, selection.classes))
+        image, shape = as_picture(model.saliency(selection.layer, selection.unit, selection.window, selection.classes))
         limit = limit_of(image)
         self.heat.figure.x_range.update(start=0, end=image.shape[1])
         self.heat.unit = model.unit
@@ -106,7 +106,7 @@ class SaliencyView(View):
         )
 
 
-def _as_picture(image: xr.DataArray) -> tuple[np.ndarray, str]:
+def as_picture(image: xr.DataArray) -> tuple[np.ndarray, str]:
     """Return an image as rows and columns, with its channels as tiles, and its shape in words."""
     values: Any = image.values
     if values.shape[0] == 1 and values.ndim == 2:
@@ -130,7 +130,7 @@ def _wrapped(row: np.ndarray) -> np.ndarray:
 class ParameterView(View):
     """Movement, gradient and LCA of one parameter in each iteration."""
 
-    title = "Parameter"
+    title, key = "Parameter", "parameter"
     fields = frozenset({"window", "iteration", "parameter", "classes"})
     kinds = (MOVEMENT, GRADIENT, LCA)
 

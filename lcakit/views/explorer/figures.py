@@ -50,6 +50,7 @@ __all__ = [
     "set_ticks",
     "span_tool",
     "stacked",
+    "steps",
     "strongest_lines",
     "theme",
 ]
@@ -207,6 +208,12 @@ def stacked(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     lower = np.where(positive, up - np.maximum(columns, 0), down)
     upper = np.where(positive, up, down - np.minimum(columns, 0))
     return lower, upper
+
+
+def steps(labels: np.ndarray, end: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return corners along an axis, and the entry at each: every entry reaches to the next, the last to ``end``."""
+    edges = np.append(np.asarray(labels, np.float64), end)
+    return np.repeat(edges, 2)[1:-1], np.repeat(np.arange(len(labels)), 2)
 
 
 # ---- heat maps -------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def __dir__() -> list[str]:
 class UnitsView(View):
     """LCA of each unit of the opened layer over time, as a heat map; a tap chooses the unit and the iteration."""
 
-    title = "Unit × iteration"
+    title, key = "Unit × iteration", "units"
     fields = frozenset({"window", "iteration", "layer", "unit", "classes", "role", "quantity", "colours"})
 
     def __init__(self, x_range: Range1d, tapped: Callable[[int, int], None]) -> None:
@@ -88,7 +88,7 @@ def _unit_sums(model: Model, selection: Selection) -> np.ndarray:
 class MapView(View):
     """Every parameter of the opened layer, at an iteration or over the span; a tap chooses a parameter and its unit."""
 
-    title = "Parameters of the layer"
+    title, key = "Parameters of the layer", "parameters"
     fields = frozenset({"window", "iteration", "whole", "layer", "role", "quantity", "colours", "parameter", "classes"})
 
     def __init__(self, tapped: Callable[[int], None]) -> None:

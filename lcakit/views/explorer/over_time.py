@@ -44,7 +44,7 @@ def running(columns: np.ndarray, selection: Selection) -> np.ndarray:
 class LossView(View):
     """The loss over the whole run, and below it the residual of each iteration; dragging selects a span."""
 
-    title = "Loss"
+    title, key = "Loss", "loss"
     fields = frozenset({"window", "iteration", "classes"})
 
     def __init__(self, chosen: _Chosen, runs: Models) -> None:
@@ -155,7 +155,7 @@ class LossView(View):
 class LayersView(View):
     """LCA of each layer, stacked: helping below zero, hurting above."""
 
-    title = "Layers"
+    title, key = "Layers", "layers"
     fields = frozenset({"window", "iteration", "layers", "classes", "role", "quantity"})
 
     def __init__(self, x_range: Range1d, chosen: _Chosen) -> None:
@@ -189,8 +189,9 @@ class LayersView(View):
         places = [model.layers.index(name) for name in selection.layers]
         own = figures.colours_of(places, model.layers)
         names, columns, colours = figures.strongest_lines(selection.layers, columns, own)
-        lower, upper = figures.stacked(columns)
-        edge = np.concatenate([x, x[::-1]])
+        corners, steps = figures.steps(x, model.ends(selection.window)[1])
+        lower, upper = (part[steps] for part in figures.stacked(columns))
+        edge = np.concatenate([corners, corners[::-1]])
         ys = [np.concatenate([lower[:, n], upper[::-1, n]]) for n in range(len(names))]
         self.source.data = {"xs": [edge] * len(names), "ys": ys, "name": names, "color": colours}
 
@@ -198,7 +199,7 @@ class LayersView(View):
 class LayerMapView(View):
     """LCA of each layer in each iteration, as a heat map; a tap opens the layer at that iteration."""
 
-    title = "Layer × iteration"
+    title, key = "Layer × iteration", "layer_map"
     fields = frozenset({"window", "iteration", "layers", "classes", "role", "quantity", "colours", "layer"})
 
     def __init__(self, x_range: Range1d, tapped: Callable[[str, int], None]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from lcakit.storage.paths import run_names
 from lcakit.trajectory.schema import loss_unit, with_suffix
 from lcakit.views.explorer.model import Model, objectives
 
@@ -86,6 +87,12 @@ class Models:
                     loss = loss.isel({"class": [names.index(name) for name in classes]}).sum("class")
                 found[run] = ds["snapshot"].values, np.asarray(loss.values, np.float64)
         return found
+
+    def source_of(self, run: str) -> str:
+        """Return what files made of a run are named after: its file without suffix, or the run."""
+        if self.runs:
+            return run
+        return run_names(self._files)[0] if self._files else "trajectory"
 
     def opening(self, run: str) -> str:
         """Return the line of Python that makes ``ds`` for a run."""

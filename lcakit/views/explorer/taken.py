@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 
 from lcakit.errors import unknown
-from lcakit.views.explorer import tensors
+from lcakit.views.explorer import tensors, text
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.over_time import quantity_over_time, running
 from lcakit.views.explorer.selection import ALL, CUMULATIVE, GRADIENT, MOVEMENT, SIGNED, Selection
 
-__all__ = ["VIEWS", "code", "data"]
+__all__ = ["VIEWS", "classes_of", "code", "data"]
 
 
 def __dir__() -> list[str]:
@@ -22,6 +22,7 @@ def __dir__() -> list[str]:
 
 
 _Taken = xr.DataArray | xr.Dataset
+_SUMS = ("layers", "layer_map", "units", "unit")
 
 
 def data(model: Model, selection: Selection, view: str) -> _Taken:
@@ -30,11 +31,25 @@ def data(model: Model, selection: Selection, view: str) -> _Taken:
     Raises
     ------
     ValueError
-        For another view.
+        For another view, or if no layer or no class is chosen.
     TrajectoryError
         If the file does not hold what the view shows.
     """
-    return _known(view)[0](model, selection)
+    numbers = _known(view)[0]
+    if view in _SUMS:
+        text.require_choice(model, selection, layers=view in ("layers", "layer_map"))
+    elif classes_of(model, selection, view) or not selection.classes:
+        text.require_class(model, selection)
+    return numbers(model, selection)
+
+
+def classes_of(model: Model, selection: Selection, view: str) -> str:
+    """Return which classes the numbers of a view are of; empty where they are of all."""
+    held = {"loss": model.has("loss_class"), "parameter": model.by_class, "saliency": model.by_class}
+    held["parameters"] = model.by_class and selection.quantity in SIGNED
+    if not _some_classes(model, selection) or not held.get(view, selection.role == ALL or model.by_class):
+        return ""
+    return text.join_names(selection.classes, model.classes, text.kind(model, many=True))
 
 
 def code(model: Model, selection: Selection, view: str, opening: str) -> str:
@@ -85,6 +100,8 @@ def _made(model: Model, values: np.ndarray, coords: dict[str, Any], name: str) -
 
 
 def _loss(model: Model, selection: Selection) -> _Taken:
+    if not model.has("loss"):
+        raise ValueError("This file holds no loss.")
     part = model.class_loss(selection.classes) if _some_classes(model, selection) else None
     values = model.ds[model.name("loss")].values if part is None else part
     return _made(model, np.asarray(values), {"snapshot": model.ds["snapshot"].values}, "loss")
@@ -137,7 +154,9 @@ def _parameters(model: Model, selection: Selection) -> _Taken:
     values = tensors.values(model, tensor, selection)
     held = model.ds["parameter"].values if "parameter" in model.ds.coords else np.arange(model.ds.sizes["parameter"])
     found = _made(model, values, {"parameter": held[tensor.columns]}, selection.quantity)
-    return found.assign_attrs(tensor=tensor.name)
+    labels = {name: ("parameter", model.ds[f"{name}_index"].values[tensor.columns]) for name in ("unit", "input")}
+    units = tensors.channels_of(model.ds, labels["unit"][1])
+    return found.assign_coords(labels | {"unit": ("parameter", units)}).assign_attrs(tensor=tensor.name)
 
 
 def _parameters_code(model: Model, selection: Selection) -> list[str]:
@@ -161,6 +180,8 @@ def _parameters_code(model: Model, selection: Selection) -> list[str]:
 
 
 def _saliency(model: Model, selection: Selection) -> _Taken:
+    if not model.has("lca"):
+        raise ValueError("This file holds no LCA of single weights, so a unit has no picture of its inputs.")
     return model.saliency(selection.layer, selection.unit, selection.window, selection.classes)
 
 
@@ -215,6 +236,7 @@ def _parameter_code(model: Model, selection: Selection) -> list[str]:
 VIEWS: dict[str, tuple[Callable[..., _Taken], Callable[..., list[str]]]] = {
     "loss": (_loss, _loss_code),
     "layers": (_layers, _layers_code),
+    "layer_map": (_layers, _layers_code),
     "units": (_units, _units_code),
     "parameters": (_parameters, _parameters_code),
     "saliency": (_saliency, _saliency_code),

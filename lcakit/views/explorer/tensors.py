@@ -14,7 +14,19 @@ from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.names import shown
 from lcakit.views.explorer.selection import ALL, CUMULATIVE, GRADIENT, LCA, MOVEMENT, QUANTITIES, SIGNED, Selection
 
-__all__ = ["Tensor", "find", "meaning", "name_of", "picture", "require", "series", "tensor_of", "unit_of", "values"]
+__all__ = [
+    "Tensor",
+    "channels_of",
+    "find",
+    "meaning",
+    "name_of",
+    "picture",
+    "require",
+    "series",
+    "tensor_of",
+    "unit_of",
+    "values",
+]
 
 
 def __dir__() -> list[str]:
@@ -163,5 +175,11 @@ def find(ds: xr.Dataset, name: str) -> int:
 
 def unit_of(ds: xr.Dataset, parameter: int) -> int:
     """Return the channel number of the unit of a parameter."""
-    place = np.searchsorted(ds["unit"].values, ds["unit_index"].values[parameter])
-    return int(ds["unit_channel"].values[place])
+    return int(channels_of(ds, ds["unit_index"].values[parameter]))
+
+
+def channels_of(ds: xr.Dataset, units: np.ndarray) -> np.ndarray:
+    """Return the channel numbers of units, which are given by their numbers in the file; -1 where there is none."""
+    held = ds["unit"].values
+    places = np.minimum(np.searchsorted(held, units), held.size - 1)
+    return np.where(held[places] == units, ds["unit_channel"].values[places], -1)

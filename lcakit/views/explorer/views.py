@@ -61,13 +61,15 @@ class View:
 
     Attributes
     ----------
+    key
+        What it is called in Python (:data:`lcakit.views.explorer.taken.VIEWS`).
     fields
         Names of the fields of :class:`Selection` that the picture depends on.
     panel
         The Panel object to lay out.
     """
 
-    title = ""
+    title, key = "", ""
     fields: frozenset[str] = frozenset()
 
     def __init__(self, pictures: Sequence[Any], beside: bool = False) -> None:

@@ -24,11 +24,11 @@ _OF_TRAJECTORIES = {
     "layerwise": ("layers", "layers_over_time", "layer_map"),
     "noise": (
         "help_hurt_zero",
-        "fractions",
         "fraction_helping",
         "helping_by_window",
         "signs_per_class",
     ),
+    "sign_bars": ("fractions",),
     "histograms": ("lca_histogram", "helped_histogram"),
     "tails": ("tail_fits", "kurtosis"),
     "parameters": ("parameter_map", "unit_map"),

@@ -64,8 +64,8 @@ def tensor_row(ds: xr.Dataset, layer: str | None, tensor: str | None) -> int:
     return int(found[0]) if found.size else int(np.flatnonzero(owners == layer)[0])
 
 
-def tiles_of(ds: xr.Dataset, row: int) -> Tiles:
-    """Lay out a tensor.
+def tiles_of(ds: xr.Dataset, row: int, images: bool = True) -> Tiles:
+    """Lay out a tensor; the units of a first layer as images, or as rows of a matrix.
 
     Raises
     ------
@@ -88,8 +88,8 @@ def tiles_of(ds: xr.Dataset, row: int) -> Tiles:
         return dataclasses.replace(one, axes=("", "unit"), ticks=([], one.ticks[1]))
     if index.ndim == 2 or index[0, 0].size == 1:
         matrix = index.reshape(index.shape[:2])
-        images = _first_layer(ds, row) and index.ndim == 2 and _image_shape(matrix.shape[1])
-        return _images(matrix, images) if images else _matrix(matrix)
+        image = images and _first_layer(ds, row) and index.ndim == 2 and _image_shape(matrix.shape[1])
+        return _images(matrix, image) if image else _matrix(matrix)
     taps = index.reshape(*index.shape[:2], -1, index.shape[-1])
     return _kernels(taps)
 

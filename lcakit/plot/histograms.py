@@ -10,8 +10,9 @@ import xarray as xr
 from lcakit.analysis import noise
 from lcakit.analysis.computing import compute
 from lcakit.analysis.histograms import histogram, trim
+from lcakit.analysis.tails import fit_tails
 from lcakit.plot._classes import by_classes
-from lcakit.plot._style import boxes, label, load, picture, sign_colours, upright
+from lcakit.plot._style import boxes, label, line, load, picture, sign_colours, upright
 
 __all__ = ["helped_histogram", "lca_histogram"]
 
@@ -20,13 +21,27 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_SIDES = {"helping": -1, "hurting": 1}
+
+
 @by_classes
-def lca_histogram(ds: xr.Dataset, lca: str = "lca", backend: str = "bokeh", title: str = "Distribution of LCA") -> Any:
-    """Draw how many values of LCA there are of each size, helping on the left and hurting on the right (figure 3b).
+def lca_histogram(
+    ds: xr.Dataset,
+    lca: str = "lca",
+    backend: str = "bokeh",
+    title: str = "Distribution of LCA",
+    zoom: float | None = None,
+) -> Any:
+    r"""Draw how many values of LCA there are of each size, helping on the left and hurting on the right (figure 3b).
 
     Bins are logarithmic, so both axes are: the horizontal one (LCA, in the unit of the loss) has the smallest magnitude
     in the middle, from where it grows to both sides. Heights are counts per factor of two, so that bins of different
-    widths compare.
+    widths compare. With ``zoom`` the horizontal axis is linear, and heights are densities, beside which a line for each
+    sign shows the fitted Weibull distribution,
+
+    .. math:: f(x) = \frac{n_\pm}{n} \frac{k}{λ} \left(\frac{x}{λ}\right)^{k - 1} e^{-(x / λ)^k}, \quad x = |A|
+
+    with :math:`n_\pm` of the n values that are not zero (:func:`lcakit.tails.fit_tails`).
 
     Parameters
     ----------
@@ -36,6 +51,8 @@ def lca_histogram(ds: xr.Dataset, lca: str = "lca", backend: str = "bokeh", titl
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    zoom
+        Share of the values that are not zero which the picture shows, the smallest ones: 0.99 in the paper. None: all.
     classes
         Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
         ``classes="parameter"``. None: all classes.
@@ -50,7 +67,7 @@ def lca_histogram(ds: xr.Dataset, lca: str = "lca", backend: str = "bokeh", titl
     TrajectoryError
         If the file holds no ``lca``.
     ValueError
-        If all LCA is zero, for a histogram of several groups, or for an unknown backend.
+        If all LCA is zero, for a histogram of several groups, a zoom outside (0, 1], or an unknown backend.
 
     Examples
     --------
@@ -59,6 +76,8 @@ def lca_histogram(ds: xr.Dataset, lca: str = "lca", backend: str = "bokeh", titl
     ['helping', 'hurting']
     """
     load(backend)
+    if zoom is not None and not 0 < zoom <= 1:
+        raise ValueError(f"zoom is a share of the values, above 0 and at most 1, got {zoom:g}")
     counts = trim(ds if "count" in ds and "left" in ds.coords else histogram(ds, lca=lca))
     counts = counts.sum("run", keep_attrs=True) if "run" in counts.dims else counts
     if counts["count"].ndim != 2:
@@ -67,21 +86,58 @@ def lca_histogram(ds: xr.Dataset, lca: str = "lca", backend: str = "bokeh", titl
         raise ValueError(
             "all LCA is zero (or not finite), so it has no distribution to draw; select something that moves"
         )
+    zero, total = int(counts["zero"]), int(counts["zero"] + counts["count"].sum())
+    text = f"{title} ({100 * zero / total:.3g} % are exactly zero)"
+    return _all_sizes(backend, counts, text) if zoom is None else _most(backend, counts, text, zoom)
+
+
+def _all_sizes(backend: str, counts: xr.Dataset, title: str) -> Any:
+    """Draw counts over logarithmic magnitudes, helping to the left and hurting to the right."""
     middle = float(np.log10(max(counts["left"].values[0], counts["right"].values[0] / 2)))
     left, right = (np.log10(np.maximum(counts[name].values, 10**middle)) - middle for name in ("left", "right"))
     axes = label(counts["left"].assign_attrs(long_name="LCA")), "values per factor of two"
     octaves = np.maximum(right - left, 1e-12) / np.log10(2)
     marks = []
-    for name, side in (("helping", -1), ("hurting", 1)):
+    for name, side in _SIDES.items():
         count = counts["count"].sel(outcome=name).values / octaves
         some = count > 0
         edges = np.sort([side * left[some], side * right[some]], axis=0)
         box = edges[0], np.full(some.sum(), 0.5), edges[1], count[some]
         marks.append(boxes(backend, box, axes, name, sign_colours()[name]))
-    zero, total = int(counts["zero"]), int(counts["zero"] + counts["count"].sum())
-    text = f"{title} ({100 * zero / total:.3g} % are exactly zero)"
     ticks, top = _signed_ticks(middle, float(right[-1])), 2 * float((counts["count"] / octaves).max())
-    return picture(backend, [*marks, upright(backend, 0)], axes, text, "y", xticks=ticks, ylim=(0.5, top))
+    return picture(backend, [*marks, upright(backend, 0)], axes, title, "y", xticks=ticks, ylim=(0.5, top))
+
+
+_FINEST = 200
+"""Bins of the zoomed picture are at least this part of its half width: narrower ones are one."""
+
+
+def _most(backend: str, counts: xr.Dataset, title: str, zoom: float) -> Any:
+    """Draw densities over magnitudes up to the one that a share of the values does not exceed, and fitted lines."""
+    left, right, fits = counts["left"].values, counts["right"].values, fit_tails(counts).sel(model="weibull").compute()
+    both = counts["count"].sum("outcome").values
+    n = both.sum()
+    last = int(np.searchsorted(both.cumsum(), zoom * n)) + 1
+    first = int(np.searchsorted(right[:last], right[last - 1] / _FINEST))
+    starts, ends = np.r_[0.0, left[first + 1 : last]], right[first:last]
+    axes, marks = (label(counts["left"].assign_attrs(long_name="LCA")), "density"), []
+    heights = {
+        name: np.r_[count[: first + 1].sum(), count[first + 1 : last]] / (ends - starts) / n
+        for name, count in ((name, counts["count"].sel(outcome=name).values) for name in _SIDES)
+    }
+    floor = min(height[height > 0].min(initial=np.inf) for height in heights.values()) / 2
+    fine = np.linspace(ends[0] / 2, ends[-1], 400)
+    for name, side in _SIDES.items():
+        some = heights[name] > 0
+        edges = np.sort([side * starts[some], side * ends[some]], axis=0)
+        box = edges[0], np.full(some.sum(), floor), edges[1], heights[name][some]
+        marks.append(boxes(backend, box, axes, name, sign_colours()[name]))
+        k, scale, part = (float(fits[part].sel(outcome=name)) for part in ("shape", "scale", "n"))
+        density = part / n * k / scale * (fine / scale) ** (k - 1) * np.exp(-((fine / scale) ** k))
+        if np.isfinite(k):
+            marks.append(line(backend, side * fine, density, axes, f"Weibull, k = {k:.3g}", "#222222", "dashed"))
+    text = f"{title[:-1]}, and {zoom:.3g} of the others shown)" if zoom < 1 else title
+    return picture(backend, [*marks, upright(backend, 0)], axes, text, "y", ylim=(floor, None))
 
 
 def _signed_ticks(middle: float, reach: float) -> list[tuple[float, str]]:

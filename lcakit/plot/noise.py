@@ -11,21 +11,18 @@ import xarray as xr
 from lcakit.analysis import noise
 from lcakit.analysis.aggregate import windowed
 from lcakit.analysis.computing import compute
-from lcakit.plot._bars import named_ticks
 from lcakit.plot._classes import by_classes
-from lcakit.plot._runs import Runs, mean_line, named
-from lcakit.plot._style import PALETTE, band, boxes, dots, key, label, level, load, picture, sign_colours
+from lcakit.plot._runs import mean_line
+from lcakit.plot._style import PALETTE, band, dots, key, label, level, line, load, number, picture, sign_colours
 from lcakit.trajectory.class_kind import class_kind
 from lcakit.trajectory.require import require, require_iterations
+from lcakit.trajectory.schema import split_name, with_suffix
 
-__all__ = ["fraction_helping", "fractions", "help_hurt_zero", "helping_by_window", "signs_per_class"]
+__all__ = ["fraction_helping", "help_hurt_zero", "helping_by_window", "signs_per_class"]
 
 
 def __dir__() -> list[str]:
     return __all__
-
-
-_ZERO_EDGE = "#9a9a9a"
 
 
 @by_classes
@@ -35,8 +32,9 @@ def help_hurt_zero(
     lca: str = "lca",
     backend: str = "bokeh",
     title: str = "Parameters that help, hurt and do neither",
+    loss: bool = False,
 ) -> Any:
-    """Draw the shares of parameters that help, hurt and have no LCA, stacked over the iterations.
+    """Draw the shares of parameters that help, hurt and have no LCA, stacked over the iterations (figure 3a).
 
     Horizontal: iterations. Vertical: fraction of the parameters, from 0 to 1.
 
@@ -50,6 +48,9 @@ def help_hurt_zero(
         Name of the variable; ``"lca_val"`` for another objective.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    loss
+        Whether the loss lies over the shares, as in the paper: a line from 0 to 1, where 1 is its highest value, which
+        the legend gives.
     classes
         Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
         ``classes="parameter"``. None: all classes.
@@ -87,8 +88,21 @@ def help_hurt_zero(
         band(backend, steps, 1 - hurting, ends[1], axes, colours["hurting"], alpha=0.9),
         *(key(backend, axes, name, color) for name, color in colours.items()),
         level(backend, 0.5, "#222222"),
+        *(_scaled_loss(ds, lca, backend, axes) if loss else []),
     ]
     return picture(backend, marks, axes, title, ylim=(0, 1), show_grid=False)
+
+
+def _scaled_loss(ds: xr.Dataset, lca: str, backend: str, axes: tuple[str, str]) -> list[Any]:
+    """Return the loss over the snapshots as a share of its highest value."""
+    values = require(ds, with_suffix("loss", split_name(lca)[1]))
+    values = compute(values.mean("run", keep_attrs=True) if "run" in values.dims else values, quiet=True)
+    highest = float(values.max())
+    if not highest > 0:
+        raise ValueError(f"the highest loss is {highest:g}, and is drawn as 1: leave out loss=True")
+    units = str(values.attrs.get("units", ""))
+    text = f"loss (1 is {' '.join([number(float(f'{highest:.3g}')), units]).strip()})"
+    return [line(backend, values["snapshot"], values / highest, axes, text, "#111111")]
 
 
 def _window_sizes(array: xr.DataArray, window: int) -> xr.DataArray:
@@ -99,89 +113,6 @@ def _window_sizes(array: xr.DataArray, window: int) -> xr.DataArray:
 
 
 @by_classes
-def fractions(
-    ds: Runs,
-    by: str | None = "kernel_layer",
-    lca: str = "lca",
-    backend: str = "bokeh",
-    title: str = "Parameters that help, hurt and do neither",
-) -> Any:
-    """Draw one bar for each layer or configuration: the shares of helping, zero and hurting in the mean iteration.
-
-    Horizontal: groups or configurations. Vertical: fraction of the parameters, from 0 to 1; the dashed line is one
-    half.
-
-    Parameters
-    ----------
-    ds
-        Trajectory (bars: its groups), or a dict of name to trajectory (bars: the names, whole networks). Runs are
-        averaged.
-    by
-        A grouping of :func:`lcakit.aggregate.sum_by`, at most 60 groups; None for the whole network.
-    lca
-        Name of the variable; ``"lca_val"`` for another objective.
-    backend, title
-        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
-    classes
-        Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
-        ``classes="parameter"``. None: all classes.
-
-    Returns
-    -------
-    holoviews.Overlay
-        In each bar helping is at the bottom, hurting at the top, and zero is white between them.
-
-    Raises
-    ------
-    TrajectoryError
-        If a file holds neither ``lca`` nor counts that know this grouping.
-    ValueError
-        For more than 60 bars, an empty dict, an unknown grouping or backend.
-
-    Examples
-    --------
-    >>> from lcakit.testing import tiny_trajectory
-    >>> picture = fractions(tiny_trajectory(), by="layer")
-    >>> [(mark.label, len(mark)) for mark in picture if mark.label]
-    [('helping', 3), ('zero', 3), ('hurting', 3)]
-    """
-    load(backend)
-    if not isinstance(ds, xr.Dataset):
-        parts = {name: _mean_shares(noise.help_hurt_zero(part, lca)) for name, part in named(ds).items()}
-        found = compute(parts, quiet=True)
-        names, table = list(found), np.stack([part.values for part in found.values()], axis=-1)
-    else:
-        shares = compute(_mean_shares(noise.help_hurt_zero(ds, lca, by)), quiet=True)
-        names = ["network"] if by is None else [str(name) for name in shares[by].values]
-        table = shares.values.reshape(3, -1)
-    return _fraction_bars(backend, names, table, title)
-
-
-def _mean_shares(shares: xr.DataArray) -> xr.DataArray:
-    return shares.mean([dim for dim in ("iteration", "run") if dim in shares.dims]).transpose("outcome", ...)
-
-
-def _fraction_bars(backend: str, names: list[str], table: np.ndarray, title: str) -> Any:
-    """Draw stacked bars of a table (helping, hurting, zero; bar)."""
-    if len(names) > 60:
-        raise ValueError(f"{len(names)} bars are too many for one picture (at most 60): choose a coarser grouping")
-    axes, left = ("", "fraction of parameters"), np.arange(len(names)) - 0.4
-    helping, hurting = table[0], table[1]
-    colours, nothing = sign_colours(), np.zeros(len(names))
-    parts = (
-        ("helping", nothing, helping),
-        ("zero", helping, 1 - hurting),
-        ("hurting", 1 - hurting, nothing + 1),
-    )
-    marks = [
-        boxes(backend, (left, low, left + 0.8, high), ("bar", axes[1]), name, colours[name], _ZERO_EDGE)
-        for name, low, high in parts
-    ]
-    look = named_ticks(backend, names) | {"ylim": (0, 1)}
-    return picture(backend, [*marks, level(backend, 0.5, "#222222")], axes, title, **look)
-
-
-@by_classes
 def fraction_helping(
     ds: xr.Dataset,
     window: int = 1,
@@ -189,7 +120,7 @@ def fraction_helping(
     backend: str = "bokeh",
     title: str = "Fraction of moving parameters that help",
 ) -> Any:
-    """Draw the fraction of parameters with nonzero LCA that help, over the iterations (figure 3c).
+    """Draw the fraction of parameters with nonzero LCA that help, over the iterations.
 
     Horizontal: iterations. Vertical: fraction, from 0 to 1; the dashed line is one half.
 

@@ -46,12 +46,14 @@ def parameter_map(
     limits: tuple[float, float] | None = None,
     backend: str = "bokeh",
     title: str = "",
+    images: bool = True,
 ) -> Any:
     """Draw a heat map of the parameters of a layer (figure 2).
 
     Convolution kernels are a grid of tiles, a row for each output channel and a column for each input channel (the
     other way round where there are more than twice as many outputs); the units of a first linear layer with a square
-    number of inputs are images; anything else is a matrix, a row for each unit and a column for each input.
+    number of inputs are images, unless ``images=False``; anything else is a matrix, a row for each unit and a column
+    for each input.
 
     Parameters
     ----------
@@ -73,6 +75,8 @@ def parameter_map(
         Ends of the colour scale; by default symmetric, the 99th percentile of the magnitudes.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    images
+        Whether the units of a first linear layer are images of their inputs. False: rows of a matrix, as in the paper.
     classes
         Names of classes (or one name): LCA is theirs. Pictures of single parameters need a file recorded with
         ``classes="parameter"``. None: all classes.
@@ -102,7 +106,7 @@ def parameter_map(
         raise unknown("quantity", quantity, QUANTITIES)
     ds = one_run(ds, "a heat map of parameters")
     row = tensor_row(ds, layer, tensor)
-    tiles, name = tiles_of(ds, row), str(ds["tensor"].values[row])
+    tiles, name = tiles_of(ds, row, images), str(ds["tensor"].values[row])
     array = parameter_values(select(ds, tensor=name), quantity, iteration, lca)
     values = compute(array, quiet=True)
     title = title or f"{QUANTITIES[quantity]} of {name}, {_when(ds, iteration, quantity)}"

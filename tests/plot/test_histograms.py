@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
+import lcakit as lk
 from tests.support.pictures import DS, columns, hv, named, plot
 
 
@@ -23,3 +25,34 @@ def test_the_histogram_counts_every_value_that_is_not_zero():
         assert (sign * left >= 0).all()
         count = (height * (right - left) / np.log10(2)).sum()
         assert round(count) == int((np.sign(DS["lca"]) == sign).sum())
+
+
+@pytest.mark.parametrize("zoom", [0.5, 0.99, 1])
+def test_the_zoomed_histogram_is_a_density_of_the_values_it_shows(zoom):
+    values = DS["lca"].values
+    values = values[values != 0]
+    boxes = {name: columns(box) for name, box in named(plot.lca_histogram(DS, zoom=zoom), hv.Rectangles).items()}
+    left, _, right, height = (np.concatenate(parts) for parts in zip(*boxes.values(), strict=True))
+    shown = (values >= left.min()) & (values <= right.max())
+    assert shown.mean() >= zoom
+    np.testing.assert_allclose((height * (right - left)).sum(), shown.mean())
+    helping = boxes["helping"]
+    np.testing.assert_allclose((helping[3] * (helping[2] - helping[0])).sum(), (shown & (values < 0)).mean())
+
+
+def test_the_line_over_it_is_the_fitted_distribution():
+    fits = lk.tails.fit_tails(lk.tails.histogram(DS)).sel(model="weibull")
+    lines = named(plot.lca_histogram(DS, zoom=0.9), hv.Curve)
+    n = int((DS["lca"] != 0).sum())
+    for name, side in (("helping", -1), ("hurting", 1)):
+        k, scale, part = (float(fits[value].sel(outcome=name)) for value in ("shape", "scale", "n"))
+        x, density = columns(lines[f"Weibull, k = {k:.3g}"])
+        assert (side * x > 0).all()
+        expected = part / n * stats.weibull_min(k, scale=scale).pdf(side * x)
+        np.testing.assert_allclose(density, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("zoom", [0, -0.1, 1.01, 99])
+def test_a_zoom_is_a_share(zoom):
+    with pytest.raises(ValueError, match=r"above 0 and at most 1, got"):
+        plot.lca_histogram(DS, zoom=zoom)

@@ -27,6 +27,11 @@ def test_units_of_a_first_layer_are_images_and_know_their_place():
     np.testing.assert_allclose(tile, moved[1].reshape(4, 4))
 
 
+def test_units_of_a_first_layer_are_rows_where_no_images_are_wanted():
+    shown = pixels(plot.parameter_map(IMAGES, iteration=3, images=False))
+    np.testing.assert_allclose(shown, IMAGES.lk.unflatten("fc1.weight").sel(iteration=3), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("quantity", "expected"),
     [

@@ -8,7 +8,7 @@ import pytest
 import lcakit as lk
 from lcakit.testing import tiny_trajectory
 from lcakit.trajectory.labels import TensorSpec
-from tests.support.pictures import DS, columns, hv, named, pixels, plot
+from tests.support.pictures import DS, RUNS, columns, hv, named, pixels, plot
 
 
 def test_fraction_bars_reach_from_zero_to_one():
@@ -17,6 +17,26 @@ def test_fraction_bars_reach_from_zero_to_one():
     for name, element in parts.items():
         _, low, _, high = columns(element)
         np.testing.assert_allclose(high - low, expected.sel(outcome=name), atol=1e-12)
+
+
+def test_the_loss_over_the_shares_is_a_part_of_its_highest_value():
+    loss = DS["loss"].values
+    (mark,) = named(plot.help_hurt_zero(DS, loss=True), hv.Curve).values()
+    snapshot, share = columns(mark)
+    np.testing.assert_array_equal(snapshot, DS["snapshot"])
+    np.testing.assert_allclose(share, loss / loss.max())
+    assert mark.label == f"loss (1 is {loss.max():.3g} nats)"
+    assert not named(plot.help_hurt_zero(DS), hv.Curve)
+
+
+def test_the_loss_over_the_shares_is_that_of_what_is_drawn():
+    (mark,) = named(plot.help_hurt_zero(DS, lca="lca_val", loss=True), hv.Curve).values()
+    assert mark.label == f"loss (1 is {float(DS['loss_val'].max()):.3g} nats)"
+    (mark,) = named(plot.help_hurt_zero(RUNS, loss=True), hv.Curve).values()
+    mean = RUNS["loss"].mean("run")
+    np.testing.assert_allclose(columns(mark)[1], mean / mean.max())
+    with pytest.raises(ValueError, match="leave out loss=True"):
+        plot.help_hurt_zero(DS.assign(loss=DS["loss"] * 0), loss=True)
 
 
 def test_synchronized_peaks_are_those_of_the_analysis():

@@ -15,7 +15,7 @@ from lcakit.experiments.data import ImageData, load
 from lcakit.experiments.interventions import Intervention
 from lcakit.experiments.names import split_name
 from lcakit.experiments.paper import setting
-from lcakit.experiments.subsets import SUBSET_SEED, subset
+from lcakit.experiments.subsets import SUBSET_SEED, mislabelled, subset
 from lcakit.text import printable
 from lcakit.trajectory import provenance
 
@@ -50,6 +50,8 @@ class Run:
         Layers that are frozen, or learn in a way of their own (:mod:`lcakit.experiments.interventions`).
     data_root
         Folder of the data sets; ``$LCAKIT_DATA`` by default. It is not stored in the file.
+    label_noise
+        Share of the training labels that are wrong (:mod:`lcakit.experiments.subsets`), to see overfitting.
     """
 
     network: str
@@ -63,6 +65,7 @@ class Run:
     validation_examples: int | None = None
     interventions: tuple[Intervention, ...] = ()
     data_root: str | None = None
+    label_noise: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "interventions", tuple(self.interventions))  # a list would not compare or hash
@@ -90,13 +93,16 @@ class Run:
     def data(self) -> ImageData:
         """Load the run's data set, or the subset of it that is used."""
         whole = load(split_name(self.network)[0], self.data_root)
-        return subset(whole, self.train_examples, self.validation_examples)
+        part = subset(whole, self.train_examples, self.validation_examples)
+        return mislabelled(part, self.label_noise) if self.label_noise else part
 
     def config(self) -> dict[str, Any]:
         """Return what describes the run in the file, for JSON: every setting and the command that was typed."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "data_root"}
         fields["interventions"] = [one.config() for one in self.interventions]
-        subsets = self.train_examples is not None or self.validation_examples is not None
+        if not self.label_noise:  # as files of every age have it
+            del fields["label_noise"]
+        subsets = self.train_examples is not None or self.validation_examples is not None or self.label_noise
         return fields | ({"subset_seed": SUBSET_SEED} if subsets else {}) | {"command": provenance.command_line()}
 
 

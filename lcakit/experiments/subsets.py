@@ -10,7 +10,7 @@ import torch
 from lcakit.errors import DataError
 from lcakit.experiments.data import ImageData
 
-__all__ = ["SUBSET_SEED", "subset"]
+__all__ = ["SUBSET_SEED", "left_over", "mislabelled", "subset"]
 
 
 def __dir__() -> list[str]:
@@ -49,6 +49,51 @@ def subset(data: ImageData, train_examples: int | None = None, test_examples: in
             rows = _balanced(y, wanted, data.n_classes, f"{part} set of {data.name}")
             parts |= {f"x_{part}": x[rows], f"y_{part}": y[rows]}
     return dataclasses.replace(data, **parts)
+
+
+def left_over(data: ImageData, train_examples: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the training examples that are not in ``subset(data, train_examples)``: (N, C, H, W) and (N,).
+
+    Examples
+    --------
+    >>> from lcakit.experiments.data import load
+    >>> [len(part) for part in left_over(load("digits"), 150)]
+    [1350, 1350]
+    """
+    unused = torch.ones(len(data.y_train), dtype=torch.bool)
+    unused[_balanced(data.y_train, train_examples, data.n_classes, f"train set of {data.name}")] = False
+    return data.x_train[unused], data.y_train[unused]
+
+
+def mislabelled(data: ImageData, share: float) -> ImageData:
+    """Return a data set with a share of its training labels wrong, the same ones on every call.
+
+    The examples are drawn evenly, and each gets one of the other classes, drawn evenly; both with ``SUBSET_SEED``.
+
+    Parameters
+    ----------
+    share
+        In [0, 1]; of N labels the nearest whole number to share · N is changed.
+
+    Raises
+    ------
+    ValueError
+        For another share.
+
+    Examples
+    --------
+    >>> from lcakit.experiments.data import load
+    >>> data = load("digits")
+    >>> int((mislabelled(data, 0.2).y_train != data.y_train).sum())
+    300
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share of wrong labels must be between 0 and 1, got {share}")
+    generator = torch.Generator().manual_seed(SUBSET_SEED)
+    n, y = round(share * len(data.y_train)), data.y_train.clone()
+    rows = torch.randperm(len(y), generator=generator, device="cpu")[:n]
+    y[rows] = (y[rows] + torch.randint(1, data.n_classes, (n,), generator=generator)) % data.n_classes
+    return dataclasses.replace(data, y_train=y)
 
 
 def _balanced(y: torch.Tensor, wanted: int, n_classes: int, what: str) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ import xarray as xr
 
 from lcakit.analysis.resolution import aggregated
 from lcakit.errors import RecordingError
+from lcakit.experiments.data import Split
 from lcakit.experiments.declared.directory import Task
 from lcakit.experiments.training import make_model, make_objective
 from lcakit.storage import opening
 from lcakit.trajectory.join import join
 
-__all__ = ["Results", "objective_of"]
+__all__ = ["Results", "objective_of", "over_runs"]
 
 
 def __dir__() -> list[str]:
@@ -90,8 +92,20 @@ def _opened(task: Task) -> xr.Dataset:
     return aggregated(opening.open_trajectory(task.path), task.resolution)
 
 
-def objective_of(task: Task, **options: Any) -> Any:
-    """Return the objective that a run was recorded with, on its initial weights."""
-    data = task.run.data()
-    model = make_model(task.run, data)
-    return make_objective(task.run, model, data, device=task.device, precision=task.precision, **options)
+def objective_of(task: Task, examples: str | Split = "train", **options: Any) -> Any:
+    """Return the objective that a run was recorded with, or that over other data, on its initial weights.
+
+    ``examples``: ``"train"``, ``"test"``, or images and labels.
+    """
+    data, on_test = task.run.data(), examples != "train"
+    if not isinstance(examples, str):
+        data = dataclasses.replace(data, x_test=examples[0], y_test=examples[1])
+    how = {"device": task.device, "precision": task.precision} | options
+    return make_objective(task.run, make_model(task.run, data), data, "test" if on_test else "train", **how)
+
+
+def over_runs(found: xr.Dataset, dim: str = "run") -> xr.Dataset:
+    """Return mean and standard deviation (``…_sd``) of each variable over runs."""
+    varying = [name for name, array in found.data_vars.items() if dim in array.dims]
+    deviations = {f"{name}_sd": found[name].std(dim, ddof=1) for name in varying}
+    return found.mean(dim, keep_attrs=True).assign(deviations)

@@ -15,7 +15,7 @@ from lcakit.experiments.batches import Batches
 from lcakit.experiments.declared.directory import Task
 from lcakit.experiments.declared.experiment import Claim, Experiment, Scale
 from lcakit.experiments.declared.report import number
-from lcakit.experiments.declared.results import Results, objective_of
+from lcakit.experiments.declared.results import Results, objective_of, over_runs
 from lcakit.experiments.helpful_only import Training, split_steps, train_helping_only
 from lcakit.experiments.rescaling import compare_rescaled
 from lcakit.experiments.run import Run
@@ -51,7 +51,7 @@ def helpful_only(results: Results) -> xr.Dataset:
     trained = trained.rename(part="training")
     ends = trained[["loss", "accuracy"]].isel(snapshot=-1, drop=True)
     ends = ends.rename(loss="final_loss", accuracy="final_accuracy").assign(moved=trained["share"].mean("iteration"))
-    return xr.merge([_over_runs(steps), _over_runs(ends)])
+    return xr.merge([over_runs(steps), over_runs(ends)])
 
 
 def _steps(task: Task, ds: xr.Dataset) -> xr.Dataset:
@@ -110,7 +110,7 @@ def myopia(results: Results) -> xr.Dataset:
     """Return :func:`lcakit.myopia.sign_agreement` with the window that starts in the iteration, over seeds."""
     runs = results.open(_RUN)
     windows = [n for n in _WINDOWS if n < _n(runs)]
-    return _over_runs(sign_agreement(runs, [*windows, _n(runs)]).compute())
+    return over_runs(sign_agreement(runs, [*windows, _n(runs)]).compute())
 
 
 def _next_iteration(result: xr.Dataset) -> str:
@@ -132,7 +132,7 @@ def rescaling(results: Results) -> xr.Dataset:
         return compare_rescaled(ds, objective_of(task), "fc1", "fc2", _FACTOR).drop_vars("tensor_role", errors="ignore")
 
     found = results.each_run(_RUN, "rescaled", make)
-    return _over_runs(found[["lca_share", "fisher_share", "final_loss"]])
+    return over_runs(found[["lca_share", "fisher_share", "final_loss"]])
 
 
 def _largest_change(name: str) -> Callable[[xr.Dataset], str]:
@@ -160,7 +160,7 @@ def subsets(results: Results) -> xr.Dataset:
         return subset_accuracy(ds, objective_on)
 
     found = results.each_run(_RUN, "subsets", make)
-    return _over_runs(found.stack(draw=("run", "seed"), create_index=False), "draw")
+    return over_runs(found.stack(draw=("run", "seed"), create_index=False), "draw")
 
 
 def _at(fraction: float, resolution: str) -> Claim:
@@ -172,13 +172,6 @@ def _at(fraction: float, resolution: str) -> Claim:
 
 
 # ---- declarations ---------------------------------------------------------------------------------------------------
-
-
-def _over_runs(found: xr.Dataset, dim: str = "run") -> xr.Dataset:
-    """Return mean and standard deviation of each variable over runs."""
-    varying = [name for name, array in found.data_vars.items() if dim in array.dims]
-    deviations = {f"{name}_sd": found[name].std(dim, ddof=1) for name in varying}
-    return found.mean(dim, keep_attrs=True).assign(deviations)
 
 
 def _scales(seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, Scale]:

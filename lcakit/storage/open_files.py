@@ -33,7 +33,8 @@ from xarray.backends.locks import HDF5_LOCK
 from xarray.core.indexing import LazilyIndexedArray
 
 from lcakit.errors import TrajectoryError
-from lcakit.storage.chunk_array import ChunkArray, Chunks, LocalFile
+from lcakit.storage.chunked import ChunkArray, Chunks
+from lcakit.storage.local import LocalFile
 from lcakit.storage.state import State
 
 __all__ = ["open_netcdf", "write_netcdf"]
@@ -55,11 +56,11 @@ def _open_unchanged(path: str, state: State, mode: str) -> netCDF4.Dataset:
 class _Handle(NetCDF4DataStore):
     """An open file, and how many datasets have it. It lives as long as a lazy array of one of them does."""
 
-    __slots__ = ("__weakref__", "file", "loading", "packed", "path", "state", "users")
+    __slots__ = ("__weakref__", "chunks", "file", "loading", "path", "state", "users")
 
-    def __init__(self, path: Path, state: State, packed: Mapping[str, Chunks]) -> None:
-        self.path, self.state, self.packed = str(path), state, packed
-        self.file = LocalFile(str(path), state) if packed else None
+    def __init__(self, path: Path, state: State, chunks: Mapping[str, Chunks]) -> None:
+        self.path, self.state, self.chunks = str(path), state, chunks
+        self.file = LocalFile(str(path), state) if chunks else None
         self.loading: int | None = None
         # the id makes two managers of one file, in whatever process, look for the same open handle
         manager: Any = CachingFileManager
@@ -80,11 +81,11 @@ class _Handle(NetCDF4DataStore):
             return super().get_encoding()  # type: ignore[no-untyped-call]
 
     def open_store_variable(self, name: str, var: Any) -> Any:
-        """Return a variable that is not read yet: one that is packed is read without the library, and bounded."""
+        """Return a variable that is not read yet: numbers are read without the library."""
         variable = super().open_store_variable(name, var)
-        if self.file is None or name not in self.packed:
+        if self.file is None or name not in self.chunks:
             return variable
-        array = ChunkArray(self.file, self.packed[name])
+        array = ChunkArray(self.file, self.chunks[name], f"{self.path}, {name!r}")
         return xr.Variable(variable.dims, LazilyIndexedArray(array), variable.attrs, variable.encoding)
 
     @contextmanager
@@ -103,7 +104,7 @@ class _Handle(NetCDF4DataStore):
 
     def check(self) -> None:
         """Raise TrajectoryError if the file was overwritten."""
-        self.state.check(self.path)
+        self.state.check(self.path, self.path)
 
     def release(self, user: object) -> None:
         """Close the file, if nobody else has it."""
@@ -121,7 +122,7 @@ _LOCK = threading.RLock()
 
 
 def open_netcdf(
-    path: Path, state: State | None = None, packed: Mapping[str, Chunks] | None = None
+    path: Path, state: State | None = None, chunks: Mapping[str, Chunks] | None = None
 ) -> tuple[xr.Dataset, Callable[[], None]]:
     """Open a netCDF file as it is: variables not decoded, nothing read but what describes them.
 
@@ -129,8 +130,8 @@ def open_netcdf(
     ----------
     state
         Of the file that was checked before; another one is refused.
-    packed
-        Where the chunks of its packed variables lie.
+    chunks
+        Where the chunks of variables lie that are read without the library.
 
     Returns
     -------
@@ -140,7 +141,7 @@ def open_netcdf(
     place = path.resolve()  # links and .. lead to the same file
     state = State.of(place) if state is None else state
     with _LOCK:
-        handle = _handle_of(place, state, packed or {})
+        handle = _handle_of(place, state, chunks or {})
         ds = xr.open_dataset(handle, engine="store", decode_cf=False)
         user = object()
         handle.users.add(user)
@@ -151,14 +152,14 @@ def open_netcdf(
     return ds, handle.check
 
 
-def _handle_of(place: Path, state: State, packed: Mapping[str, Chunks]) -> _Handle:
+def _handle_of(place: Path, state: State, chunks: Mapping[str, Chunks]) -> _Handle:
     """Return the handle of an open file, or a new one: never two of one file, as it was and as it is."""
     for handle in list(_OPEN.values()):
         if handle.state[:2] == state[:2]:
             handle.check()
             return handle
     _close_dropped(state)
-    handle = _OPEN[(str(place), *state)] = _Handle(place, state, packed)
+    handle = _OPEN[(str(place), *state)] = _Handle(place, state, chunks)
     return handle
 
 

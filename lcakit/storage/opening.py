@@ -14,7 +14,7 @@ from lcakit.errors import TrajectoryError
 from lcakit.packages import package
 from lcakit.storage import guard, remote, urls
 from lcakit.storage.checked import as_trajectory
-from lcakit.storage.chunk_array import packed_chunks
+from lcakit.storage.chunked import chunks_of
 from lcakit.storage.open_files import open_netcdf
 from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import Pathlike, given_path, is_zarr, no_file, partial_path, run_names
@@ -106,12 +106,12 @@ def _open_file(path: Path, check: bool = True, source: str = "") -> xr.Dataset:
         state = State.of(handle.fileno())
         stored = guard.check_file(source, handle)
     with guard.reading(source):
-        packed = {
+        readable = {
             name.removeprefix(guard.NOT_A_COORDINATE): chunks
             for name, found in stored.items()
-            if (chunks := packed_chunks(found)) is not None
+            if (chunks := chunks_of(found)) is not None
         }
-        ds, unchanged = open_netcdf(path, state, packed)
+        ds, unchanged = open_netcdf(path, state, readable)
     return as_trajectory(ds, source, check, stored, unchanged)
 
 

@@ -28,10 +28,13 @@ class State(NamedTuple):
         found = os.stat(file)
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
-    def check(self, path: str | os.PathLike[str]) -> None:
-        """Raise TrajectoryError if the file was written since; one that was replaced or removed is whole elsewhere."""
+    def check(self, file: str | os.PathLike[str] | int, path: str | os.PathLike[str]) -> None:
+        """Raise TrajectoryError if the file was written since; one that was replaced or removed is whole elsewhere.
+
+        ``file`` is its path, or the descriptor of an open one; ``path`` is for the message.
+        """
         try:
-            now = State.of(path)
+            now = State.of(file)
         except OSError:  # what is open stays readable
             return
         if now[:2] == self[:2] and now != self:

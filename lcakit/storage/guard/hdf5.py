@@ -65,7 +65,13 @@ class Stored:
     filters: tuple[int, ...] = ()
     chunk: tuple[int, ...] = ()
     ranges: Mapping[tuple[int, ...], tuple[int, int]] = field(default_factory=dict)
-    """Where the chunks lie in the file, from byte to byte, by their places in the grid."""
+    """Where the chunks lie in the file, from byte to byte, by their places in the grid; data in one piece is one."""
+
+    data: bytes | None = None
+    """All of it, where it is stored with what describes it."""
+
+    fill: bytes = b""
+    """What stands where nothing was written."""
 
     is_variable: bool = True
     """False for a dimension without a variable of its name."""
@@ -180,6 +186,8 @@ class _Walker:
                 header.dense_links = read.read_pointers(cursor, 8)
             elif kind == 3:
                 header.dtype = read.read_type(cursor)
+            elif kind == 5:
+                header.fill = read.read_fill(cursor)
             elif kind == 6:
                 header.links.append(cursor.take(cursor.left))
             elif kind == 8:
@@ -269,22 +277,34 @@ class _Walker:
             raise CorruptError(f"{name!r} has no extent, no type or no layout")
         if header.dtype.kind not in (*read.NUMBERS, read.TEXT) and not header.dtype.text:
             raise CorruptError(f"{name!r} holds neither numbers nor text, so netCDF would not show it")
-        kind, address, size, chunk = header.layout
-        there = kind != "contiguous" or address != UNDEFINED or 0 in header.shape
+        layout, rank, size = header.layout, len(header.shape), header.dtype.size
+        if header.fill and len(header.fill) != size:
+            raise CorruptError(f"{name!r} is filled with a value of {len(header.fill)} bytes, and has {size} for each")
         stored = Stored(
-            header.shape, header.dtype, there, bool(header.filters), header.filters, is_variable=is_variable
+            header.shape,
+            header.dtype,
+            layout.kind != "contiguous" or layout.address != UNDEFINED or 0 in header.shape,
+            bool(header.filters),
+            header.filters,
+            header.shape,
+            fill=header.fill,
+            is_variable=is_variable,
         )
-        if kind == "chunked":
-            if len(chunk) != len(stored.shape) + 1 or 0 in chunk or chunk[-1] != stored.dtype.size:
+        if layout.kind == "chunked":
+            chunk = layout.chunk
+            if len(chunk) != rank + 1 or 0 in chunk or chunk[-1] != size:
                 raise CorruptError(f"{name!r} is cut into chunks {chunk[:-1]} that do not fit its shape {stored.shape}")
             index = ChunkIndex(self._blocks, stored.shape, chunk, stored.packed, name)
-            return replace(stored, complete=index.visit(address), chunk=chunk[:-1], ranges=index.ranges)
-        if size != stored.nbytes and (stored.complete or kind == "compact"):
-            raise CorruptError(f"{name!r} declares {stored.nbytes:,} bytes and stores {size:,}")
-        if kind == "contiguous" and stored.complete and size:
-            self._blocks.claim(address, size, f"the data of {name!r}")
+            return replace(stored, complete=index.visit(layout.address), chunk=chunk[:-1], ranges=index.ranges)
+        if layout.size != stored.nbytes and (stored.complete or layout.kind == "compact"):
+            raise CorruptError(f"{name!r} declares {stored.nbytes:,} bytes and stores {layout.size:,}")
+        if layout.kind == "compact":
+            return replace(stored, data=layout.data)
+        if stored.complete and layout.size:
+            self._blocks.claim(layout.address, layout.size, f"the data of {name!r}")
             if stored.dtype.kind == read.SEQUENCE:
-                self._text(address, stored, name)
+                self._text(layout.address, stored, name)
+            return replace(stored, ranges={(0,) * rank: (layout.address, layout.address + layout.size)})
         return stored
 
     def _text(self, address: int, stored: Stored, name: str) -> None:

@@ -16,8 +16,10 @@ __all__ = [
     "TEXT",
     "Attribute",
     "Header",
+    "Layout",
     "Type",
     "read_attribute",
+    "read_fill",
     "read_filters",
     "read_layout",
     "read_link",
@@ -55,13 +57,25 @@ class Type:
     """Of numbers, how NumPy calls them: ``"<f4"``."""
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How data is stored: its kind, address, size in bytes, the chunk shape with the size of an element, or itself."""
+
+    kind: str
+    address: int = 0
+    size: int = 0
+    chunk: tuple[int, ...] = ()
+    data: bytes = b""
+
+
 @dataclass
 class Header:
     """The messages of one object that matter here."""
 
     shape: tuple[int, ...] | None = None
     dtype: Type | None = None
-    layout: tuple[str, int, int, tuple[int, ...]] | None = None  # kind, address, size, chunk shape with item size
+    layout: Layout | None = None
+    fill: bytes = b""
     filters: tuple[int, ...] = ()
     attributes: list[bytes] = field(default_factory=list)
     links: list[bytes] = field(default_factory=list)
@@ -147,8 +161,8 @@ def _check_compound(cursor: Cursor, version: int, size: int, members: int, depth
             raise CorruptError("a compound type has a member outside it")
 
 
-def read_layout(cursor: Cursor) -> tuple[str, int, int, tuple[int, ...]]:
-    """Read a layout message: kind, address, size in bytes, and the chunk shape with the size of an element."""
+def read_layout(cursor: Cursor) -> Layout:
+    """Read a layout message."""
     version, kind = cursor.uints(1, 1)
     if version == 4 and kind == 3:
         raise CorruptError(ELSEWHERE)
@@ -156,15 +170,23 @@ def read_layout(cursor: Cursor) -> tuple[str, int, int, tuple[int, ...]]:
         raise CorruptError(f"data is laid out in a way (version {version}) that lcakit does not check")
     if kind == 0:
         size = cursor.uint(2)
-        cursor.take(size)
-        return "compact", 0, size, ()
+        return Layout("compact", size=size, data=cursor.take(size))
     if kind == 1:
-        return "contiguous", cursor.uint(8), cursor.uint(8), ()
+        return Layout("contiguous", cursor.uint(8), cursor.uint(8))
     if kind == 2:
         rank = cursor.uint(1)
         address = cursor.uint(8)
-        return "chunked", address, 0, tuple(cursor.uint(4) for _ in range(rank))
+        return Layout("chunked", address, chunk=tuple(cursor.uint(4) for _ in range(rank)))
     raise CorruptError(ELSEWHERE)
+
+
+def read_fill(cursor: Cursor) -> bytes:
+    """Read a message on what stands where nothing was written; nothing where it does not say."""
+    version = cursor.uint(1)
+    if version not in (1, 2, 3):
+        raise CorruptError(f"a fill value has version {version}")
+    defined = cursor.uint(1) & 32 if version == 3 else cursor.uints(1, 1, 1)[2]
+    return cursor.take(cursor.uint(4)) if defined else b""
 
 
 def read_filters(cursor: Cursor) -> tuple[int, ...]:

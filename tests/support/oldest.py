@@ -1,8 +1,9 @@
 """The core tests on the oldest versions that lcakit allows: ``python -m tests.support.oldest [FOLDER] [TESTS …]``.
 
 It makes a virtual environment in the folder (``build/oldest`` if none is given; one that is there is used again), with
-the versions of ``constraints-oldest.txt``, and runs the tests that are not marked slow, or those that are named. On
-Linux this downloads an old PyTorch with its CUDA libraries, so it is run now and then, and before a release.
+the versions of ``constraints-oldest.txt``, and runs a set of tests in which every dependency is used, or those that
+are named. On Linux this downloads an old PyTorch with its CUDA libraries, so it is run now and then, and before a
+release.
 """
 
 from __future__ import annotations
@@ -19,8 +20,14 @@ ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints-oldest.txt"
 EXTRAS = ("record", "lab", "share", "transformers", "lightning")
 TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "nbclient", "nbformat", "playwright")
-NEWEST = ("tests/test_architecture.py", "tests/test_book.py", "tests/test_wheel.py")
-"""Tests of the repository itself: they need the tools that build and check it, of whatever version."""
+CORE = """
+trajectory plot/test_pictures.py plot/test_studies.py plot/test_saving.py views/test_explore.py views/test_report.py
+storage/test_opening.py storage/test_saving.py storage/test_zarr.py storage/test_remote.py storage/test_segments.py
+analysis/test_compute.py analysis/test_layers.py analysis/test_noise.py analysis/test_tables.py analysis/test_tails.py
+record/test_recorder.py record/test_objective.py record/test_resume.py record/test_statistics.py record/callbacks
+sharing/test_fetch.py sharing/test_interop_hdf5.py sharing/test_rounding.py sharing/test_share.py test_import.py
+"""
+"""Tests in which every dependency is used."""
 
 
 def bounds() -> dict[str, str]:
@@ -39,7 +46,7 @@ def main(folder: Path, tests: list[str]) -> int:
         venv.create(folder, with_pip=True)
     package = f"{ROOT}[{','.join(EXTRAS)}]"
     subprocess.run([python, "-m", "pip", "install", "-q", "-c", CONSTRAINTS, "-e", package, *TOOLS], check=True)
-    chosen = tests or ["-m", "not slow", *(f"--ignore={path}" for path in NEWEST)]
+    chosen = tests or ["-m", "not slow", *(f"tests/{path}" for path in CORE.split())]
     return subprocess.run([python, "-m", "pytest", "-q", *chosen], cwd=ROOT).returncode
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,6 +18,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Share the whole suite between processes; run what was named on the command line in one."""
     everything = config.args_source != pytest.Config.ArgsSource.ARGS and not config.option.collectonly
     return min(_PROCESSES, os.cpu_count() or 1) if everything else 0
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector from walking what was imported, again and again: a tenth of the tests' time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_the_first_cell_makes_pictures_work_offline(path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="kernels import everything themselves here")
 def test_what_kernels_have_imported_says_nothing():
-    from tests.support.kernels import IMPORTED
+    from tests.support.forked import IMPORTED
 
     found = subprocess.run([sys.executable, "-c", f"import {', '.join(IMPORTED)}"], capture_output=True, text=True)
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")

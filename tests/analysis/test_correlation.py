@@ -219,6 +219,7 @@ def test_correlation_test_against_scipy(chunks, seed, layer):
     with nothing_computed():
         got = correlation_test(ds, layer, seed, random="any")
     assert all(is_lazy(got[name]) == (chunks is not None) for name in got)
+    got = got.compute()
     values, ids = kernel_of(ds, layer)
     rng = np.random.default_rng(seed)
     assert got["grouping"].values.tolist() == ["output", "input"]

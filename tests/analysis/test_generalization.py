@@ -36,6 +36,7 @@ def test_against_loops(chunks, by, window):
     with nothing_computed():
         sums, overfit = train_validation(ds, by), overfitting_map(ds, by, window)
     assert is_lazy(sums["gap"]) == is_lazy(overfit["state"]) == (chunks is not None)
+    sums, overfit = sums.compute(), overfit.compute()
     train, val = (groups(plain, plain[name].values.astype(np.float64), by) for name in ("lca", "lca_val"))
     np.testing.assert_allclose(sums["train"], train.sum(0), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(sums["gap"], val.sum(0) - train.sum(0), rtol=1e-5, atol=1e-5)

@@ -33,6 +33,7 @@ def test_help_hurt_zero_against_a_loop(chunks, seed, long_run):
         with nothing_computed():
             got = help_hurt_zero(ds)
         assert is_lazy(got) == (chunks is not None)
+        got = got.compute()
         expected = [
             [np.mean([f(x) for x in row]) for f in (lambda x: x < 0, lambda x: x > 0, lambda x: x == 0)]
             for row in ds["lca"].values
@@ -84,7 +85,8 @@ def test_a_run_that_moves_nothing_is_nan():
 @settings(deadline=None, max_examples=20)
 @given(any_chunks(), st.sampled_from(["layer", "kernel_layer"]))
 def test_layer_lca(chunks, by):
-    ds = rechunked(tiny_trajectory(5, class_parameters=True), chunks)
+    whole = tiny_trajectory(5, class_parameters=True)
+    ds = rechunked(whole, chunks)
     with nothing_computed():
         plain, split = layer_lca(ds, by), layer_lca(ds, by, classes=True)
         fallback = layer_lca(ds.drop_vars("lca_unit_class"), by, classes=True)
@@ -94,8 +96,9 @@ def test_layer_lca(chunks, by):
     expected = ["conv1", "norm1", "fc"] if by == "layer" else ["conv1", "fc"]
     assert plain["layer"].values.tolist() == split["layer"].values.tolist() == expected
     ends = [0, 27, 33, 61] if by == "layer" else [0, 33, 61]
+    plain, split, fallback, summed = (got.compute() for got in (plain, split, fallback, summed))
     for n in range(len(expected)):
-        part = ds["lca_class"].values.astype(float)[..., ends[n] : ends[n + 1]]
+        part = whole["lca_class"].values.astype(float)[..., ends[n] : ends[n + 1]]
         for got in (split, fallback):
             np.testing.assert_allclose(got.isel(layer=n), part.sum(-1), rtol=1e-5, atol=1e-6)
         for got in (plain, summed):

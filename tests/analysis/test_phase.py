@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,18 +26,22 @@ def slow_correlation(ds, members: np.ndarray, lag: int) -> float:
     return total / np.sqrt((moves**2).sum() * (down**2).sum())
 
 
+@cache  # the same for all chunks
+def slow_correlations(max_lag: int, by: str) -> list[list[float]]:
+    """Twin: a row for each group of a tiny trajectory, a column for each lag."""
+    ds = tiny_trajectory(15)
+    ids, names = group_ids(ds, by)
+    return [[slow_correlation(ds, ids == g, lag) for lag in range(-max_lag, max_lag + 1)] for g in range(names.size)]
+
+
 @settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.integers(0, 5), st.sampled_from(["kernel_layer", "unit"]))
 def test_against_loops(chunks, max_lag, by):
-    plain = tiny_trajectory(15)
-    ds = rechunked(plain, chunks)
+    ds = rechunked(tiny_trajectory(15), chunks)
     with nothing_computed():
         got = phase_lag(ds, by, max_lag)
     assert is_lazy(got["gradient_correlation"]) == is_lazy(got["lag_of_peak"]) == (chunks is not None)
-    ids, names = group_ids(plain, by)
-    expected = [
-        [slow_correlation(plain, ids == g, lag) for lag in range(-max_lag, max_lag + 1)] for g in range(names.size)
-    ]
+    got, expected = got.compute(), slow_correlations(max_lag, by)
     np.testing.assert_allclose(got["gradient_correlation"], expected, rtol=1e-6, atol=1e-9)
     np.testing.assert_array_equal(got["lag_of_peak"], got["lag"].values[np.argmax(expected, axis=1)])
 

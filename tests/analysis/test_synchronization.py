@@ -96,6 +96,7 @@ def test_peaks_of_lca_against_a_loop(chunks, iterations, seed, data):
     assert is_lazy(got) == (chunks is not None)
     dim = "layer" if by == "kernel_layer" else by
     assert got.dims == ((dim, "class", "rank") if classes else (dim, "rank"))
+    got = got.compute()
     values = ds["lca_class"].values.astype(float)
     values = values if classes else values.sum(1, keepdims=True)
     ids, names = group_ids(ds, by)
@@ -122,6 +123,7 @@ def test_peaks_of_norms_against_a_loop(chunks, iterations, seed, by):
     steps = np.diff(ds["theta"].values.astype(float), axis=0)
     for got, values in ((gradient, ds["gradient"].values[:-1]), (movement, steps)):
         assert got.dims == (dim, "rank")
+        got = got.compute()
         for group in range(names.size):
             norms = np.sqrt((values[:, ids == group].astype(float) ** 2).sum(-1))
             expected = slow_peaks(norms.tolist(), iterations)

@@ -12,14 +12,16 @@ import lcakit as lk
 from lcakit.record.allocation import axis_blocks as pieces_room
 from lcakit.record.allocation.axis_blocks import pieces_of
 from tests.support.networks import conv_net
-from tests.support.running import LABELS, STEPS, record
+from tests.support.running import LABELS, record
+
+STEPS = 10  # more than a block of rows
 
 
 def test_pieces_do_not_change_what_is_stored(tmp_path, monkeypatch):
     kept = ("theta", "gradient", "lca")
-    whole = record(tmp_path / "a.nc", kept, make=conv_net, statistics=True, classes="parameter").load()
+    whole = record(tmp_path / "a.nc", kept, make=conv_net, steps=STEPS, statistics=True, classes="parameter").load()
     monkeypatch.setattr(pieces_room, "PIECE", 90)
-    cut = record(tmp_path / "b.nc", kept, make=conv_net, statistics=True, classes="parameter").load()
+    cut = record(tmp_path / "b.nc", kept, make=conv_net, steps=STEPS, statistics=True, classes="parameter").load()
     for name in whole.data_vars:
         np.testing.assert_allclose(cut[name], whole[name], rtol=2e-7, atol=1e-15, err_msg=str(name))
     for name in ("theta", "gradient", "lca_class", "turn_count", "crossing_count"):
@@ -27,7 +29,7 @@ def test_pieces_do_not_change_what_is_stored(tmp_path, monkeypatch):
 
 
 def test_one_gradient_by_class_at_a_time_gives_the_same(tmp_path, monkeypatch):
-    whole = record(tmp_path / "a.nc", make=conv_net).load()
+    whole = record(tmp_path / "a.nc", make=conv_net, steps=STEPS).load()
     assert (whole["splits"] > 2).any(), "the test needs iterations that are refined"
     evaluate, given, alive = lk.Objective.evaluate, [], set()
 
@@ -40,7 +42,7 @@ def test_one_gradient_by_class_at_a_time_gives_the_same(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pieces_room, "PIECE", 90)
     monkeypatch.setattr(lk.Objective, "evaluate", watched)
-    cut = record(tmp_path / "b.nc", make=conv_net).load()
+    cut = record(tmp_path / "b.nc", make=conv_net, steps=STEPS).load()
     assert len(given) > 3 * STEPS
     assert max(alive) == 1  # that of the end, while the move is refined
     assert set(cut.data_vars) == set(whole.data_vars)

@@ -19,6 +19,7 @@ from lcakit.storage import saving
 from lcakit.storage.paths import allocation_partial
 from lcakit.testing import tiny_trajectory
 from lcakit.trajectory.labels import TensorSpec
+from tests.support.forked import dask_workers
 from tests.support.networks import dense, examples, train
 
 pytestmark = pytest.mark.timeout(300)
@@ -62,6 +63,7 @@ def elsewhere() -> lk.Objective:
 @pytest.fixture(scope="module")
 def client():
     with (
+        dask_workers(),
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):

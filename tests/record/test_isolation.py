@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from lcakit.record import loopstate  # noqa: E402
 from lcakit.record.objective.isolation import arithmetic  # noqa: E402
+from tests.support import forked  # noqa: E402
 
 GPU = torch.device("cuda")
 
@@ -78,9 +76,8 @@ for precision, inside in (("float32", "ieee"), ("tf32", "tf32")):
     not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="an older torch has one interface"
 )
 @pytest.mark.parametrize("program", [NEWER, LATER])
-def test_a_program_with_the_newer_interface(tmp_path, program):
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
-    assert found.returncode == 0, found.stderr
+def test_a_program_with_the_newer_interface(program):
+    forked.run(exec, program, {})
 
 
 def test_generators_of_devices_that_are_not_here_are_passed_over():

@@ -7,45 +7,42 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 import lcakit as lk
 from lcakit.storage.atomic import exclusively, remove_stale
 from lcakit.testing import tiny_trajectory
+from tests.support import forked
 from tests.support.same import assert_same
 
-MANY = """
-import sys
-from concurrent.futures import ThreadPoolExecutor
-import lcakit as lk
-from lcakit.testing import tiny_trajectory
 
-folder, ds = sys.argv[1], tiny_trajectory(5)
-lk.save(ds, f"{folder}/read.nc")
+def many(folder: Path, turns: int) -> None:
+    """Save, share and open in several threads, partly the same file."""
+    ds = tiny_trajectory(5)
+    lk.save(ds, folder / "read.nc")
 
-def work(turn):
-    kind, own = turn % 4, f"{folder}/{turn}.nc"
-    if kind == 0:
-        lk.save(ds, own)
-        assert lk.open_trajectory(own).load().equals(lk.open_trajectory(f"{folder}/read.nc").load())
-    elif kind == 1:
-        lk.share(f"{folder}/read.nc", own)
-    elif kind == 2:
-        lk.save(ds, f"{folder}/one.nc", overwrite=True)
-    else:
-        with lk.open_trajectory(f"{folder}/read.nc") as read:
-            assert read.lca.load().equals(ds.lca)
+    def work(turn: int) -> None:
+        kind, own = turn % 4, folder / f"{turn}.nc"
+        if kind == 0:
+            lk.save(ds, own)
+            assert lk.open_trajectory(own).load().equals(lk.open_trajectory(folder / "read.nc").load())
+        elif kind == 1:
+            lk.share(folder / "read.nc", own)
+        elif kind == 2:
+            lk.save(ds, folder / "one.nc", overwrite=True)
+        else:
+            with lk.open_trajectory(folder / "read.nc") as read:
+                assert read["lca"].load().equals(ds["lca"])
 
-with ThreadPoolExecutor(8) as pool:
-    list(pool.map(work, range(int(sys.argv[2]))))
-assert lk.open_trajectory(f"{folder}/one.nc").load().lca.equals(ds.lca)
-"""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(turns)))
+    assert lk.open_trajectory(folder / "one.nc").load()["lca"].equals(ds["lca"])
 
 
 def test_threads_save_share_and_open_side_by_side(tmp_path):
-    ended = subprocess.run([sys.executable, "-c", MANY, tmp_path, "24"], capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr  # without the library's lock around each of its calls, it crashes here
+    forked.run(many, tmp_path, 24)  # without the library's lock around each of its calls, it crashes here
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 

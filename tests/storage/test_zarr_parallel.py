@@ -19,6 +19,7 @@ from lcakit.storage import blocks
 from lcakit.testing import LAYERS, tiny_trajectory
 from lcakit.trajectory import schema
 from lcakit.trajectory.labels import TensorSpec
+from tests.support.forked import dask_workers
 from tests.support.recordings import record
 from tests.support.server import serving
 
@@ -32,6 +33,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 @pytest.fixture(scope="module")
 def client():
     with (
+        dask_workers(),
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

@@ -6,23 +6,13 @@ kernel speaks to Jupyter like any other, and has executed nothing but imports be
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-IMPORTED = (
-    *("torch", "torchvision", "sklearn.datasets", "scipy.stats", "h5py", "netCDF4", "pooch"),
-    *("ipykernel.kernelapp", "ipywidgets", "matplotlib.pyplot", "bokeh.models", "bokeh.plotting", "markdown_it"),
-    *("lcakit.analysis.accessor", "lcakit.experiments.training"),
-    *("lcakit.landscapes.nqm.training", "lcakit.landscapes.wedges.paths"),
-)
-"""What is slow to import. Not HoloViews and Panel: they look, when imported, whether they are in a notebook."""
-
-_FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(list(IMPORTED))
+from tests.support.forked import context
 
 
 class Kernel:
@@ -58,8 +48,9 @@ class Kernel:
 
 def launch(cmd: Sequence[str], *, cwd: str | None = None, env: Mapping[str, str] | None = None, **_: Any) -> Kernel:
     """Start a kernel; ``cmd`` is ``python -m ipykernel_launcher -f FILE``."""
-    here, there = _FORKED.Pipe()
-    process = _FORKED.Process(target=_run, args=(list(cmd[cmd.index("-f") :]), cwd, dict(env or {}), there))
+    forked = context()
+    here, there = forked.Pipe()
+    process = forked.Process(target=_run, args=(list(cmd[cmd.index("-f") :]), cwd, dict(env or {}), there))
     process.start()
     here.recv()  # from then on it has a process group of its own, which Jupyter may kill
     return Kernel(process)

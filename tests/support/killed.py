@@ -1,6 +1,7 @@
 """Record in child processes that are killed (SIGKILL) at random moments, until 20 have died; then let one finish.
 
-Run as ``python -m tests.support.killed FILE``. Children are forked, so that each starts in milliseconds.
+``python -m tests.support.killed FOLDER`` records ``whole.nc``, which nobody kills, and ``killed.nc``. Children are
+forked, so that each starts in milliseconds.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import random
 import signal
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -19,7 +21,7 @@ from lcakit.record.allocation import allocate  # noqa: F401  (imported before th
 from tests.support.networks import dropout_net, examples
 
 KILLS = 20
-STEPS = 1500
+STEPS = 600
 
 
 def record(path: str, steps: int = STEPS) -> None:
@@ -39,29 +41,31 @@ def record(path: str, steps: int = STEPS) -> None:
             optimizer.step()
 
 
-def fork(path: str) -> int:
+def fork(path: Path) -> int:
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            record(path)
+            record(str(path))
             status = 0
         finally:
             os._exit(status)
     return child
 
 
-def main(path: str) -> None:
-    moments = random.Random(0)
-    killed = 0
-    while killed < KILLS:
+def main(folder: str) -> None:
+    began = time.monotonic()
+    if os.waitpid(fork(Path(folder) / "whole.nc"), 0)[1]:
+        sys.exit("a child that nobody killed failed")
+    most = 1.4 * (time.monotonic() - began) / KILLS  # all together work less than the whole takes
+    path, moments = Path(folder) / "killed.nc", random.Random(0)
+    for n in range(KILLS):
         child = fork(path)
-        time.sleep(moments.uniform(0.0, 0.3))
+        time.sleep(moments.uniform(0.0, most))
         if os.waitpid(child, os.WNOHANG) != (0, 0):
-            sys.exit(f"a child ended by itself after {killed} kills")
+            sys.exit(f"a child ended by itself after {n} kills")
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        killed += 1
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(fork(path), 0)[1]))
 
 

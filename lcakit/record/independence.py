@@ -19,15 +19,18 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_SMALL = 2**16
+"""Buffers of so many numbers are compared number by number: batch normalization, and what writes to ``tensor.data``,
+change them without a new version."""
 _ROUNDING = 1e-6  # relative: additions on a GPU may come in any order
 
 
 class Independence:
     """Watches the parameters and buffers of a model that are not part of θ.
 
-    A change is seen by the version that torch counts for each tensor, at the cost of a comparison. A tensor that
-    changed is tried: where the loss stays the same without it (counters, running statistics that are not used), it is
-    let alone from then on, and where not, recording stops.
+    A change is seen by the version that torch counts for each tensor, that of a small buffer by its numbers. A tensor
+    that changed is tried: where the loss stays the same without it (counters, running statistics that are not used), it
+    is let alone from then on, and where not, recording stops.
 
     Parameters
     ----------
@@ -81,12 +84,12 @@ class Independence:
         for name, tensor, learns in self._outside():
             if learns or name not in self._seen:
                 self._refuse(name)
-            if not self._seen[name].still(tensor):
+            if not self._seen[name].still(tensor) or (tensor.numel() <= _SMALL and self._differs(name, tensor)):
                 self._seen[name] = _State(tensor)
                 changed.append(name)
         new = [name for name in changed if name not in self._no_matter]
         buffers = self.buffers()
-        self.moved = [name for name in new if name in buffers and self._differs(name)]
+        self.moved = [name for name in new if name in buffers and self._differs(name, buffers[name])]
         if refused := [name for name in new if name not in buffers]:
             self._try(refused, theta)
 
@@ -103,10 +106,10 @@ class Independence:
         if names := [name for name in self._seen if name not in buffers]:
             self._try(names, theta)
 
-    def _differs(self, name: str) -> bool:
+    def _differs(self, name: str, live: torch.Tensor) -> bool:
         """Say whether the numbers of a buffer are not those that the objective evaluates with."""
-        live, copy = self._objective._live.tensors()[name], self._copies[name]
-        return not torch.equal(live.to(copy.device, copy.dtype), copy)
+        copy = self._copies.get(name)
+        return copy is not None and not torch.equal(live.to(copy.device, copy.dtype), copy)
 
     def _outside(self) -> Iterator[tuple[str, torch.Tensor, bool]]:
         """Yield name, tensor, and whether it learns, of all that is not part of θ."""

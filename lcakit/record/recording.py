@@ -27,6 +27,7 @@ from lcakit.record.loopstate import LoopState
 from lcakit.record.objective.buffers import BufferTable
 from lcakit.record.objective.objective import Objective
 from lcakit.record.resume import clear
+from lcakit.record.same_model import check_same_model
 from lcakit.record.settings import RecorderSettings
 from lcakit.storage import saving, segments
 from lcakit.storage.background import THREAD
@@ -67,7 +68,8 @@ class Recording:
         self._online = settings.storage.online
         self._allocator = Allocator(objective, settings.allocation, stored_online(settings))
         self._process = os.getpid()
-        self._moving = False  # buffers, since the recording began
+        self._moving = self._ever_moved = False  # buffers, and θ, since the recording began
+        self._count = 0
         self.seconds = 0.0
         self.recorded = 0
 
@@ -167,9 +169,20 @@ class Recording:
                 "Everything before it is kept; a smaller learning rate may help."
             ) from error
         iteration |= {"iteration": self.recorded, **told}
+        self._ever_moved = self._ever_moved or not torch.equal(theta, self._last)
         self.recorded, self._last = self._loop.steps, theta
         self._writer.append(snapshot, iteration)
+        self._count += 1
+        if self._count & (self._count - 1) == 0:  # now and then: at rows 1, 2, 4, 8, …
+            self._compare(theta)
         self.seconds += time.perf_counter() - began
+
+    def _compare(self, theta: torch.Tensor) -> None:
+        try:
+            check_same_model(self.objective, theta)
+        except RecordingError:
+            self._independence.check_all(theta)  # which names a frozen tensor that torch did not see change
+            raise
 
     def _rows(self, theta: torch.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         if not is_finite(theta):
@@ -204,13 +217,22 @@ class Recording:
             self.record(told() | {"learning_rate": float("nan")})
             warnings.warn(
                 "parameters moved after the last step that was recorded (clipped, averaged or loaded after "
-                "optimizer.step(), or stepped by one of several optimizers): that is recorded as one more iteration. "
-                "To end iterations where the loop does, leave the optimizer out of lk.Recorder, and call rec.step() as "
-                "the last line of the loop.",
+                "optimizer.step(), or stepped by one of several optimizers, or by one that the recorder does not "
+                "know): that is recorded as one more iteration. To end iterations where the loop does, leave the "
+                "optimizer out of lk.Recorder, and call rec.step() as the last line of the loop.",
+                LcakitWarning,
+                stacklevel=4,
+            )
+        if self._count and not self._ever_moved:
+            warnings.warn(
+                f"no parameter has moved in {self._count} iterations. Does the loop train another copy of the model "
+                "than the objective's, or is the learning rate 0?",
                 LcakitWarning,
                 stacklevel=4,
             )
         self._independence.check_all(self._last)
+        self.objective.refresh(self._independence.moved)  # buffers since the last step are none of its business
+        check_same_model(self.objective, self._last, last=True)
 
     @property
     def has_moved(self) -> bool:

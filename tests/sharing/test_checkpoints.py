@@ -114,11 +114,11 @@ def test_an_interrupted_allocation_goes_on(tmp_path, monkeypatch):
     series(model, tmp_path / "all")
     objective, calls, real = lk.Objective(model, data), [], Allocator.advance
 
-    def failing(self, vector, then=None):
+    def failing(self, vector):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(self, vector, then)
+        return real(self, vector)
 
     monkeypatch.setattr(Allocator, "advance", failing)
     with pytest.raises(KeyboardInterrupt):

@@ -9,7 +9,7 @@ import xarray as xr
 from lcakit.errors import DivergedError
 from lcakit.record.allocation.allocator import Allocator
 from lcakit.record.allocation.rows import Row
-from lcakit.record.allocation.stored_buffers import StoredBuffers, following
+from lcakit.record.allocation.stored_buffers import StoredBuffers
 
 __all__ = ["rows_along"]
 
@@ -32,8 +32,12 @@ def rows_along(
 
     Before iteration 0 the row of the first snapshot comes, without an iteration. ``done`` is called after each move.
     """
-    with following(source, allocator.objective) as buffers:
+    buffers = StoredBuffers(source, allocator.objective) if "buffers" in source else None
+    try:
         yield from _rows(source, allocator, buffers, start, stop, done)
+    finally:
+        if buffers is not None:
+            buffers.restore()
 
 
 def _rows(
@@ -58,7 +62,7 @@ def _rows(
             if buffers is None and (ahead := index - begin) % allocator.moves_at_once == 0:
                 allocator.expect(vectors[ahead : ahead + allocator.moves_at_once])
             try:
-                snapshot, iteration = allocator.advance(vector, None if buffers is None else buffers.mover(index))
+                snapshot, iteration = allocator.advance(vector, *(() if buffers is None else (buffers.mover(index),)))
             except DivergedError as error:
                 raise DivergedError(f"iteration {steps[index]}: {error}") from error
             if buffers is not None:

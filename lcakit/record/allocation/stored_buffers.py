@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -12,7 +11,7 @@ import xarray as xr
 from lcakit.record.objective.buffers import BufferTable, evaluated_buffers
 from lcakit.record.objective.objective import Objective
 
-__all__ = ["StoredBuffers", "following"]
+__all__ = ["StoredBuffers"]
 
 
 def __dir__() -> list[str]:
@@ -33,6 +32,7 @@ class StoredBuffers:
     def __init__(self, source: xr.Dataset, objective: Objective) -> None:
         self._values, self._objective = source["buffers"], objective
         self._table, self._own = BufferTable.in_file(source), evaluated_buffers(objective)
+        self._before = {name: copy.clone() for name, copy in self._own.items()}
         self._last = np.zeros(0)
 
     def put(self, snapshot: int) -> None:
@@ -45,15 +45,6 @@ class StoredBuffers:
         after = self._values[iteration + 1].values
         return None if np.array_equal(after, self._last) else partial(self.put, iteration + 1)
 
-
-@contextmanager
-def following(source: xr.Dataset, objective: Objective) -> Iterator[StoredBuffers | None]:
-    """Give the buffers of a trajectory, or None where it has none; the objective has its own again afterwards."""
-    if "buffers" not in source:
-        yield None
-        return
-    own = {name: copy.clone() for name, copy in evaluated_buffers(objective).items()}
-    try:
-        yield StoredBuffers(source, objective)
-    finally:
-        objective._evaluator.copy_frozen(own)
+    def restore(self) -> None:
+        """Let the objective have its own buffers again."""
+        self._objective._evaluator.copy_frozen(self._before)

@@ -21,7 +21,7 @@ from lcakit.record.objective.describe import (
 from lcakit.record.objective.hooks import drop_hooks
 from lcakit.record.objective.isolation import Numerics
 
-__all__ = ["Replica", "make_replica"]
+__all__ = ["Replica", "fresh_copy", "make_replica"]
 
 
 def __dir__() -> list[str]:
@@ -110,8 +110,27 @@ def make_replica(model: nn.Module, numerics: Numerics, tuned: bool = True, norm:
     clean = name_cleaner(bare)
     for name, parameter in bare.named_parameters():
         parameter.requires_grad_(clean(name) in names)
+    return Replica(_prepared(bare, numerics, tuned, norm), [found[name] for name in names])
+
+
+def fresh_copy(model: nn.Module, numerics: Numerics, like: nn.Module) -> nn.Module:
+    """Copy a model as it is now, with its present parameters, and prepare the copy as an earlier one (``like``) was.
+
+    Raises
+    ------
+    ObjectiveError
+        If the model cannot be copied.
+    """
+    bare = unwrap_inner(copied(unwrap(model)))
+    norms = {name: m for name, m in like.named_modules() if isinstance(m, nn.modules.batchnorm._NormBase)}
+    for name, module in bare.named_modules():
+        module.training = name not in norms or norms[name].running_mean is None
+    return _prepared(bare, numerics, tuned=True, norm="auto")
+
+
+def _prepared(bare: nn.Module, numerics: Numerics, tuned: bool, norm: str) -> nn.Module:
     drop_hooks(bare)
     bare = make_deterministic(bare, norm).to(numerics.device, numerics.dtype)
     if tuned and numerics.device.type == "cpu" and numerics.precision == "float32":
         use_precise_norms(use_onednn(bare))
-    return Replica(bare, [found[name] for name in names])
+    return bare

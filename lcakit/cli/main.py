@@ -62,8 +62,10 @@ def _demo(args: argparse.Namespace) -> None:
     print(account(open_trajectory(path)).to_text(explain=True))
     report.report_of_demo(path)
     print(f"\nThe trajectory is in {path}. Look at it again:\n")
+    print(f"  lcakit view {path}      # the explorer, in a browser")
     print(f"  lcakit info {path}\n  lcakit account {path}\n  lcakit validate {path}")
     print(f'  python -c "import lcakit as lk; print(lk.layers.layer_lca(lk.open_trajectory({str(path)!r})).compute())"')
+    print("\nWalks through what such a file tells, in JupyterLab:\n\n  lcakit lab")
 
 
 # ---- options ---------------------------------------------------------------------------------------------------

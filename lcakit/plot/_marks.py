@@ -35,11 +35,25 @@ def load(backend: str) -> None:
     if backend not in MODULES:
         raise unknown("backend", backend, MODULES)
     importlib.import_module(MODULES[backend])
+    if backend == "matplotlib":
+        _name_boxes()
     if in_notebook():
         _prepare_notebook(backend)
         hv.Store.set_current_backend(backend)  # the picture at the end of a cell is drawn by the one it was made for
     elif hv.Store.current_backend not in hv.Store.loaded_backends():
         hv.Store.set_current_backend(backend)
+
+
+@functools.cache
+def _name_boxes() -> None:
+    """Let legends have boxes and bands, which HoloViews makes collections of patches; Matplotlib 3.11 does already."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.legend import Legend
+    from matplotlib.legend_handler import HandlerPolyCollection
+
+    known = Legend.get_default_handler_map()
+    if Legend.get_legend_handler(known, PatchCollection([])) is None:
+        known[PatchCollection] = HandlerPolyCollection()
 
 
 def in_notebook() -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit.analysis import accessor as _accessor  # noqa: F401  (registers ds.lk)
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 from lcakit.trajectory.labels import Labels, TensorSpec
 from lcakit.trajectory.schema import build_dataset
 
@@ -39,6 +40,7 @@ LAYERS = (
 )
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Quadratic:
     """Per-class quadratic losses: curvatures ``h`` and minima ``m``, both (class, parameter), float64."""
@@ -62,6 +64,7 @@ class Quadratic:
         return self.gradient(middle) * np.diff(theta, axis=0)[:, None]
 
 
+@checks_arguments
 def quadratic(n_parameters: int, n_classes: int, seed: int = 0) -> Quadratic:
     """Return random per-class quadratics whose total curvature lies between 0 and about 2."""
     rng = np.random.default_rng(seed)
@@ -81,6 +84,7 @@ def _descend(problem: Quadratic, iterations: int, rng: np.random.Generator) -> n
     return theta
 
 
+@checks_arguments
 def tiny_trajectory(
     iterations: int = 12,
     seed: int = 0,
@@ -160,6 +164,7 @@ def tiny_trajectory(
     return ds if chunks is None else chunked(ds, chunks)
 
 
+@checks_arguments
 def chunked(ds: xr.Dataset, chunks: Mapping[str, int] | int) -> xr.Dataset:
     """Return a trajectory with Dask data and labels in memory, as ``lk.open_trajectory`` does.
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lcakit.errors import DataError
+from lcakit.trajectory.arguments import checks_creation
 
 __all__ = ["Batches"]
 
@@ -16,6 +17,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_creation
 class Batches(Iterator[torch.Tensor]):
     """Endless int64 index tensors, a fresh permutation of all examples each epoch.
 

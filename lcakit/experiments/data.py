@@ -13,6 +13,9 @@ import numpy as np
 import torch
 
 from lcakit.errors import DataError, unknown
+from lcakit.storage.guard import CorruptError
+from lcakit.storage.guard.plain import check_archive
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 
 __all__ = ["MNIST_TRAIN", "NAMES", "SHAPES", "ImageData", "Split", "load"]
 
@@ -37,6 +40,7 @@ NAMES = tuple(SHAPES)
 Split = tuple[torch.Tensor, torch.Tensor]
 
 
+@checks_creation
 @dataclass(frozen=True, eq=False)
 class ImageData:
     """A classification data set of images, whole and in memory.
@@ -67,6 +71,7 @@ class ImageData:
         return len(self.class_names)
 
 
+@checks_arguments
 def load(name: str | Path, root: str | Path | None = None, download: bool = True) -> ImageData:
     """Load a data set by name, or from an ``.npz`` file.
 
@@ -221,12 +226,14 @@ def _from_npz(path: Path, name: str) -> ImageData:
 def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays that are used; nothing in the file is ever unpickled."""
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as file:
             wanted = {*_NPZ_KEYS, "classes"}
             return {key: file[key] if key in wanted else np.empty(0) for key in file.files}
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}. Give the path of an .npz with {', '.join(_NPZ_KEYS)}.") from error
     except (
+        CorruptError,
         OSError,
         ValueError,
         EOFError,

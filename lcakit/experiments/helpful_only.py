@@ -18,6 +18,7 @@ from lcakit.record.allocation.settings import AllocationSettings
 from lcakit.record.allocation.stored import Stored
 from lcakit.record.objective.describe import trainable_parameters
 from lcakit.record.objective.objective import Objective
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 
 __all__ = ["PARTS", "Training", "split_steps", "train_helping_only"]
 
@@ -37,6 +38,7 @@ _STEP_ATTRS = {
 }
 
 
+@checks_arguments
 def split_steps(
     ds: xr.Dataset, objective: Objective, iterations: Sequence[int] | None = None, quiet: bool = False
 ) -> xr.Dataset:
@@ -118,6 +120,7 @@ def _split(ds: xr.Dataset, objective: Objective, position: int) -> list[list[flo
 # ---- training -------------------------------------------------------------------------------------------------------
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Training:
     """A fresh start of one training: the objective (its model is the one that trains) and what takes one step."""
@@ -126,6 +129,7 @@ class Training:
     step: Callable[[], Any]
 
 
+@checks_arguments
 def train_helping_only(
     start: Callable[[], Training],
     iterations: int,

@@ -21,6 +21,7 @@ from lcakit.errors import TrajectoryError, unknown
 from lcakit.record.objective.describe import trainable_parameters
 from lcakit.storage.opening import open_trajectory
 from lcakit.trajectory import provenance
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 from lcakit.trajectory.labels import Labels, tensor_shapes
 
 __all__ = ["EFFECTS", "Freezer", "Intervention", "freeze_at_argmin", "kernel_layers", "parameter_groups", "plan"]
@@ -34,6 +35,7 @@ EFFECTS = ("freeze", "lr_factor", "momentum", "delay")
 """What an intervention can do to a layer; each has one."""
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Intervention:
     r"""What is done to one layer. A layer is a kernel layer: kernel, bias, and the norm layers that follow it.
@@ -118,6 +120,7 @@ def _is_count(value: object) -> bool:
 # ---- from layers to parameters ---------------------------------------------------------------------------------
 
 
+@checks_arguments
 def plan(
     interventions: Iterable[Intervention], labels: Labels, *, iterations: int, optimizer: str = "sgd"
 ) -> dict[str, Intervention]:
@@ -141,6 +144,7 @@ def plan(
     return found
 
 
+@checks_arguments
 def kernel_layers(labels: Labels) -> list[str]:
     """Return the names of the layers that interventions can be in, first to last."""
     return list(dict.fromkeys(tensor.kernel_layer or tensor.layer for tensor in labels.tensors))
@@ -175,6 +179,7 @@ def _joined(one: Intervention, other: Intervention) -> Intervention:
     return dataclasses.replace(one, **other.effects)
 
 
+@checks_arguments
 def parameter_groups(
     planned: Mapping[str, Intervention], labels: Labels, model: nn.Module, learning_rate: float
 ) -> list[dict[str, Any]]:
@@ -196,6 +201,7 @@ def parameter_groups(
     return groups
 
 
+@checks_creation
 class Freezer:
     """Keeps the optimizer from moving frozen layers: their gradients are taken away before it steps.
 
@@ -225,6 +231,7 @@ def _parameters_by_layer(labels: Labels, model: nn.Module) -> dict[str, list[tor
 # ---- from an earlier run ---------------------------------------------------------------------------------------
 
 
+@checks_arguments
 def freeze_at_argmin(layer: str, path: str | os.PathLike[str], network: str, labels: Labels) -> Intervention:
     """Return the intervention that freezes a layer where, in an earlier run, its cumulative LCA was smallest.
 

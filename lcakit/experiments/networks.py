@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lcakit.errors import unknown
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 
 __all__ = [
     "NETWORKS",
@@ -39,6 +40,7 @@ Shape = tuple[int, int, int]
 Builder = Callable[[Shape, int], nn.Module]
 
 
+@checks_arguments
 def build(name: str, data_shape: Shape, n_classes: int, seed: int) -> nn.Module:
     """Build a network with He-normal kernels and zero biases, on the CPU.
 
@@ -73,6 +75,7 @@ def build(name: str, data_shape: Shape, n_classes: int, seed: int) -> nn.Module:
     return network
 
 
+@checks_arguments
 def find(name: str) -> Builder:
     """Return the function that builds a network, or say which names there are."""
     if name in NETWORKS:
@@ -89,6 +92,7 @@ def find(name: str) -> Builder:
     raise unknown("network", name, NETWORKS)
 
 
+@checks_arguments
 def initialize(network: nn.Module, generator: torch.Generator) -> None:
     """Draw He-normal kernels (fan-in) for all linear and convolution layers and set their biases to zero."""
     for module in network.modules():
@@ -98,6 +102,7 @@ def initialize(network: nn.Module, generator: torch.Generator) -> None:
                 nn.init.zeros_(module.bias)
 
 
+@checks_arguments
 def fc(data_shape: Shape, n_classes: int) -> nn.Module:
     """Fully connected 100-50-classes on flattened images: the paper's MNIST-FC, 84 060 parameters."""
     return nn.Sequential(
@@ -112,6 +117,7 @@ def fc(data_shape: Shape, n_classes: int) -> nn.Module:
     )
 
 
+@checks_arguments
 def lenet(data_shape: Shape, n_classes: int, channels: tuple[int, int] = (20, 40), hidden: int = 400) -> nn.Module:
     """Two 5x5 convolutions with 'same' padding and pools, dropout, a dense layer: 808 970 parameters on MNIST."""
     side = _pooled(data_shape, 2)
@@ -134,11 +140,13 @@ def lenet(data_shape: Shape, n_classes: int, channels: tuple[int, int] = (20, 40
     )
 
 
+@checks_arguments
 def lenet_small(data_shape: Shape, n_classes: int) -> nn.Module:
     """LeNet with 6 and 12 channels and 50 hidden units, for two cores and a minute."""
     return lenet(data_shape, n_classes, (6, 12), 50)
 
 
+@checks_arguments
 def allcnn(data_shape: Shape, n_classes: int, width: int = 96, relu_everywhere: bool = False) -> nn.Module:
     """All-convolutional network with BatchNorm, ``width`` and 2 ``width`` channels: 1 371 658 parameters on CIFAR-10.
 
@@ -194,6 +202,7 @@ def _stage(inputs: int, channels: int, blocks: int, stride: int) -> nn.Sequentia
     return nn.Sequential(first, *(_Block(channels, channels, 1) for _ in range(blocks - 1)))
 
 
+@checks_creation
 class ResNet(nn.Module):
     """Residual network for small images: a convolution, three stages of blocks, global average, a dense layer."""
 
@@ -214,6 +223,7 @@ class ResNet(nn.Module):
         return out
 
 
+@checks_arguments
 def resnet(data_shape: Shape, n_classes: int, blocks: int = 3, width: int = 16) -> nn.Module:
     """Residual network of 6 blocks + 2 layers, convolutions with bias: ResNet-20 has 273 066 parameters on CIFAR-10.
 
@@ -222,6 +232,7 @@ def resnet(data_shape: Shape, n_classes: int, blocks: int = 3, width: int = 16) 
     return ResNet(data_shape, n_classes, blocks, width)
 
 
+@checks_arguments
 def vgg(
     data_shape: Shape, n_classes: int, plan: Sequence[int | str], hidden: Sequence[int], dropout: float
 ) -> nn.Module:
@@ -247,6 +258,7 @@ def vgg(
     return nn.Sequential(parts)
 
 
+@checks_arguments
 def vgg5(data_shape: Shape, n_classes: int, dropout: float = 0.5) -> nn.Module:
     """Three convolutions (64, 128, 256), each with a pool, and a dense layer of 512 with dropout 0.5.
 
@@ -255,6 +267,7 @@ def vgg5(data_shape: Shape, n_classes: int, dropout: float = 0.5) -> nn.Module:
     return vgg(data_shape, n_classes, (64, "pool", 128, "pool", 256, "pool"), (512,), dropout)
 
 
+@checks_arguments
 def vgg9(data_shape: Shape, n_classes: int) -> nn.Module:
     """Six convolutions (32, 64, 128, 128, 256, 256) with four pools, two dense layers of 512 with dropout 0.5."""
     plan = (32, "pool", 64, "pool", 128, 128, "pool", 256, 256, "pool")

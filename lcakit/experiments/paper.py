@@ -10,6 +10,7 @@ import itertools
 from dataclasses import dataclass
 
 from lcakit.errors import unknown
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 
 __all__ = ["FINDINGS", "PAPER", "SIZES", "Figures", "Key", "Setting", "setting"]
 
@@ -25,6 +26,7 @@ _OWN_SOURCE = "chosen for lcakit; not in the paper"
 _CIFAR_SOURCE = "batch size 250 and all 50 000 training images (the paper's may be 45 000) are chosen for lcakit"
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Setting:
     """How one run is trained. There is no weight decay, augmentation or schedule; pixels are in [0, 1]."""
@@ -40,6 +42,7 @@ class Setting:
     source: str
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Figures:
     """What such a run gives.
@@ -61,6 +64,7 @@ class Figures:
     source: str
 
 
+@checks_arguments
 def setting(study: str, optimizer: str) -> Setting:
     """Return the setting of a study: the paper's where it has one, else lcakit's own (``source`` says which).
 

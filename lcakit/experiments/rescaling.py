@@ -9,6 +9,7 @@ from lcakit.analysis.fisher import fisher_diagonal, rescaled
 from lcakit.experiments.path import refuse_other_objective, require_path, rule_of
 from lcakit.record.allocation.allocate import allocate
 from lcakit.record.objective.objective import Objective
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["compare_rescaled"]
 
@@ -20,6 +21,7 @@ def __dir__() -> list[str]:
 _NETWORKS = ["recorded", "rescaled"]
 
 
+@checks_arguments
 def compare_rescaled(
     ds: xr.Dataset,
     objective: Objective,

@@ -18,6 +18,7 @@ from lcakit.experiments.paper import setting
 from lcakit.experiments.subsets import SUBSET_SEED, mislabelled, subset
 from lcakit.text import printable
 from lcakit.trajectory import provenance
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 
 __all__ = ["OPTIMIZERS", "Run", "own_data_in", "run_of"]
 
@@ -31,6 +32,7 @@ _SETTINGS = ("learning_rate", "momentum", "batch_size", "iterations")
 _REQUIRED = {"network", "optimizer", "seed", *_SETTINGS}  # what files of every age say
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Run:
     """One training run, complete: the same Run gives the same weights on the same machine.
@@ -113,6 +115,7 @@ def _check_momentum(momentum: float, optimizer: str) -> None:
         raise ValueError(f"the optimizer {optimizer!r} has no momentum, got {momentum}; use sgd, or leave it out")
 
 
+@checks_arguments
 def run_of(ds: xr.Dataset, data_root: str | None = None) -> Run:
     """Return the run that a file was recorded from.
 

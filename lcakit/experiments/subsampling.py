@@ -14,6 +14,7 @@ from lcakit.progress import progress
 from lcakit.record.allocation.allocator import Allocator
 from lcakit.record.objective.objective import Objective
 from lcakit.trajectory import labels
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.require import require_tables
 
 __all__ = ["FRACTIONS", "MEASURES", "RESOLUTIONS", "subset_accuracy"]
@@ -37,6 +38,7 @@ MEASURES = {
 """Measures of agreement, and what each is."""
 
 
+@checks_arguments
 def subset_accuracy(
     ds: xr.Dataset,
     objective_on: Callable[[np.ndarray], Objective],

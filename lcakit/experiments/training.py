@@ -29,6 +29,7 @@ from lcakit.record.recorder import Recorder
 from lcakit.storage import opening
 from lcakit.storage.paths import writable_path
 from lcakit.trajectory import provenance
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.labels import Labels
 
 __all__ = [
@@ -51,11 +52,13 @@ def __dir__() -> list[str]:
 ALLOCATION = ("rule", "tolerance", "max_splits", "classes", "compression")  # options that allocate shares
 
 
+@checks_arguments
 def make_model(run: Run, data: ImageData) -> nn.Module:
     """Return the run's network, initialized from its seed."""
     return build(split_name(run.network)[1], data.data_shape, data.n_classes, run.seed)
 
 
+@checks_arguments
 def make_optimizer(run: Run, model: nn.Module, labels: Labels | None = None) -> torch.optim.Optimizer:
     """Return the run's optimizer (settings must be resolved); layers with interventions are groups of their own.
 
@@ -69,17 +72,20 @@ def make_optimizer(run: Run, model: nn.Module, labels: Labels | None = None) -> 
     return torch.optim.SGD(groups, lr=rate, momentum=float(run.momentum or 0))
 
 
+@checks_arguments
 def planned(run: Run, labels: Labels) -> dict[str, Intervention]:
     """Return what a resolved run does to each layer of its network."""
     return plan(run.interventions, labels, iterations=int(run.iterations or 0), optimizer=run.optimizer)
 
 
+@checks_arguments
 def make_objective(run: Run, model: nn.Module, data: ImageData, part: str = "train", **options: Any) -> Objective:
     """Return the objective of a run on its training or test set; ``options`` go to :class:`lcakit.Objective`."""
     examples = (data.x_test, data.y_test) if part == "test" else (data.x_train, data.y_train)
     return Objective(model, examples, class_names=data.class_names, **options)
 
 
+@checks_arguments
 def objective_of(
     path: str,
     part: str = "train",
@@ -115,6 +121,7 @@ def objective_of(
     return make_objective(run, make_model(run, data), data, part, **how)
 
 
+@checks_arguments
 def record_run(
     run: Run,
     path: str | Path,

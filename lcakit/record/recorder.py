@@ -27,6 +27,7 @@ from lcakit.record.resume import refuse_existing, resumed_state
 from lcakit.record.settings import Options, RecorderSettings, signature_with_settings
 from lcakit.storage.paths import PARTIAL, partial_path, writable_path
 from lcakit.trajectory import provenance
+from lcakit.trajectory.arguments import checks_creation, checks_itself
 
 __all__ = ["Recorder"]
 
@@ -39,6 +40,7 @@ _OWN = ("n_iterations", "budget", "state", "resume", "overwrite", "config", "see
 _MAY_CHANGE = ("command", "iterations")  # of the config, from a recording to its resume
 
 
+@checks_creation
 class Recorder:
     """Records the trajectory of a training loop and allocates its loss changes.
 
@@ -151,6 +153,7 @@ class Recorder:
     (5, {'iteration': 5, 'parameter': 15})
     """
 
+    @checks_itself(path=Any)
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -177,8 +180,7 @@ class Recorder:
         path = writable_path(path).absolute()  # the loop may change the working directory
         self.path = path.with_name(path.name.removesuffix(PARTIAL))
         self.objective = objective
-        self._seconds = 0.0
-        self._n_iterations, self._budget, self._quiet = n_iterations, budget, quiet
+        self._n_iterations, self._budget, self._quiet, self._seconds = n_iterations, budget, quiet, 0.0
         self._resume, self._overwrite = resume, overwrite
         self._config, self._seed = provenance.checked_config(config), seed
         self._optimizers = checked_optimizers(optimizer, objective.model)
@@ -229,8 +231,7 @@ class Recorder:
         return self
 
     def _open(self) -> None:
-        began = time.perf_counter()
-        storage = self.settings.storage
+        began, storage = time.perf_counter(), self.settings.storage
         estimate = partial(self.settings.estimate, self.objective, self._n_iterations or 1000)
         if self._budget is not None:
             estimate().check(self._budget, needed=() if storage.online else ("theta",))

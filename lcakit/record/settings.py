@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict
 
-from lcakit.errors import unknown
+from lcakit.errors import ArgumentError, unknown
 from lcakit.record.allocation.settings import AllocationSettings
 from lcakit.record.budget import KEEP, Estimate, check_count, check_keep, estimate
 from lcakit.storage import saving, segments
+from lcakit.trajectory.arguments import check_arguments
 
 __all__ = ["MODES", "Options", "RecorderSettings", "StorageSettings", "WritingSettings", "signature_with_settings"]
 
@@ -135,8 +136,8 @@ class RecorderSettings:
 
         Raises
         ------
-        TypeError
-            For an unknown keyword.
+        ArgumentError
+            For an unknown keyword, or a value of a wrong kind.
         ValueError
             For a value that cannot be.
         """
@@ -145,8 +146,11 @@ class RecorderSettings:
         allowed = [*others, *Options.__annotations__]
         for name in given:
             if name not in allowed:
-                raise unknown("argument of Recorder", name, allowed, TypeError)
-        return cls(**{name: kind(**{k: given[k] for k in known[name] & set(given)}) for name, kind in parts.items()})
+                raise unknown("argument of Recorder", name, allowed, ArgumentError)
+        own = {name: {k: given[k] for k in known[name] & set(given)} for name in parts}
+        for name, kind in parts.items():
+            check_arguments(vars(kind)["__init__"], (kind,), own[name], "Recorder")
+        return cls(**{name: kind(**own[name]) for name, kind in parts.items()})
 
     def estimate(self, objective: Any, n_iterations: int) -> Estimate:
         """Return size and cost of recording so many optimizer steps."""

@@ -66,4 +66,16 @@ def checked(ds: xr.Dataset, source: str) -> xr.Dataset:
     if "snapshot" in ds.dims and "iteration" not in ds.dims:  # older files without an iteration
         ds = ds.assign_coords(iteration=np.zeros(0, np.int64))
     with guard.reading(source):
-        return ds.assign_coords({name: ds[name].variable.load() for name in ds.coords if name not in ds.dims})
+        labels = {str(name): ds[name].variable.load() for name in ds.coords if name not in ds.dims}
+        return ds.assign_coords({name: _as_declared(name, label) for name, label in labels.items()})
+
+
+def _as_declared(name: str, label: xr.Variable) -> xr.Variable:
+    """Return whole numbers in the type that the format has for them: narrower ones overflow when they are used."""
+    spec = schema.COORDINATES.get(name)
+    if spec is None or label.dtype.kind not in "iu" or label.dtype == spec.dtype or not spec.dtype.startswith("i"):
+        return label
+    out = label.astype(spec.dtype)
+    if not np.array_equal(out.values, label.values):
+        raise ValueError(f"{name!r} holds numbers that do not fit into {spec.dtype}")
+    return out

@@ -20,7 +20,15 @@ from typing import Any, ParamSpec, TypeVar
 
 from lcakit.errors import ArgumentError
 
-__all__ = ["allowed_kinds", "check_arguments", "checks_arguments", "checks_itself", "require_least", "require_parts"]
+__all__ = [
+    "allowed_kinds",
+    "check_arguments",
+    "checks_arguments",
+    "checks_creation",
+    "checks_itself",
+    "require_least",
+    "require_parts",
+]
 
 
 def __dir__() -> list[str]:
@@ -29,6 +37,7 @@ def __dir__() -> list[str]:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 _MANY = (collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection, list, set, frozenset)
 _TRAJECTORIES = ("ds", "runs", "a", "b", "trajectory", "source")
@@ -71,6 +80,30 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def checks_creation(kind: type[T]) -> type[T]:
+    """Check what a class is called with, as :func:`checks_arguments` does for a function.
+
+    Examples
+    --------
+    >>> @checks_creation
+    ... class Window:
+    ...     def __init__(self, size: int) -> None:
+    ...         self.size = size
+    >>> Window("3")
+    Traceback (most recent call last):
+    lcakit.errors.ArgumentError: Window: size must be a whole number, got the text '3'; see help(Window)
+    """
+    begin = kind.__dict__["__init__"]
+
+    @functools.wraps(begin)
+    def checked(self: T, *args: Any, **kwargs: Any) -> None:
+        check_arguments(begin, (self, *args), kwargs, kind.__name__)
+        begin(self, *args, **kwargs)
+
+    setattr(kind, "__init__", checked)  # noqa: B010  (type checkers refuse the plain assignment)
+    return kind
+
+
 def checks_itself(**kinds: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Leave values of these kinds to the function, whose messages also say which values are allowed."""
 
@@ -81,13 +114,25 @@ def checks_itself(**kinds: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return mark
 
 
-def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raise ArgumentError for the first argument that is not of a kind its annotation allows."""
-    kinds = allowed_kinds(function)
+def check_arguments(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], called: str = ""
+) -> None:
+    """Raise ArgumentError for the first argument that is not of a kind its annotation allows.
+
+    Parameters
+    ----------
+    called
+        What the caller calls it, if not by its own name: a class for its ``__init__``.
+    """
+    kinds, called = allowed_kinds(function), called or function.__name__
     passed = kinds | getattr(function, "checks_itself", {})
-    for name, value in inspect.signature(function).bind(*args, **kwargs).arguments.items():
+    try:
+        given = inspect.signature(function).bind(*args, **kwargs).arguments
+    except TypeError as error:  # too few, too many, or a name that there is not
+        raise ArgumentError(f"{called}: {error}; see help({called})") from None
+    for name, value in given.items():
         if not _fits(value, passed.get(name, Any)):
-            raise ArgumentError(_mistake(function.__name__, name, value, kinds[name]))
+            raise ArgumentError(_mistake(called, name, value, kinds[name]))
 
 
 @functools.cache

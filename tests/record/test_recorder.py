@@ -192,7 +192,7 @@ def test_budget_is_checked_before_anything_is_written(tmp_path):
     ("options", "says"),
     [
         ({"keep": ("weights",)}, "theta"),
-        ({"keep": "theta"}, "sequence"),
+        ({"keep": "theta"}, "keep must be a list of texts, got the text 'theta'"),
         ({"allocate": "never"}, "online"),
         ({"allocate": "later", "keep": ("lca",)}, "must include"),
         ({"every": 0}, "at least 1"),

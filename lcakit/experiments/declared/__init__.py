@@ -19,6 +19,7 @@ from lcakit.experiments.declared.execute import run_missing
 from lcakit.experiments.declared.experiment import Claim, Derived, Experiment, Scale, seeded
 from lcakit.experiments.declared.results import Results
 from lcakit.experiments.names import split_name
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 from lcakit.version import __version__
 
 __all__ = ["EXPERIMENTS", "Claim", "Derived", "Experiment", "Outcome", "Results", "Scale", "find", "run_experiment"]
@@ -39,6 +40,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Outcome:
     """What an experiment gave: its result, None where too few runs were finished, and why runs failed, by name."""
@@ -48,6 +50,7 @@ class Outcome:
     text: str
 
 
+@checks_arguments
 def find(name: str) -> Experiment:
     """Return a declared experiment, or say which there are."""
     if name not in EXPERIMENTS:
@@ -55,6 +58,7 @@ def find(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
+@checks_arguments
 def run_experiment(
     experiment: str | Experiment,
     directory: str | Path,

@@ -12,6 +12,7 @@ import xarray as xr
 
 from lcakit.errors import unknown
 from lcakit.experiments.run import Run
+from lcakit.trajectory.arguments import checks_creation
 
 if TYPE_CHECKING:
     from lcakit.experiments.declared.results import Results
@@ -26,6 +27,7 @@ def __dir__() -> list[str]:
 NOT_GIVEN = "–"
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Derived:
     """An arm that another must be finished for, such as freezing a layer where it stopped helping.
@@ -37,6 +39,7 @@ class Derived:
     make: Callable[[Run, Path], Run]
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Scale:
     """The runs of an experiment at one scale.
@@ -60,6 +63,7 @@ class Scale:
     derived: Mapping[str, Derived] = dataclasses.field(default_factory=dict)
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Claim:
     """A statement of the paper (or a question) and how it is measured: ``measure`` makes text of the table."""
@@ -69,6 +73,7 @@ class Claim:
     paper: str = NOT_GIVEN
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Experiment:
     """A declared experiment; the registry is :data:`lcakit.experiments.declared.EXPERIMENTS`.

@@ -17,6 +17,7 @@ from lcakit.experiments.data import Split
 from lcakit.experiments.declared.directory import Task
 from lcakit.experiments.training import make_model, make_objective
 from lcakit.storage import opening
+from lcakit.trajectory.arguments import checks_creation
 from lcakit.trajectory.join import join
 
 __all__ = ["Results", "objective_of", "over_runs"]
@@ -26,6 +27,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Results:
     """Opens finished runs by arm; arms without a finished run are left out."""

@@ -12,6 +12,7 @@ from lcakit.landscapes.nqm.dynamics import Dynamics, walk
 from lcakit.landscapes.nqm.optimizer import Optimizer, step_noise, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of, times_of
 from lcakit.landscapes.nqm.spectrum import Spectrum
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["LOSS", "expected_loss", "moments", "settings_coords", "squeeze_scalars", "with_rates"]
 
@@ -49,6 +50,7 @@ def squeeze_scalars(result: Result, **given: Any) -> Result:
     return squeezed
 
 
+@checks_arguments
 def expected_loss(
     problem: NoisyQuadratic,
     optimizer: Optimizer,
@@ -114,6 +116,7 @@ def expected_loss(
     return squeeze_scalars(out, batch_size=batch_size, learning_rate=learning_rate, snapshot=snapshots)
 
 
+@checks_arguments
 def moments(
     problem: NoisyQuadratic, optimizer: Optimizer, batch_size: Any, snapshots: int | Iterable[int]
 ) -> xr.Dataset:

@@ -18,6 +18,7 @@ from lcakit.landscapes.nqm.gaussian import opposite_signs
 from lcakit.landscapes.nqm.joint import joints, step_map
 from lcakit.landscapes.nqm.optimizer import Optimizer, seen_curvature, step_noise, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of, times_of
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["expected_helping", "lca", "probability_helping"]
 
@@ -29,6 +30,7 @@ def __dir__() -> list[str]:
 _LCA_ATTRS = {"long_name": "loss change allocation", "units": "loss units"}
 
 
+@checks_arguments
 def lca(problem: NoisyQuadratic, theta: xr.DataArray) -> xr.DataArray:
     r"""Return the exact LCA of iterates.
 
@@ -69,6 +71,7 @@ def lca(problem: NoisyQuadratic, theta: xr.DataArray) -> xr.DataArray:
     return out.rename("lca").assign_attrs(_LCA_ATTRS)
 
 
+@checks_arguments
 def probability_helping(
     problem: NoisyQuadratic, optimizer: Optimizer, theta: xr.DataArray, batch_size: float, momentum: Any = 0.0
 ) -> xr.DataArray:
@@ -128,6 +131,7 @@ def _helps_next(theta: np.ndarray, drift: np.ndarray, step: np.ndarray, noise: n
     return probability
 
 
+@checks_arguments
 def expected_helping(
     problem: NoisyQuadratic, optimizer: Optimizer, batch_size: Any, iterations: int | Iterable[int], window: int = 1
 ) -> xr.Dataset:

@@ -11,6 +11,7 @@ from lcakit.landscapes.nqm.expectation import settings_coords, squeeze_scalars, 
 from lcakit.landscapes.nqm.optimizer import Optimizer, seen_curvature, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.spectrum import Spectrum
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["asymptotic_noise_loss", "asymptotic_risk", "convergence_rate", "stationary_noise"]
 
@@ -48,6 +49,7 @@ def asymptotic_noise_loss(spectrum: Spectrum, learning_rate: Any, momentum: floa
     return loss
 
 
+@checks_arguments
 def asymptotic_risk(
     problem: NoisyQuadratic, optimizer: Optimizer, batch_size: Any, learning_rate: Any = None
 ) -> xr.DataArray:
@@ -94,6 +96,7 @@ def asymptotic_risk(
     return squeeze_scalars(out, batch_size=batch_size, learning_rate=learning_rate)
 
 
+@checks_arguments
 def convergence_rate(problem: NoisyQuadratic, optimizer: Optimizer) -> xr.DataArray:
     r"""Return the factor per step by which the loss of each direction approaches its floor in the end.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from lcakit.errors import LcakitWarning
 from lcakit.landscapes.nqm.problem import NoisyQuadratic
+from lcakit.trajectory.arguments import checks_creation
 
 __all__ = ["Optimizer", "seen_curvature", "step_noise", "warn_if_unstable"]
 
@@ -17,6 +18,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Optimizer:
     r"""Settings of an optimizer; every part is off by default, which leaves SGD.

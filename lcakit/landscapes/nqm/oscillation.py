@@ -14,6 +14,7 @@ from lcakit.landscapes.nqm.gaussian import opposite_signs
 from lcakit.landscapes.nqm.joint import Joint, joints, move_row, quadratic_form, step_map
 from lcakit.landscapes.nqm.optimizer import Optimizer, seen_curvature, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of, times_of
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["expected_oscillation"]
 
@@ -22,6 +23,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def expected_oscillation(
     problem: NoisyQuadratic, optimizer: Optimizer, batch_size: Any, iterations: int | Iterable[int]
 ) -> xr.Dataset:

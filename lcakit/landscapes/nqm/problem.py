@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
+
 __all__ = ["NoisyQuadratic", "batch_sizes_of", "paper_problem", "times_of"]
 
 
@@ -20,6 +22,7 @@ _DIRECTIONS = 10_000
 """Of the paper's experiments."""
 
 
+@checks_creation
 @dataclass(frozen=True, eq=False)
 class NoisyQuadratic:
     r"""A quadratic loss whose gradients are noisy, direction by direction.
@@ -119,6 +122,7 @@ _WHY = {
 }
 
 
+@checks_arguments
 def paper_problem(directions: int = _DIRECTIONS) -> NoisyQuadratic:
     r"""Return the problem of the paper: :math:`h_i = c_i = 1/i`, :math:`θ_i(0) \sim N(0, 1)`.
 

@@ -10,6 +10,7 @@ import xarray as xr
 from lcakit.landscapes.nqm.expectation import expected_loss
 from lcakit.landscapes.nqm.optimizer import Optimizer
 from lcakit.landscapes.nqm.problem import NoisyQuadratic
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["momentum_equivalence"]
 
@@ -18,6 +19,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def momentum_equivalence(
     problem: NoisyQuadratic, optimizer: Optimizer, batch_size: Any, snapshots: int | Iterable[int]
 ) -> xr.Dataset:

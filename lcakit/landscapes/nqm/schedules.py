@@ -15,6 +15,7 @@ from lcakit.landscapes.nqm.expectation import LOSS, settings_coords, squeeze_sca
 from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.spectrum import Spectrum
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 
 __all__ = ["Schedule", "lengths_of", "resampled", "responses", "scheduled_loss"]
 
@@ -23,6 +24,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Schedule:
     """Learning rates, each held for an equal share of the steps (up to one step).
@@ -81,6 +83,7 @@ def responses(spectrum: Spectrum, optimizer: Optimizer, schedule: Schedule) -> I
         yield response
 
 
+@checks_arguments
 def scheduled_loss(problem: NoisyQuadratic, optimizer: Optimizer, batch_size: Any, schedule: Schedule) -> xr.DataArray:
     """Return the expected loss at the edges of a schedule, exactly.
 

@@ -20,6 +20,7 @@ from lcakit.landscapes.nqm.schedules import Schedule, lengths_of, resampled, res
 from lcakit.landscapes.nqm.spectrum import Spectrum
 from lcakit.landscapes.nqm.tuning import tuned_steps
 from lcakit.progress import progress
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["best_schedule", "scheduled_steps"]
 
@@ -92,6 +93,7 @@ class _Chain:
         return whole
 
 
+@checks_arguments
 def best_schedule(
     problem: NoisyQuadratic,
     optimizer: Optimizer,
@@ -158,6 +160,7 @@ def _optimized(chain: _Chain, rates: np.ndarray) -> Schedule:
     return Schedule(tuple(np.exp(found.x)), int(chain.lengths.sum()))
 
 
+@checks_arguments
 def scheduled_steps(
     problem: NoisyQuadratic,
     batch_sizes: Any,

@@ -11,6 +11,7 @@ import xarray as xr
 from lcakit.landscapes.nqm.expectation import settings_coords, squeeze_scalars, with_rates
 from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of, times_of
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["iterates", "simulate"]
 
@@ -47,6 +48,7 @@ def iterates(
             average = optimizer.averaging * average + (1 - optimizer.averaging) * theta
 
 
+@checks_arguments
 def simulate(
     problem: NoisyQuadratic,
     optimizer: Optimizer,

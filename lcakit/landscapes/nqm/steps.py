@@ -21,6 +21,7 @@ from lcakit.landscapes.nqm.expectation import settings_coords, squeeze_scalars, 
 from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.spectrum import Spectrum
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["MAX_STEPS", "check_target", "first_passage", "steps_to_target"]
 
@@ -104,6 +105,7 @@ def check_target(target: float) -> float:
     return float(target)
 
 
+@checks_arguments
 def steps_to_target(
     problem: NoisyQuadratic,
     optimizer: Optimizer,

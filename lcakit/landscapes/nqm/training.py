@@ -22,6 +22,7 @@ from lcakit.landscapes.nqm.trajectories import bands_of
 from lcakit.record import units
 from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 
 __all__ = ["Band", "Noise", "QuadraticModel", "make_objective", "make_optimizer", "noisy_quadratic", "record"]
 
@@ -48,6 +49,7 @@ class Band(nn.Module):
 units.register(Band, {"theta": "unit input"})
 
 
+@checks_creation
 class QuadraticModel(nn.Module):
     """The noisy quadratic as a model: its output is the loss of each example.
 
@@ -87,6 +89,7 @@ def noisy_quadratic(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return output
 
 
+@checks_arguments
 def make_objective(problem: NoisyQuadratic, model: nn.Module, classes: int = 0, seed: int = 0, **options: Any) -> Any:
     """Return the objective L(θ), for :class:`lcakit.Recorder` or :func:`lcakit.allocate`.
 
@@ -118,6 +121,7 @@ def make_objective(problem: NoisyQuadratic, model: nn.Module, classes: int = 0, 
     return Objective(model, (x, torch.arange(classes)), noisy_quadratic, class_names=names, **options)
 
 
+@checks_creation
 class Noise:
     """Draws minibatches: ``next(noise)`` is the mean noise of B examples, (1, d). Its state can be kept and restored.
 
@@ -149,6 +153,7 @@ class Noise:
         self.generator.set_state(state["generator"])
 
 
+@checks_arguments
 def make_optimizer(problem: NoisyQuadratic, model: nn.Module, optimizer: Optimizer) -> torch.optim.SGD:
     """Return ``torch.optim.SGD`` with the optimizer's learning rate, momentum and preconditioning.
 
@@ -181,6 +186,7 @@ def make_optimizer(problem: NoisyQuadratic, model: nn.Module, optimizer: Optimiz
     return sgd
 
 
+@checks_arguments
 def record(
     problem: NoisyQuadratic,
     optimizer: Optimizer,

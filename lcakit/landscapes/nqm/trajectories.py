@@ -17,6 +17,7 @@ from lcakit.errors import DivergedError
 from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.simulation import iterates
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.labels import Labels, TensorSpec
 from lcakit.trajectory.schema import build_dataset
 
@@ -30,6 +31,7 @@ def __dir__() -> list[str]:
 _LOSS_UNIT = "loss units"
 
 
+@checks_arguments
 def bands_of(problem: NoisyQuadratic, bands: Sequence[int] | None = None) -> list[tuple[str, slice]]:
     """Return name and place of each band of directions: ``directions_10_99`` is 10 to 99, counted from 1.
 
@@ -57,6 +59,7 @@ def bands_of(problem: NoisyQuadratic, bands: Sequence[int] | None = None) -> lis
     return [(f"directions_{a}_{b - 1}", slice(a - 1, b - 1)) for a, b in pairwise(ends)]
 
 
+@checks_arguments
 def with_curvature(ds: xr.Dataset, problem: NoisyQuadratic) -> xr.Dataset:
     """Return a trajectory with the coordinates ``direction`` (from 1) and ``curvature`` on ``parameter``.
 
@@ -75,6 +78,7 @@ def with_curvature(ds: xr.Dataset, problem: NoisyQuadratic) -> xr.Dataset:
     return ds.assign_coords(direction=direction, curvature=("parameter", problem.curvature, coords["curvature"][2]))
 
 
+@checks_arguments
 def trajectory(
     problem: NoisyQuadratic,
     optimizer: Optimizer,

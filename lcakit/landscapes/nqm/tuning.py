@@ -16,6 +16,7 @@ from lcakit.landscapes.nqm.search import Search, Setting
 from lcakit.landscapes.nqm.spectrum import Spectrum
 from lcakit.landscapes.nqm.steps import MAX_STEPS, check_target, first_passage
 from lcakit.progress import progress
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["PRESETS", "compare_optimizers", "tuned_steps"]
 
@@ -45,6 +46,7 @@ _ATTRS = {
 }
 
 
+@checks_arguments
 def tuned_steps(
     problem: NoisyQuadratic,
     batch_sizes: Any,
@@ -165,6 +167,7 @@ def _table(rows: list[Setting], sizes: np.ndarray, target: float) -> xr.Dataset:
     return xr.Dataset(data, coords=coords, attrs={"target": target})
 
 
+@checks_arguments
 def compare_optimizers(
     problem: NoisyQuadratic,
     batch_sizes: Any,

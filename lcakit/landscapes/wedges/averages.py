@@ -10,6 +10,7 @@ import xarray as xr
 
 from lcakit.landscapes.wedges.descent import STEPS, noisy_descent, optima
 from lcakit.landscapes.wedges.surface import Surface, as_points, losses
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["average_loss", "averaging"]
 
@@ -18,6 +19,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def average_loss(surface: Surface, points: Any) -> xr.Dataset:
     r"""Return the loss of the average of the first 1, 2, … points beside their average loss.
 
@@ -60,6 +62,7 @@ def average_loss(surface: Surface, points: Any) -> xr.Dataset:
     return xr.Dataset(data, coords=coords)
 
 
+@checks_arguments
 def averaging(
     surface: Surface,
     count: int = 8,

@@ -13,6 +13,7 @@ import xarray as xr
 from lcakit.landscapes.wedges.descent import STEPS, minimize
 from lcakit.landscapes.wedges.hessian import SHARE, count_sharp, spectrum
 from lcakit.landscapes.wedges.surface import Surface, as_points, loss_array, losses, point_array
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["Subset", "connect_all", "short_directions"]
 
@@ -27,6 +28,7 @@ _MOST_OPTIMA = 6
 Subset = tuple[int, ...]
 
 
+@checks_arguments
 def connect_all(
     surface: Surface,
     optima: Any,
@@ -155,6 +157,7 @@ def _labelled(
     return out
 
 
+@checks_arguments
 def short_directions(
     surface: Surface,
     connector: xr.Dataset,

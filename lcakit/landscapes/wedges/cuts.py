@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 
 from lcakit.landscapes.wedges.surface import Surface, as_points, loss_array, losses
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["plane_cut", "polar_cut"]
 
@@ -22,6 +23,7 @@ _PARALLEL = 1e-8
 """Sine of the angle between two points below which they span no plane."""
 
 
+@checks_arguments
 def plane_cut(
     surface: Surface, first: Any, second: Any, origin: Any = None, extent: float = 1.5, resolution: int = _RESOLUTION
 ) -> xr.Dataset:
@@ -79,6 +81,7 @@ def plane_cut(
     return out.assign_coords(point=["origin", "first", "second"])
 
 
+@checks_arguments
 def polar_cut(
     surface: Surface, first: Any, second: Any, radius: float | None = None, angles: int = 181, radii: int = 31
 ) -> xr.DataArray:

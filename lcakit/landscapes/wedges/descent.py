@@ -11,6 +11,7 @@ import xarray as xr
 from scipy import optimize
 
 from lcakit.landscapes.wedges.surface import DTYPE, Surface, as_points, loss_array, losses, point_array
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["STEPS", "minimize", "noisy_descent", "optima", "optimize_from"]
 
@@ -24,6 +25,7 @@ _GRADIENT_TOLERANCE = 1e-10
 _MEMORY = 20
 
 
+@checks_arguments
 def minimize(
     function: Callable[[torch.Tensor], torch.Tensor],
     start: torch.Tensor,
@@ -82,6 +84,7 @@ def optimize_from(
     return minimize(surface.loss, as_points(surface, start), steps, target)
 
 
+@checks_arguments
 def optima(
     surface: Surface, seeds: int | Iterable[int] = 2, steps: int = STEPS, target: float | None = None
 ) -> xr.DataArray:
@@ -120,6 +123,7 @@ def optima(
     return out.assign_coords(loss=loss_array(surface, "optimum", [value for _, value in found], optimum=numbers))
 
 
+@checks_arguments
 def noisy_descent(
     surface: Surface,
     start: Any,

@@ -19,6 +19,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from lcakit.landscapes.wedges.shapes import shape_of
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = [
     "check_sizes",
@@ -38,6 +39,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def check_sizes(dimension: int, wedge_dimension: int) -> None:
     """Raise ValueError unless 1 ≤ n < D."""
     for name, value in (("dimension", dimension), ("wedge_dimension", wedge_dimension)):
@@ -52,6 +54,7 @@ def check_sizes(dimension: int, wedge_dimension: int) -> None:
         )
 
 
+@checks_arguments
 def short_axes(points: Any, wedge_dimension: int) -> np.ndarray:
     """Return where the D − n smallest coordinates by size are, a mask (…, D).
 
@@ -74,6 +77,7 @@ def short_axes(points: Any, wedge_dimension: int) -> np.ndarray:
     return mask
 
 
+@checks_arguments
 def nearest(points: Any, wedge_dimension: int) -> np.ndarray:
     """Return the nearest point on a wedge, (…, D): short coordinates are set to zero.
 
@@ -85,6 +89,7 @@ def nearest(points: Any, wedge_dimension: int) -> np.ndarray:
     return np.where(short_axes(points, wedge_dimension), 0.0, _finite(points))
 
 
+@checks_arguments
 def distance(points: Any, wedge_dimension: int) -> np.ndarray:
     r"""Return the distance to the nearest wedge, (…).
 
@@ -99,12 +104,14 @@ def distance(points: Any, wedge_dimension: int) -> np.ndarray:
     return d
 
 
+@checks_arguments
 def loss(points: Any, wedge_dimension: int, shape: str = "quadratic", scale: float = 1.0) -> np.ndarray:
     """Return f(d), (…)."""
     q = np.square(_residual(points, wedge_dimension)).sum(-1)
     return np.asarray(shape_of(shape, scale).value(np, q, scale))
 
 
+@checks_arguments
 def gradient(points: Any, wedge_dimension: int, shape: str = "quadratic", scale: float = 1.0) -> np.ndarray:
     r"""Return the gradient of the loss, (…, D).
 
@@ -122,6 +129,7 @@ def gradient(points: Any, wedge_dimension: int, shape: str = "quadratic", scale:
     return np.asarray(slope[..., None] * r)
 
 
+@checks_arguments
 def hessian(points: Any, wedge_dimension: int, shape: str = "quadratic", scale: float = 1.0) -> np.ndarray:
     r"""Return the Hessian of the loss, (…, D, D).
 
@@ -141,6 +149,7 @@ def hessian(points: Any, wedge_dimension: int, shape: str = "quadratic", scale: 
     return np.asarray(slope[..., None, None] * (short - along) + curvature[..., None, None] * along)
 
 
+@checks_arguments
 def hessian_eigenvalues(points: Any, wedge_dimension: int, shape: str = "quadratic", scale: float = 1.0) -> np.ndarray:
     """Return the eigenvalues of the Hessian, largest first, (…, D).
 
@@ -158,6 +167,7 @@ def hessian_eigenvalues(points: Any, wedge_dimension: int, shape: str = "quadrat
     return np.sort(values, axis=-1)[..., ::-1]
 
 
+@checks_arguments
 def expected_distance(dimension: int, wedge_dimension: int, radius: float = 1.0) -> float:
     r"""Return the distance of a random point at a radius from its nearest wedge, for many dimensions.
 
@@ -178,6 +188,7 @@ def expected_distance(dimension: int, wedge_dimension: int, radius: float = 1.0)
     return float(radius * np.sqrt((1 - share) - 2 * z * density))
 
 
+@checks_arguments
 def expected_short_directions(dimension: int, wedge_dimension: int, optima: int) -> float:
     r"""Return how many directions are short where the wedges of N independent optima meet, on average.
 

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from lcakit.landscapes.wedges import geometry
 from lcakit.landscapes.wedges.surface import Surface, Wedges, as_points
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 
 __all__ = ["DENSE", "SHARE", "HessianOperator", "count_sharp", "spectrum"]
 
@@ -25,6 +26,7 @@ SHARE = 0.05
 _COUNT = 20
 
 
+@checks_creation
 class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     r"""The Hessian at a point as a linear operator for SciPy, by differentiating the gradient.
 
@@ -86,6 +88,7 @@ def _moved(point: torch.Tensor, smoothing: float, samples: int, seed: int) -> to
     return point + smoothing * torch.randn(samples, len(point), generator=generator, dtype=point.dtype)
 
 
+@checks_arguments
 def spectrum(
     surface: Surface,
     point: Any,
@@ -149,6 +152,7 @@ def spectrum(
     return xr.DataArray(values, dims="rank", coords={"rank": rank}, name="eigenvalue", attrs=attrs)
 
 
+@checks_arguments
 def count_sharp(eigenvalues: xr.DataArray, share: float = SHARE) -> xr.DataArray:
     """Count the eigenvalues above a share of the largest.
 

@@ -12,6 +12,7 @@ from torch.func import functional_call, vmap
 from lcakit.experiments import data, networks
 from lcakit.landscapes.wedges.surface import DTYPE, as_points, check_dimension
 from lcakit.record.objective.describe import trainable_parameters
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 
 __all__ = ["Loss", "NetworkSurface", "digits_network"]
 
@@ -27,6 +28,7 @@ _TOGETHER = 16
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+@checks_creation
 class NetworkSurface:
     """The mean loss of a network over some data, as a function of its flat parameter vector.
 
@@ -98,6 +100,7 @@ class NetworkSurface:
         return self._loss(self._output(theta, self.x), self.y)
 
 
+@checks_arguments
 def digits_network(examples: int = _EXAMPLES, network: str = "fc") -> NetworkSurface:
     """Return the surface of a network of the LCA paper on scikit-learn's digits.
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 from lcakit.landscapes.wedges.descent import STEPS, minimize
 from lcakit.landscapes.wedges.surface import Surface, as_points, loss_array, losses, point_array
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["barrier", "connect", "straight_path"]
 
@@ -23,6 +24,7 @@ _POINTS = 12
 _POSITIONS = 101
 
 
+@checks_arguments
 def straight_path(surface: Surface, start: Any, end: Any, positions: int = _POSITIONS) -> xr.DataArray:
     """Return the loss on the straight line between two points.
 
@@ -54,6 +56,7 @@ def straight_path(surface: Surface, start: Any, end: Any, positions: int = _POSI
     return _path_losses(surface, ends, position)
 
 
+@checks_arguments
 def barrier(path: xr.DataArray) -> xr.DataArray:
     r"""Return how far the loss on a path rises above the line between its ends.
 
@@ -75,6 +78,7 @@ def barrier(path: xr.DataArray) -> xr.DataArray:
     return out.assign_attrs(long_name="barrier", units=path.attrs.get("units", "1"))
 
 
+@checks_arguments
 def connect(
     surface: Surface,
     start: Any,

@@ -11,6 +11,7 @@ import xarray as xr
 
 from lcakit.landscapes.wedges.descent import STEPS, minimize
 from lcakit.landscapes.wedges.surface import DTYPE, Surface, as_points, loss_array
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["descend_in_plane", "find_threshold", "random_plane", "reachable_loss", "start_at", "threshold"]
 
@@ -23,6 +24,7 @@ _LARGEST = 1000
 """Plane that is tried by default."""
 
 
+@checks_arguments
 def random_plane(dimension: int, plane_dimension: int, seed: int = 0) -> torch.Tensor:
     r"""Return an orthonormal basis of a random plane through the origin, M (D, k), drawn evenly.
 
@@ -71,6 +73,7 @@ def descend_in_plane(
     return point + basis @ z, value
 
 
+@checks_arguments
 def reachable_loss(
     surface: Surface,
     plane_dimensions: Sequence[int],
@@ -146,6 +149,7 @@ def start_at(surface: Surface, seed: int, radius: float | None) -> torch.Tensor:
     return moved
 
 
+@checks_arguments
 def threshold(reached: xr.DataArray, target: Any) -> xr.DataArray:
     """Return the smallest plane dimension tried in which the loss falls to a target.
 
@@ -172,6 +176,7 @@ def threshold(reached: xr.DataArray, target: Any) -> xr.DataArray:
     return out.rename("threshold").assign_attrs(long_name="threshold dimension of a plane", units="1")
 
 
+@checks_arguments
 def find_threshold(
     surface: Surface,
     target: float,

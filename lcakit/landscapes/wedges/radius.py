@@ -11,6 +11,7 @@ import xarray as xr
 from lcakit.landscapes.wedges.descent import STEPS
 from lcakit.landscapes.wedges.planes import descend_in_plane, find_threshold, random_plane, start_at
 from lcakit.landscapes.wedges.surface import Surface
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["radius_effect"]
 
@@ -19,6 +20,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def radius_effect(
     surface: Surface,
     radii: Sequence[float],

@@ -16,6 +16,7 @@ from lcakit.record import units
 from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
 from lcakit.storage.opening import open_trajectory
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 
 __all__ = ["Point", "WedgeModel", "record", "wedge_loss", "wedge_objective"]
 
@@ -27,6 +28,7 @@ def __dir__() -> list[str]:
 _BLOCKS = 4
 
 
+@checks_creation
 class WedgeModel(nn.Module):
     r"""A point among the wedges, as a model: ``point.axis[i]`` is its coordinate on axis i.
 
@@ -83,6 +85,7 @@ def wedge_loss(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return output
 
 
+@checks_arguments
 def wedge_objective(model: WedgeModel, blocks: int = _BLOCKS, **options: Any) -> Objective:
     """Return the objective that records a model of the wedges.
 
@@ -111,6 +114,7 @@ def wedge_objective(model: WedgeModel, blocks: int = _BLOCKS, **options: Any) ->
     return Objective(model, data, loss=wedge_loss, class_names=names, **options)
 
 
+@checks_arguments
 def record(
     path: str | os.PathLike[str],
     surface: Wedges,

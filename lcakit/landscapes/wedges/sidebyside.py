@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import xarray as xr
 
 from lcakit.landscapes.wedges.surface import Surface
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["Result", "compare"]
 
@@ -19,6 +20,7 @@ def __dir__() -> list[str]:
 Result = TypeVar("Result", xr.DataArray, xr.Dataset)
 
 
+@checks_arguments
 def compare(surfaces: Mapping[str, Surface], experiment: Callable[..., Result], **options: Any) -> Result:
     """Run an experiment on several surfaces and join the results.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import xarray as xr
 
 from lcakit.landscapes.wedges import geometry
 from lcakit.landscapes.wedges.shapes import shape_of
+from lcakit.trajectory.arguments import checks_creation
 
 __all__ = ["DTYPE", "Surface", "Wedges", "as_points", "check_dimension", "loss_array", "losses", "point_array"]
 
@@ -23,6 +24,7 @@ DTYPE = torch.float64
 """Of all points: experiments follow a loss down over many orders of magnitude."""
 
 
+@runtime_checkable
 class Surface(Protocol):
     """A loss over a flat parameter vector. The wedges are one and a network is one, so they share every experiment."""
 
@@ -45,6 +47,7 @@ class Surface(Protocol):
         ...
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Wedges:
     r"""The n-wedges: a loss that grows with the distance to the nearest of the wedges that n of D axes span.

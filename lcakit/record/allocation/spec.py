@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lcakit.errors import RecordingError
+from lcakit.trajectory.arguments import checks_creation
 
 if TYPE_CHECKING:
     from lcakit.record.objective.objective import Objective
@@ -18,6 +19,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_creation
 @dataclass(frozen=True)
 class ObjectiveSpec:
     """A recipe for an :class:`lcakit.Objective`, built where it is used: by every worker of a cluster, once.

@@ -12,6 +12,7 @@ from lcakit.packages import missing
 from lcakit.record.callbacks.held import Held
 from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
+from lcakit.trajectory.arguments import checks_creation
 
 try:
     from lightning.pytorch import Callback
@@ -28,6 +29,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_creation
 class LightningCallback(Callback):  # type: ignore[misc]
     r"""Records what Lightning's ``Trainer`` trains: an iteration for each optimizer step, :math:`θ_t \to θ_{t+1}`.
 

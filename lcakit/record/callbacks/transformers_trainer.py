@@ -12,6 +12,7 @@ from torch import nn
 from lcakit.record.callbacks.held import Held
 from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
+from lcakit.trajectory.arguments import checks_creation
 
 __all__ = ["TrainerCallback"]
 
@@ -20,6 +21,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_creation
 class TrainerCallback(transformers.TrainerCallback):  # type: ignore[misc]
     r"""Records what ``transformers.Trainer`` trains: an iteration for each optimizer step, :math:`θ_t \to θ_{t+1}`.
 

@@ -20,6 +20,7 @@ from lcakit.record.objective.losses.resolve import BatchLoss, Loss, chosen_loss
 from lcakit.record.objective.sweep import Evaluation
 from lcakit.record.objective.targets import no_classes
 from lcakit.record.objective.with_loss import with_loss
+from lcakit.trajectory.arguments import checks_creation, checks_itself
 
 __all__ = ["Evaluation", "Objective"]
 
@@ -32,6 +33,7 @@ _NOISE_SEED = 0
 _SHORT = 0.5  # seconds: a pass that can be repeated to warm up
 
 
+@checks_creation
 class Objective(Described):
     r"""The mean loss of a model over a fixed evaluation set, and its gradient with respect to all parameters.
 
@@ -143,6 +145,7 @@ class Objective(Described):
     True
     """
 
+    @checks_itself(model=Any, batch_loss=Any, class_names=Sequence[str] | str | None)
     def __init__(
         self,
         model: nn.Module,
@@ -180,10 +183,8 @@ class Objective(Described):
         with generators_kept(data), torch.inference_mode(False):
             division = Division(batch_size, workers, together)
             parts = build(self._live, wanted, example_loss, self._numerics, division)
-        self.labels, self.data = parts.labels, parts.data
-        self.class_names, self.class_kind = parts.groups.names, parts.groups.kind
-        self.batch_coupling = parts.data.keep_order
-        self.norm_mode = parts.norm_mode
+        self.labels, self.data, self.class_names = parts.labels, parts.data, parts.groups.names
+        self.class_kind, self.batch_coupling, self.norm_mode = parts.groups.kind, parts.data.keep_order, parts.norm_mode
         self.model_fingerprint, self.data_fingerprint = parts.model_fingerprint, parts.data_fingerprint
         self._evaluator = parts.evaluator
         self.evaluations, self.seconds = 0, 0.0

@@ -11,6 +11,7 @@ from torch import nn
 
 from lcakit.errors import ObjectiveError, TrajectoryError
 from lcakit.record.units.table import Units, rule_of
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.unit_axes import NONE, parse_axes
 
 __all__ = ["PLACES", "UNKNOWN", "Owned", "look_up", "of"]
@@ -64,6 +65,7 @@ class Owned:
         return [(self.name[len(path) :].lstrip("."), self._modules[path]) for path in paths if path in self._modules]
 
 
+@checks_arguments
 def of(model: nn.Module) -> dict[str, Units]:
     """Return the units of a model's trainable parameters as far as they follow from its modules and names alone.
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lcakit.errors import ObjectiveError
+from lcakit.trajectory.arguments import checks_arguments, checks_creation
 from lcakit.trajectory.unit_axes import NONE
 
 __all__ = ["Rule", "Units", "by_head", "register", "rule_of", "table"]
@@ -18,6 +19,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_creation
 @dataclass(frozen=True)
 class Units:
     """The units of one parameter.
@@ -94,6 +96,7 @@ def _attention(module: Any) -> dict[str, Units]:
     return _packed(module.embed_dim, lambda parts: "unit", "neuron")
 
 
+@checks_arguments
 def by_head(module: nn.Module) -> dict[str, Units]:
     """Return the rule of ``nn.MultiheadAttention`` by head: the heads of q, then those of k, then those of v.
 
@@ -157,6 +160,7 @@ _TABLE: dict[type[nn.Module] | str, Rule] = {
 _REGISTERED: dict[type[nn.Module] | str, Rule] = {}
 
 
+@checks_arguments
 def register(module: type[nn.Module] | str, rule: Rule | None) -> None:
     """Say what the units of a type of modules are, for all objectives that are made from now on.
 
@@ -204,6 +208,7 @@ def register(module: type[nn.Module] | str, rule: Rule | None) -> None:
         )
 
 
+@checks_arguments
 def table() -> dict[type[nn.Module] | str, Rule]:
     """Return the rules that hold now, by the type of modules or its full name; those registered go before the others.
 

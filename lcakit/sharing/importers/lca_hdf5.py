@@ -32,6 +32,7 @@ from lcakit.sharing.importers._nodes import AtSnapshots, Integrated, Joined
 from lcakit.sharing.importers._tensorflow import Columns, Network, network
 from lcakit.sharing.importers.arrays import from_arrays
 from lcakit.sharing.importers.rows import Rows, lazy
+from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.schema import with_suffix
 
 __all__ = [
@@ -63,6 +64,7 @@ RESIDUAL = 1e-3
 """Sums of LCA of sampled iterations may miss the loss change by 10 %, and by the residual the LCA code accepts."""
 
 
+@checks_arguments
 def read_lca_hdf5(folder: str | os.PathLike[str], *, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
     r"""Read the files of the original LCA code as a trajectory.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import zipfile
@@ -15,6 +14,9 @@ import torch
 from lcakit.errors import TrajectoryError
 from lcakit.packages import package
 from lcakit.sharing.importers.numbered import INDEX, SAFETENSORS
+from lcakit.storage.guard import CorruptError
+from lcakit.storage.guard.plain import check_archive, read_json
+from lcakit.text import printable
 
 __all__ = [
     "WRAPPERS",
@@ -84,26 +86,35 @@ def in_wrappers(stored: Mapping[str, Any], path: Path) -> State:
 
 
 def unwrapped(stored: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the mapping under the usual names, as deep as there are such names."""
+    """Return the mapping under the usual names, as deep as there are such names; one that holds itself has no end."""
+    seen = {id(stored)}
     while (name := next((n for n in WRAPPERS if isinstance(stored.get(n), Mapping)), None)) is not None:
         stored = stored[name]
+        if id(stored) in seen:
+            break
+        seen.add(id(stored))
     return stored
 
 
-def flattened(stored: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield all tensors in nested mappings, under their names joined by points."""
-    for name, value in stored.items():
-        if isinstance(value, torch.Tensor):
-            yield f"{prefix}{name}", value
-        elif isinstance(value, Mapping):
-            yield from flattened(value, f"{prefix}{name}.")
+def flattened(stored: Mapping[Any, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield all tensors in nested mappings, under their names joined by points; each mapping is visited once."""
+    waiting: list[tuple[str, Mapping[Any, Any]]] = [("", stored)]
+    seen = {id(stored)}
+    while waiting:
+        prefix, holder = waiting.pop()
+        for name, value in holder.items():
+            if isinstance(value, torch.Tensor):
+                yield f"{prefix}{name}", value
+            elif isinstance(value, Mapping) and id(value) not in seen:
+                seen.add(id(value))
+                waiting.append((f"{prefix}{name}.", value))
 
 
 def _shards(path: Path) -> list[Path]:
     try:
-        index = json.loads(path.read_text("utf-8"))
+        index = read_json(path)
         names = sorted({str(name) for name in index["weight_map"].values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (CorruptError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrajectoryError(f"{path}: cannot be read as the index of a sharded checkpoint ({error!r})") from error
     wrong = [name for name in names if Path(name).name != name]
     if wrong or not names:
@@ -122,7 +133,10 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 def _read_pickled(path: Path) -> Mapping[str, Any]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        packed = zipfile.is_zipfile(path)
+        if packed:
+            check_archive(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
     except pickle.UnpicklingError as error:
         raise TrajectoryError(
             f"{path}: cannot be read: it is damaged, or holds more than tensors and plain data{_not_plain(error)}, and "
@@ -132,7 +146,20 @@ def _read_pickled(path: Path) -> Mapping[str, Any]:
         raise TrajectoryError(f"{path}: cannot be read as a checkpoint of PyTorch ({error})") from error
     if not isinstance(state, Mapping):
         raise TrajectoryError(f"{path}: holds a {type(state).__name__}, expected a state_dict or a dict with one in it")
+    _check_sizes(state, path)
     return state
+
+
+def _check_sizes(state: Mapping[str, Any], path: Path) -> None:
+    """Refuse tensors of more numbers than a file has: one number, repeated by its strides, can stand for any count."""
+    size = path.stat().st_size
+    for name, tensor in flattened(state):
+        taken = tensor.numel() * tensor.element_size()
+        if taken > size and tensor.layout == torch.strided and not tensor.is_meta:
+            raise TrajectoryError(
+                f"{path}: the tensor {printable(name, 80)!r} of the shape {tuple(tensor.shape)} would take {taken:,} "
+                f"bytes, and the file has {size:,}. Save the model's state_dict() with contiguous tensors."
+            )
 
 
 def _not_plain(error: pickle.UnpicklingError) -> str:
@@ -182,7 +209,7 @@ def trainer_state(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        state = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        state = read_json(path)
+    except (CorruptError, OSError, ValueError) as error:
         raise TrajectoryError(f"{path}: cannot be read ({error})") from error
     return state if isinstance(state, dict) else {}

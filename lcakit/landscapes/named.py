@@ -104,6 +104,12 @@ def _compared(experiment: Callable[[Any], Any], dimension: int, wedge: int, netw
     return wedges.compare(_surfaces(dimension, wedge, network), experiment)
 
 
+def _beside(experiment: Callable[[Any], Any], dimension: int, wedge: int, network: bool) -> Any:
+    """Return the experiment on the wedges, and where asked for on the network beside them."""
+    found = _compared(experiment, dimension, wedge, network)
+    return found if network else found.isel(surface=0, drop=True)
+
+
 def _paths(dimension: int = 60, wedge: int = 30, bends: int = 1, network: bool = False) -> xr.Dataset:
     """Return the loss between two optima, straight and on a connector."""
     from lcakit.landscapes import wedges
@@ -159,23 +165,59 @@ def _radius(dimension: int = 60, wedge: int = 30, plane: int = 10, repeats: int 
     return out
 
 
-def _short(dimension: int = 60, wedge: int = 30, optima: int = 4) -> xr.Dataset:
-    """Return the short directions in the middle of connectors, counted and expected."""
+def _short(dimension: int = 60, wedge: int = 30, optima: int = 4, network: bool = False) -> xr.Dataset:
+    """Return the short directions in the middle of connectors, counted and, for the wedges, expected."""
     from lcakit.landscapes import wedges
 
-    surface = wedges.Wedges(dimension, wedge)
-    counts = wedges.short_directions(surface, wedges.connect_all(surface, wedges.optima(surface, optima)))
+    def experiment(surface: Any) -> xr.DataArray:
+        toy = isinstance(surface, wedges.Wedges)
+        how: dict[str, Any] = {} if toy else {"rays": 4, "points": 6, "steps": 60, "target": TARGET}
+        found = wedges.optima(surface, optima, target=None if toy else TARGET)
+        connector = wedges.connect_all(surface, found, **how)
+        counts: xr.DataArray = wedges.short_directions(surface, connector, **({} if toy else {"smoothing": 0.0}))
+        return counts
+
+    counts = _beside(experiment, dimension, wedge, network)
+    size = counts["size"]
+    counts = counts.assign_coords(size=size.isel(surface=0, drop=True) if network else size)
     expected = [wedges.geometry.expected_short_directions(dimension, wedge, int(n)) for n in counts["size"]]
     attrs = {"long_name": "expected short directions", "units": "1"}
     return xr.Dataset({"short_directions": counts, "expected": ("subset", expected, attrs)})
 
 
-def _averages(dimension: int = 60, wedge: int = 30, count: int = 8) -> xr.Dataset:
+def _averages(dimension: int = 60, wedge: int = 30, count: int = 8, network: bool = False) -> xr.Dataset:
     """Return the loss of averaged weights."""
     from lcakit.landscapes import wedges
 
-    out: xr.Dataset = wedges.averaging(wedges.Wedges(dimension, wedge), count)
-    return out
+    def experiment(surface: Any) -> xr.Dataset:
+        how = {} if isinstance(surface, wedges.Wedges) else {"learning_rate": 0.05, "noise": 0.01, "target": TARGET}
+        out: xr.Dataset = wedges.averaging(surface, count, **how)
+        return out
+
+    found: xr.Dataset = _beside(experiment, dimension, wedge, network)
+    return found
+
+
+def _labels(examples: int = 300, network: str = "fc", pairs: int = 1) -> xr.Dataset:
+    """Return the predicted labels that change on the way between optima of a network, on images neither has seen."""
+    from lcakit.experiments.data import load
+    from lcakit.landscapes import wedges
+
+    surface, digits = wedges.digits_network(examples, network), load("digits")
+
+    def one(pair: int) -> xr.Dataset:
+        ends = wedges.optima(surface, [2 * pair, 2 * pair + 1], target=TARGET / 10)
+        paths = {
+            "connector": wedges.connect(surface, *ends, steps=100, target=TARGET / 10)["theta"],
+            "straight line": np.stack([np.asarray(end) for end in ends]),
+        }
+        unseen = digits.x_train[examples:], digits.y_train[examples:]
+        found = [wedges.label_changes(surface, path, *unseen) for path in paths.values()]
+        both: xr.Dataset = xr.concat(found, dim=xr.DataArray(list(paths), dims="path", name="path"))
+        return both
+
+    found: xr.Dataset = xr.concat([one(pair) for pair in range(pairs)], dim="pair")
+    return found
 
 
 EXPERIMENTS: dict[str, dict[str, Experiment]] = {
@@ -194,6 +236,7 @@ EXPERIMENTS: dict[str, dict[str, Experiment]] = {
         "radius": Experiment(_radius, ("loss", "reached"), "radius"),
         "short": Experiment(_short, ("short_directions", "expected"), "short_directions"),
         "averages": Experiment(_averages, ("loss_of_average", "average_loss"), "averages"),
+        "labels": Experiment(_labels, ("from_start", "from_end", "from_both", "accuracy"), "label_changes"),
     },
 }
 

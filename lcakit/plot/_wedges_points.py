@@ -215,3 +215,52 @@ def averages(averaged: xr.Dataset, backend: str = "bokeh", title: str = "Average
         return picture(backend, marks, axes, title, "y")
 
     return each_surface(backend, averaged, draw, title)
+
+
+@checks_arguments
+def label_changes(changes: xr.Dataset, backend: str = "bokeh", title: str = "Predictions between two optima") -> Any:
+    """Draw the share of predicted labels that differ from those at the ends of a path, and the accuracy.
+
+    Horizontal: position between the optima, from 0 to 1. Vertical: share of the examples.
+
+    Parameters
+    ----------
+    changes
+        ``from_start``, ``from_end``, ``from_both`` and ``accuracy`` ([path, pair,] position) of ``label_changes``;
+        pairs of optima are averaged.
+    backend, title
+        ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+
+    Returns
+    -------
+    holoviews.Overlay or holoviews.Layout
+        For several paths one Overlay each, side by side.
+
+    Raises
+    ------
+    ValueError
+        For an unknown backend.
+
+    Examples
+    --------
+    >>> shares = {name: ("position", [0.0, 0.5, 1.0]) for name in ("from_start", "from_end", "from_both", "accuracy")}
+    >>> len(label_changes(xr.Dataset(shares, {"position": [0.0, 0.5, 1.0]})).traverse(lambda mark: mark, ["Curve"]))
+    4
+    """
+    names = ["from_start", "from_end", "from_both", "accuracy"]
+    require_parts(changes, [*names, "position"], "lk.landscapes.wedges.label_changes")
+
+    def draw(result: xr.Dataset, title: str) -> Any:
+        result = result.mean([dim for dim in result.dims if dim != "position"], keep_attrs=True)
+        axes = label(result["position"]), label(result["accuracy"].assign_attrs(long_name="share of examples"))
+        marks = []
+        for name, color in zip(names, PALETTE, strict=False):
+            text = str(result[name].attrs.get("long_name", name))
+            marks.append(line(backend, result["position"], result[name], axes, text, color))
+        return picture(backend, marks, axes, title)
+
+    load(backend)
+    if "path" not in changes.dims:
+        return draw(changes, title)
+    parts = [draw(changes.isel(path=n, drop=True), f"{title}: {name}") for n, name in enumerate(changes["path"].values)]
+    return beside(backend, parts)

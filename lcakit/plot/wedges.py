@@ -25,10 +25,10 @@ from lcakit.plot._style import (
     upright,
 )
 from lcakit.plot._surfaces import FLOOR, each_surface
-from lcakit.plot._wedges_points import averages, radius, short_directions, spectrum
+from lcakit.plot._wedges_points import averages, label_changes, radius, short_directions, spectrum
 from lcakit.trajectory.arguments import checks_arguments, require_parts
 
-__all__ = ["averages", "cut", "paths", "radius", "reachable", "short_directions", "spectrum"]
+__all__ = ["averages", "cut", "label_changes", "paths", "radius", "reachable", "short_directions", "spectrum"]
 
 
 def __dir__() -> list[str]:

@@ -38,3 +38,8 @@ def short_directions():
 def averages():
     _, averaged = named.run("wedges", "averages")
     return lk.plot.wedges.averages(averaged, backend="matplotlib")
+
+
+def label_changes():
+    _, changes = named.run("wedges", "labels", examples=100)
+    return lk.plot.wedges.label_changes(changes, backend="matplotlib")

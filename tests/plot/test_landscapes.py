@@ -30,6 +30,10 @@ def results():
     counts = wedges.short_directions(TOY, wedges.connect_all(TOY, ends))
     reached = wedges.reachable_loss(TOY, [4, 8, 12], 2)
     schedule = nqm.scheduled_steps(PROBLEM, [4, 64], pieces=4, quiet=True)
+    shares = xr.DataArray(
+        [[0.0, 0.5, 0.2]] * 2, {"path": ["a", "b"], "position": [0.0, 0.5, 1.0]}, ["path", "position"]
+    )
+    changes = xr.Dataset(dict.fromkeys(("from_start", "from_end", "from_both", "accuracy"), shares))
     size = xr.DataArray([10.0, 15.0, 17.5], dims="size", coords={"size": [1, 2, 3]})
     return {
         "nqm.steps_to_target": [(curves(),), (curves().isel(optimizer=0),)],
@@ -58,6 +62,7 @@ def results():
         "wedges.radius": [(wedges.radius_effect(TOY, [1, 2, 4], 5),)],
         "wedges.short_directions": [(counts, size), (counts,)],
         "wedges.averages": [(wedges.averaging(TOY, 3),)],
+        "wedges.label_changes": [(changes,), (changes.isel(path=0, drop=True),)],
     }
 
 

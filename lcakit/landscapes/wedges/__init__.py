@@ -8,6 +8,7 @@ every experiment takes either::
     connect_all, short_directions  connectors of N optima, and how their middle sharpens as N grows
     reachable_loss, threshold      optimization kept to random planes; the intrinsic dimension
     radius_effect                  the distance from the origin
+    label_changes                  predicted labels that change on the way between two optima (networks)
     plane_cut, polar_cut           two-dimensional cuts: radial tunnels
     spectrum                       the Hessian's flat and sharp directions
     averaging                      averages of checkpoints close together and far apart
@@ -33,6 +34,7 @@ _MODULE_OF = {
     "straight_path": "paths",
     "barrier": "paths",
     "connect": "paths",
+    "label_changes": "labels",
     "connect_all": "connectors",
     "short_directions": "connectors",
     "random_plane": "planes",

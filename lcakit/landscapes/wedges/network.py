@@ -85,11 +85,14 @@ class NetworkSurface:
             return self._mean_loss(theta)
         return self._many(theta.reshape(-1, self.dimension)).reshape(theta.shape[:-1])
 
+    def predict(self, theta: torch.Tensor, x: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the predicted labels (N,) at one point (D,); of other data where given."""
+        with torch.no_grad():
+            return self._output(as_points(self, theta), self.x if x is None else x.cpu().to(DTYPE)).argmax(1)
+
     def accuracy(self, theta: torch.Tensor, x: torch.Tensor | None = None, y: torch.Tensor | None = None) -> float:
         """Return the share of examples classified correctly at one point (D,); of other data where given."""
-        with torch.no_grad():
-            output = self._output(as_points(self, theta), self.x if x is None else x.to(DTYPE))
-        return float((output.argmax(1) == (self.y if y is None else y)).double().mean())
+        return float((self.predict(theta, x) == (self.y if y is None else y)).double().mean())
 
     def _output(self, theta: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         parts = zip(self._names, theta.split(self._sizes), self._shapes, strict=True)

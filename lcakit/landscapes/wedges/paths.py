@@ -12,7 +12,7 @@ from lcakit.landscapes.wedges.descent import STEPS, minimize
 from lcakit.landscapes.wedges.surface import Surface, as_points, loss_array, losses, point_array
 from lcakit.trajectory.arguments import checks_arguments
 
-__all__ = ["barrier", "connect", "straight_path"]
+__all__ = ["barrier", "connect", "path_points", "straight_path"]
 
 
 def __dir__() -> list[str]:
@@ -154,6 +154,18 @@ def connect(
     out["barrier"], out["straight_barrier"] = barrier(out["loss"]), barrier(out["straight"])
     out["straight_barrier"].attrs["long_name"] = "barrier on the straight line"
     return out
+
+
+def path_points(surface: Surface, vertices: Any, positions: int = _POSITIONS) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return points of a path of straight pieces through vertices (V, D), (position, D), and their positions 0 … 1.
+
+    Raises
+    ------
+    ValueError
+        For points of another dimension or not finite, or fewer than 2 positions.
+    """
+    points, position = as_points(surface, vertices, ndim=2), _positions(positions)
+    return _weights(len(points), position) @ points, position
 
 
 def _positions(count: int) -> torch.Tensor:

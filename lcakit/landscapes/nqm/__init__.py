@@ -6,8 +6,9 @@ Directions do not see each other and everything is Gaussian, so whatever trainin
 what lcakit measures on a recorded run can be held against the answer: the loss after any number of steps
 (:func:`expected_loss`), what a larger batch is worth (:func:`tuned_steps`, :func:`critical_batch_size`), the best
 schedule (:func:`scheduled_steps`), who helps and how often (:func:`expected_helping`), who oscillates
-(:func:`expected_oscillation`). :func:`simulate` runs it, :func:`trajectory` gives a run in the format of a recording,
-and :func:`record` trains it with torch and records it.
+(:func:`expected_oscillation`). :func:`simulate` runs it, :func:`simulate_helping` also with rotated curvature and other
+noise, :func:`trajectory` gives a run in the format of a recording, and :func:`record` trains it with torch and
+records it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lcakit.analysis.batch_sizes import critical_batch_size, speed_up
+from lcakit.landscapes.nqm.beyond import random_rotation, simulate_helping
 from lcakit.landscapes.nqm.expectation import expected_loss, moments
 from lcakit.landscapes.nqm.helping import expected_helping, lca, probability_helping
 from lcakit.landscapes.nqm.limits import asymptotic_risk, convergence_rate
@@ -56,10 +58,12 @@ __all__ = [
     "momentum_equivalence",
     "paper_problem",
     "probability_helping",
+    "random_rotation",
     "record",
     "scheduled_loss",
     "scheduled_steps",
     "simulate",
+    "simulate_helping",
     "speed_up",
     "steps_to_target",
     "trajectory",

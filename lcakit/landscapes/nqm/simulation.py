@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,19 @@ from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of, times_of
 from lcakit.trajectory.arguments import checks_arguments
 
-__all__ = ["iterates", "simulate"]
+__all__ = ["Draw", "iterates", "simulate"]
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+"""Draws noise of mean 0 and variance 1: ``(generator, shape) -> values``."""
+
+
+def _gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.standard_normal(shape)
 
 
 def iterates(
@@ -26,11 +34,12 @@ def iterates(
     batch_sizes: np.ndarray,
     runs: int,
     rng: np.random.Generator,
+    draw: Draw = _gaussian,
 ) -> Iterator[np.ndarray]:
     """Yield the iterates (their average, with averaging) step by step from the start on, without end.
 
-    Shape (learning rate, batch size, run, direction). A run has the same start and the same standard normal noise at
-    every learning rate and batch size, so that differences between these are not blurred by chance.
+    Shape (learning rate, batch size, run, direction). A run has the same start and the same noise (``draw``, by default
+    normal) at every learning rate and batch size, so that differences between these are not blurred by chance.
     """
     optimizer, h = optimizers[0], problem.curvature
     rates = np.array([o.learning_rate for o in optimizers])[:, None, None, None]
@@ -40,7 +49,7 @@ def iterates(
     with np.errstate(over="ignore", invalid="ignore"):
         while True:
             yield average if optimizer.averaging else theta
-            gradient = h * theta + deviation * rng.standard_normal((runs, h.size))
+            gradient = h * theta + deviation * draw(rng, (runs, h.size))
             if optimizer.preconditioning:
                 gradient /= h**optimizer.preconditioning
             momentum = optimizer.momentum * momentum + gradient

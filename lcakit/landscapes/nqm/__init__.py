@@ -33,6 +33,7 @@ from lcakit.landscapes.nqm.tuning import PRESETS, compare_optimizers, tuned_step
 from lcakit.packages import faces
 
 if TYPE_CHECKING:
+    from lcakit.landscapes.nqm.fisher import fisher_course
     from lcakit.landscapes.nqm.training import Noise, QuadraticModel, make_objective, make_optimizer, record
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "expected_helping",
     "expected_loss",
     "expected_oscillation",
+    "fisher_course",
     "lca",
     "make_objective",
     "make_optimizer",
@@ -71,10 +73,12 @@ __all__ = [
     "with_curvature",
 ]
 
-_TORCH = ("Noise", "QuadraticModel", "make_objective", "make_optimizer", "record")
+_TORCH = ("Noise", "QuadraticModel", "fisher_course", "make_objective", "make_optimizer", "record")
 """What needs torch, imported when first used."""
 
-__getattr__, _ = faces(__name__, dict.fromkeys(_TORCH, "lcakit.landscapes.nqm.training"), "lk.landscapes.nqm")
+_MODULE_OF = dict.fromkeys(_TORCH, "lcakit.landscapes.nqm.training")
+_MODULE_OF["fisher_course"] = "lcakit.landscapes.nqm.fisher"
+__getattr__, _ = faces(__name__, _MODULE_OF, "lk.landscapes.nqm")
 
 
 def __dir__() -> list[str]:

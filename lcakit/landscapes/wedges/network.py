@@ -88,19 +88,20 @@ class NetworkSurface:
     def predict(self, theta: torch.Tensor, x: torch.Tensor | None = None) -> torch.Tensor:
         """Return the predicted labels (N,) at one point (D,); of other data where given."""
         with torch.no_grad():
-            return self._output(as_points(self, theta), self.x if x is None else x.cpu().to(DTYPE)).argmax(1)
+            return self.output(as_points(self, theta), self.x if x is None else x.cpu().to(DTYPE)).argmax(1)
 
     def accuracy(self, theta: torch.Tensor, x: torch.Tensor | None = None, y: torch.Tensor | None = None) -> float:
         """Return the share of examples classified correctly at one point (D,); of other data where given."""
         return float((self.predict(theta, x) == (self.y if y is None else y)).double().mean())
 
-    def _output(self, theta: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def output(self, theta: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Return the output of the network at one point (D,), for the examples ``x`` in float64."""
         parts = zip(self._names, theta.split(self._sizes), self._shapes, strict=True)
         output: torch.Tensor = functional_call(self._model, {name: p.view(shape) for name, p, shape in parts}, (x,))
         return output
 
     def _mean_loss(self, theta: torch.Tensor) -> torch.Tensor:
-        return self._loss(self._output(theta, self.x), self.y)
+        return self._loss(self.output(theta, self.x), self.y)
 
 
 @checks_arguments

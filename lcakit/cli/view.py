@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 
 from lcakit.cli.options import port
@@ -31,7 +32,9 @@ def _view(args: argparse.Namespace) -> None:
     from lcakit.views.explorer.app import Pages
     from lcakit.views.explorer.serving import ADDRESS, server_of
 
-    pages = Pages(args.file)  # what is wrong with the file is said here, and its sums are made once for all pages
+    pages = Pages(
+        args.file, os.getcwd()
+    )  # what is wrong with the file is said here, and its sums are made once for all pages
     server = server_of(pages.new, args.port, f"lcakit: {pages.title}", not args.no_browser, args.dark)
     print(f"http://{ADDRESS}:{server.port}/   (stop with Ctrl-C)", flush=True)
     server.start()

@@ -22,6 +22,11 @@ def __dir__() -> list[str]:
 
 
 _SIDES = {"helping": -1, "hurting": 1}
+FEWEST = 0.001
+"""Share of the values, those of smallest magnitude, that a histogram leaves out, and says so."""
+WORTHWHILE = 0.75
+"""They are left out only where the axis becomes this much shorter by it."""
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @by_classes
@@ -35,9 +40,10 @@ def lca_histogram(
     r"""Draw how many values of LCA there are of each size, helping on the left and hurting on the right (figure 3b).
 
     Bins are logarithmic, so both axes are: the horizontal one (LCA, in the unit of the loss) has the smallest magnitude
-    in the middle, from where it grows to both sides. Heights are counts per factor of two, so that bins of different
-    widths compare. With ``zoom`` the horizontal axis is linear, and heights are densities, beside which a line for each
-    sign shows the fitted Weibull distribution,
+    in the middle, from where it grows to both sides; the smallest thousandth of the values is left out where it would
+    take much of the axis. Heights are counts per factor of two, so that bins of different widths compare. With ``zoom``
+    the horizontal axis is linear, and heights are densities, beside which a line for each sign shows the fitted Weibull
+    distribution,
 
     .. math:: f(x) = \frac{n_\pm}{n} \frac{k}{λ} \left(\frac{x}{λ}\right)^{k - 1} e^{-(x / λ)^k}, \quad x = |A|
 
@@ -60,7 +66,7 @@ def lca_histogram(
     Returns
     -------
     holoviews.Overlay
-        Exact zeros have no place on such an axis; the title says how many there are.
+        Exact zeros have no place on such an axis; the title says how many there are, and how many are left out.
 
     Raises
     ------
@@ -88,11 +94,12 @@ def lca_histogram(
         )
     zero, total = int(counts["zero"]), int(counts["zero"] + counts["count"].sum())
     text = f"{title} ({100 * zero / total:.3g} % are exactly zero)"
-    return _all_sizes(backend, counts, text) if zoom is None else _most(backend, counts, text, zoom)
+    return _all_sizes(backend, counts, text, total) if zoom is None else _most(backend, counts, text, zoom)
 
 
-def _all_sizes(backend: str, counts: xr.Dataset, title: str) -> Any:
+def _all_sizes(backend: str, counts: xr.Dataset, title: str, total: int) -> Any:
     """Draw counts over logarithmic magnitudes, helping to the left and hurting to the right."""
+    counts, small = _without_smallest(counts)
     middle = float(np.log10(max(counts["left"].values[0], counts["right"].values[0] / 2)))
     left, right = (np.log10(np.maximum(counts[name].values, 10**middle)) - middle for name in ("left", "right"))
     axes = label(counts["left"].assign_attrs(long_name="LCA")), "values per factor of two"
@@ -104,8 +111,9 @@ def _all_sizes(backend: str, counts: xr.Dataset, title: str) -> Any:
         edges = np.sort([side * left[some], side * right[some]], axis=0)
         box = edges[0], np.full(some.sum(), 0.5), edges[1], count[some]
         marks.append(boxes(backend, box, axes, name, sign_colours()[name]))
+    text = f"{title[:-1]}, {100 * small / total:.2g} % smaller than {_power(middle)})" if small else title
     ticks, top = _signed_ticks(middle, float(right[-1])), 2 * float((counts["count"] / octaves).max())
-    return picture(backend, [*marks, upright(backend, 0)], axes, title, "y", xticks=ticks, ylim=(0.5, top))
+    return picture(backend, [*marks, upright(backend, 0)], axes, text, "y", xticks=ticks, ylim=(0.5, top))
 
 
 _FINEST = 200
@@ -140,12 +148,31 @@ def _most(backend: str, counts: xr.Dataset, title: str, zoom: float) -> Any:
     return picture(backend, [*marks, upright(backend, 0)], axes, text, "y", ylim=(floor, None))
 
 
+def _without_smallest(counts: xr.Dataset) -> tuple[xr.Dataset, int]:
+    """Leave out the bins of the smallest magnitudes that hold few values, and return how many these are.
+
+    A few values next to nothing would take most of the axis, and leave a gap around its middle.
+    """
+    below = counts["count"].sum("outcome").values.cumsum()
+    out = int(np.searchsorted(below, FEWEST * below[-1], side="right"))
+    reach = np.log(counts["right"].values[-1] / counts["right"].values[[0, out]])
+    if reach[1] > WORTHWHILE * reach[0]:
+        out = 0
+    return counts.isel(bin=slice(out, None)), int(below[out - 1]) if out else 0
+
+
+def _power(exponent: float) -> str:
+    """Return ten to a power as text with one digit, such as 10⁻⁵ or 2·10⁻¹⁶."""
+    digit, _, power = f"{10**exponent:.0e}".partition("e")
+    return f"{digit}·10".removeprefix("1·") + str(int(power)).translate(RAISED)
+
+
 def _signed_ticks(middle: float, reach: float) -> list[tuple[float, str]]:
-    """Return ticks at powers of ten on both sides of the smallest magnitude 10**middle."""
+    """Return ticks at powers of ten on both sides of the smallest magnitude 10**middle, which stands in the middle."""
     powers = np.arange(np.ceil(middle), np.floor(middle + reach) + 1)
     powers = powers[:: -(-len(powers) // 4)][::1] if len(powers) else powers
-    right = [(float(p - middle), f"1e{p:.0f}") for p in powers if p - middle > 0.04 * reach]
-    return [(-place, f"-{text}") for place, text in reversed(right)] + [(0.0, "0")] + right
+    right = [(float(p - middle), _power(p)) for p in powers if p - middle > 0.15 * reach]
+    return [(-place, f"−{text}") for place, text in reversed(right)] + [(0.0, f"±{_power(middle)}")] + right
 
 
 @by_classes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy import stats
 
 import lcakit as lk
@@ -56,3 +57,17 @@ def test_the_line_over_it_is_the_fitted_distribution():
 def test_a_zoom_is_a_share(zoom):
     with pytest.raises(ValueError, match=r"above 0 and at most 1, got"):
         plot.lca_histogram(DS, zoom=zoom)
+
+
+def test_a_few_values_next_to_nothing_leave_no_gap(rng):
+    """One value in two thousand is tiny: it is left out, and the title says so."""
+    values = rng.choice([-1.0, 1.0], (20, DS.sizes["parameter"] * 100)) * rng.uniform(1e-6, 1e-4)
+    size = values.size
+    values.reshape(-1)[: size // 2000] = 1e-30
+    columns_of = ("iteration", "parameter")
+    histogram = lk.tails.histogram(xr.Dataset({"lca": (columns_of, values)}))
+    picture = plot.lca_histogram(histogram)
+    left = np.concatenate([columns(named(picture, hv.Rectangles)[name])[0] for name in ("helping", "hurting")])
+    assert np.abs(left).max() < 1  # within a factor of ten of the middle
+    title = hv.render(picture, backend="bokeh").title.text
+    assert "0 % are exactly zero, 0.05 % smaller than" in title

@@ -74,10 +74,10 @@ def stopped(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
 
 
 @contextmanager
-def view(*arguments: str) -> Iterator[str]:
-    """Run `lcakit view`; give its address."""
+def view(*arguments: str, folder: Path | None = None) -> Iterator[str]:
+    """Run `lcakit view`, in a folder; give its address."""
     command = [sys.executable, "-m", "lcakit.cli", "view", *arguments, "--port", "0", "--no-browser"]
-    with stopped(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) as server:
+    with stopped(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder)) as server:
         line = server.stdout.readline()
         yield re.search(r"http://\S+", line)[0]
 
@@ -144,3 +144,32 @@ def run_all(page) -> None:
         }""",
         timeout=60_000,
     )
+
+
+FAINT = """() => {
+  const parts = colour => (colour.match(/[0-9.]+/g) || []).map(Number);
+  const linear = c => c <= 10.31475 ? c / 3294.6 : ((c / 255 + 0.055) / 1.055) ** 2.4;
+  const light = rgb => rgb.slice(0, 3).reduce((sum, c, n) => sum + linear(c) * [0.2126, 0.7152, 0.0722][n], 0);
+  const above = one => one.parentElement || (one.getRootNode().host ?? null);
+  const behind = one => {
+    for (let at = one; at; at = above(at)) {
+      const [r, g, b, a = 1] = parts(getComputedStyle(at).backgroundColor);
+      if (r !== undefined && a > 0.5) return [r, g, b];
+    }
+    return [255, 255, 255];
+  };
+  const found = [], roots = [document];
+  while (roots.length) {
+    for (const one of roots.pop().querySelectorAll("*")) {
+      if (one.shadowRoot) roots.push(one.shadowRoot);
+      const texts = [...one.childNodes].filter(node => node.nodeType === 3 && node.textContent.trim());
+      if (!texts.length || one.matches("style, script, [disabled]") || !one.getClientRects().length) continue;
+      if (one.closest("[disabled]") || getComputedStyle(one).opacity < 1) continue;
+      const [high, low] = [light(parts(getComputedStyle(one).color)), light(behind(one))].sort((a, b) => b - a);
+      const contrast = (high + 0.05) / (low + 0.05);
+      if (contrast < 4.5) found.push([contrast.toFixed(2), texts[0].textContent.trim().slice(0, 40)]);
+    }
+  }
+  return found;
+}"""
+"""Texts of a page, also in shadow roots, whose contrast is below 4.5 (WCAG 2, AA), but for disabled controls."""

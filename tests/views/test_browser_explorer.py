@@ -167,8 +167,37 @@ def test_every_control_has_a_name(page):
         }"""
     )
     assert unnamed == []
+    assert page.evaluate(browser.FAINT) == []
     sentence = page.locator(".lk-view").first.text_content()
     assert page.get_by_role("img", name="Picture").first.get_attribute("aria-description") == sentence
+
+
+def test_letters_stand_out_on_dark_pages(chromium, path):
+    with browser.view(str(path), "--dark") as address, browser.watched(chromium) as (page, trouble):
+        page.goto(address)
+        page.locator(".bk-Figure").nth(8).wait_for()
+        assert page.evaluate(browser.FAINT) == []
+        assert trouble == []
+
+
+def test_another_file_of_the_folder_is_opened(chromium, path, tmp_path):
+    shutil.copy(path, tmp_path / "run.nc")
+    lk.save(tiny_trajectory(9), tmp_path / "other.nc")
+    with browser.view("run.nc", folder=tmp_path) as address, browser.watched(chromium) as (page, trouble):
+        page.goto(address)
+        says(page, "Unit", "unit 0 of a")
+        page.get_by_label("File", exact=True).select_option("other.nc")
+        page.wait_for_url("**/?file=other.nc")
+        says(page, "Unit", "unit 0 of conv1")
+        page.get_by_label("Layer opened").select_option(label="fc")
+        page.wait_for_url("**/?file=other.nc&layer=fc")
+        page.go_back()
+        says(page, "Unit", "unit 0 of conv1")
+        page.go_back()
+        says(page, "Unit", "unit 0 of a")
+        page.goto(f"{address}?file=../other.nc")
+        page.get_by_text("unknown file of this folder '../other.nc'").wait_for()
+        assert trouble == []
 
 
 def test_a_file_that_goes_is_told(chromium, path, tmp_path):

@@ -121,6 +121,9 @@ USUAL = {
     "unit": 0,
     "parameter": "a.weight[0, 0]",
     "colours": "green-red",
+    "configurations": [],
+    "overlay": "each run",
+    "other": "",
 }
 
 

@@ -28,7 +28,7 @@ def test_controls_move_all_views_that_depend_on_them():
     assert app.controls.window.value == (10, 21)
     assert (app.focus.start, app.focus.end) == (10, 22)
     assert number(ds["lca_unit_class"].values.astype(np.float64)[10:22].sum()) in text(app.summary)
-    assert len(app.layers.source.data["xs"][0]) == 24
+    assert len(app.layers.source.data["xs"][0]) == 4 * 12  # two corners an iteration, above and below
     app.controls.whole.value = True
     assert number(lca[10:22, :80].sum()) in text(app.map.caption)
 

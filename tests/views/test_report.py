@@ -14,7 +14,7 @@ from lcakit.analysis.layerwise import layer_lca
 from lcakit.cli.main import main
 from lcakit.progress import progress
 from lcakit.testing import tiny_trajectory
-from lcakit.views.report import drawing, writing
+from lcakit.views.report import drawing, findings, writing
 from lcakit.views.report.context import number, percent
 from tests.support.pages import CLASSES, EVIL, Page, both_objectives, unpainted, write
 
@@ -33,7 +33,7 @@ def whole(tmp_path_factory):
 def test_every_study_has_its_figures(whole):
     _, page = whole
     layers, classes = ["fc1", EVIL], ["", *CLASSES]
-    single = 18  # groups of one figure
+    single = 18 + findings.MOST  # groups of one figure
     switched = 2 * len(classes) + len(["", *layers]) + len(layers) * len(classes) + 2 * len(layers)
     assert len(page.images) == len(page.figures) == single + switched
     assert "Not in this report" not in page.text

@@ -13,7 +13,7 @@ from bokeh.models.widgets import TextInput
 from lcakit.text import printable
 from lcakit.views.explorer.live import FIELDS, LiveSelection
 
-__all__ = ["Address", "asked", "query"]
+__all__ = ["Address", "asked", "asked_file", "first_query", "query"]
 
 
 def __dir__() -> list[str]:
@@ -21,7 +21,8 @@ def __dir__() -> list[str]:
 
 
 _MOST_FIELDS = 2_000
-_LISTS = ("layers", "classes")
+_LISTS = ("configurations", "layers", "classes")
+_FILE = "file"
 _NUMBERS = ("iteration", "unit")
 _READY = """
 const here = () => window.location.search;
@@ -32,6 +33,7 @@ shown.properties.value.change.connect(() => {
   clearTimeout(timer);
   timer = setTimeout(() => { if (shown.value !== here()) go("pushState"); }, 400);
 });
+opened.properties.value.change.connect(() => { window.location.search = opened.value; });
 window.addEventListener("popstate", () => { clearTimeout(timer); asked.value = here(); });
 """
 
@@ -91,26 +93,50 @@ class Address:
         The selection.
     went
         Called after the user went back or forward, with the fields that the address then asks for.
+    file
+        Name of the file that the page shows, if it is not the one that was given.
     """
 
-    def __init__(self, live: LiveSelection, went: Callable[[dict[str, Any]], None]) -> None:
-        self._live = live
+    def __init__(self, live: LiveSelection, went: Callable[[dict[str, Any]], None], file: str = "") -> None:
+        self._live, self._file = live, file
         self.usual = {field: getattr(live, field) for field in FIELDS}
         make: Any = TextInput
-        self._shown, self._asked = make(value="", visible=False), make(value="", visible=False)
+        self._shown, self._asked, self._opened = (make(value="", visible=False) for _ in range(3))
         self._asked.on_change("value", lambda attr, old, new: went(self.usual | asked(new)))
-        self.panel = pn.Column(pn.pane.Bokeh(self._shown), pn.pane.Bokeh(self._asked), visible=False)
+        hidden = (self._shown, self._asked, self._opened)
+        self.panel = pn.Column(*map(pn.pane.Bokeh, hidden), visible=False)
 
     def connect(self, document: Any) -> None:
         """Let the browser follow the models, once the page is there."""
-        script = CustomJS(args={"shown": self._shown, "asked": self._asked}, code=_READY)
+        models = {"shown": self._shown, "asked": self._asked, "opened": self._opened}
+        script = CustomJS(args=models, code=_READY)
         document.js_on_event("document_ready", script)
 
     def write(self) -> None:
         """Put the selection into the address."""
-        now = query(self._live, self.usual)
+        now = _with_file(self._file, query(self._live, self.usual))
         if self._shown.value != now:
             self._shown.value = now
+
+    def open(self, name: str) -> None:
+        """Let the browser leave this page for that of another file."""
+        self._opened.value = _with_file(name, "") or "?"
+
+
+def _with_file(name: str, rest: str) -> str:
+    """Return a query that names a file first."""
+    if not name:
+        return rest
+    return f"?{urlencode([(_FILE, name)], quote_via=quote)}{rest.replace('?', '&', 1)}"
+
+
+def asked_file(document: Any) -> str:
+    """Return the name of the file that a served page was asked for with; empty for none."""
+    try:
+        found = parse_qs(first_query(document).removeprefix("?"), max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return ""
+    return found.get(_FILE, [""])[0]
 
 
 def first_query(document: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,16 @@ from lcakit.views.explorer import accessible, address, exported, figures, taken,
 from lcakit.views.explorer.controls import Controls
 from lcakit.views.explorer.details import ParameterView, SaliencyView, UnitView
 from lcakit.views.explorer.downloads import Courier, save_buttons
+from lcakit.views.explorer.examples import Examples, given
 from lcakit.views.explorer.live import LiveSelection
 from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.network import MapView, UnitsView
+from lcakit.views.explorer.opened import Library
 from lcakit.views.explorer.over_time import LayerMapView, LayersView, LossView
 from lcakit.views.explorer.runs import Models
+from lcakit.views.explorer.seen import ImagesView
 from lcakit.views.explorer.selection import Selection
+from lcakit.views.explorer.several import PairView, RunsView
 from lcakit.views.explorer.sources import Pathlike, Sources
 from lcakit.views.explorer.views import UNREADABLE, HtmlText, View
 
@@ -45,7 +49,10 @@ _WAIT_MILLISECONDS = 15
 
 
 @checks_arguments
-def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Explored:
+def explore(
+    trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    examples: tuple[Any, Any] | None = None,
+) -> Explored:
     """Return an explorer of a trajectory: linked views of its loss, layers, units and parameters.
 
     In a notebook, end a cell with it; ``lcakit view FILE`` shows the same in a browser. Nothing is loaded from the
@@ -58,6 +65,10 @@ def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.
     ----------
     trajectory
         A dataset, or whatever :func:`lcakit.open_trajectory` opens: a file, an unfinished recording, several runs.
+    examples
+        Images (n, y, x) or (n, channel, y, x) that the network was trained on, scaled as it got them, and the names of
+        their classes: units of the first layer are shown with those they answer to. By default those of a known data
+        set: digits, or MNIST and CIFAR-10 where ``$LCAKIT_DATA`` holds them.
 
     Returns
     -------
@@ -80,9 +91,10 @@ def explore(trajectory: xr.Dataset | str | os.PathLike[str] | Iterable[str | os.
     """
     if "ipykernel" in sys.modules:
         _offline()
+    images = None if examples is None else given(*examples)
     if isinstance(trajectory, xr.Dataset):
-        return Explorer(Models(trajectory)).panel
-    return Pages(trajectory).new()
+        return Explorer(Models(trajectory, examples=images)).panel
+    return Pages(trajectory, examples=images).new()
 
 
 def _offline() -> None:
@@ -111,7 +123,7 @@ class Explored(pn.FlexBox):
     def data(self, view: str = "layers") -> xr.DataArray | xr.Dataset:
         """Return the numbers that a view shows now, by its name (``lcakit.views.explorer.taken.VIEWS``).
 
-        ``loss, layers, layer_map, units, parameters, saliency, unit, parameter``
+        ``loss, layers, layer_map, units, parameters, saliency, unit, parameter``, and of several runs ``runs, pair``
         """
         return taken.data(self._explorer.model, self._explorer.controls.selection(), view)
 
@@ -132,6 +144,10 @@ class Pages:
     ----------
     given
         Files, unfinished recordings, stores, URLs, or patterns of them.
+    folder
+        A folder whose files a page lists and opens; None for no list.
+    examples
+        Images that the networks were trained on; by default those of a known data set.
 
     Raises
     ------
@@ -139,24 +155,23 @@ class Pages:
         If one of them cannot be opened, or the first cannot be explored.
     """
 
-    def __init__(self, given: Pathlike | Iterable[Pathlike]) -> None:
-        self._sources = Sources(given)
-        self.title = self._sources.title
-        self._open()
-        self._models.first()
-
-    def _open(self) -> None:
-        found = self._sources.open()
-        self._models = Models(found if len(found) > 1 else next(iter(found.values())), self._sources.files)
+    def __init__(
+        self, given: Pathlike | Iterable[Pathlike], folder: Pathlike | None = None, examples: Examples | None = None
+    ) -> None:
+        self._library = Library(given, folder, examples)
+        self.title = self._library.own.sources.title
 
     def new(self) -> Explored:
         """Return a new page; of the files as they are now, if they have changed since the last one."""
-        if self._sources.trouble():
-            try:
-                self._open()
-            except LcakitError as error:
-                return Explorer(self._models, self.title, self._sources, str(error)).panel
-        return Explorer(self._models, self.title, self._sources).panel
+        served, trouble = pn.state.curdoc, ""
+        name = address.asked_file(served) if served is not None and served.session_context is not None else ""
+        try:
+            opened = self._library.get(name)
+        except (LcakitError, ValueError) as error:
+            name, opened, trouble = "", self._library.own, str(error)
+        trouble = opened.refresh() or trouble
+        files = [self.title, *(one for one in self._library.names() if one != self.title)]
+        return Explorer(opened.models, opened.sources.title, opened.sources, trouble, files, name).panel
 
 
 class Explorer:
@@ -168,14 +183,24 @@ class Explorer:
         The files, where they are to be watched.
     trouble
         What is wrong with them already.
+    files, file
+        What can be opened instead: first what was given, then names of the folder; and which of these this is.
     """
 
-    def __init__(self, models: Models, title: str = "", sources: Sources | None = None, trouble: str = "") -> None:
+    def __init__(
+        self,
+        models: Models,
+        title: str = "",
+        sources: Sources | None = None,
+        trouble: str = "",
+        files: Sequence[str] = (),
+        file: str = "",
+    ) -> None:
         self.models, self._sources, self._trouble, self._unfit, self._unsaved = models, sources, trouble, "", ""
         served = pn.state.curdoc
         self._document = served if served is not None and served.session_context is not None else None
         self._waiting = False
-        self.controls = Controls(models.runs, models.objectives, self.changed)
+        self.controls = Controls(models.runs, models.objectives, self.changed, list(models.configurations))
         self.summary, self.notice = HtmlText(13, (0, 8, 8, 8)), HtmlText(13, (0, 8, 0, 8))
         self.loss = LossView(self.controls.choose_window, models)
         self.focus = x_range = figures.axis_range()
@@ -186,12 +211,18 @@ class Explorer:
         self.unit = UnitView(x_range)
         self.saliency = SaliencyView()
         self.parameter = ParameterView(x_range)
+        self.images = None if models.examples is None else ImagesView(models.examples)
+        several = len(models.runs) > 1
+        self.runs = RunsView(x_range) if several else None
+        self.pair = PairView() if several else None
         self.courier = Courier()
         self._last: Selection | None = None
         self.model = models.first()
         self.controls.load(self.model)
         self._source = self.controls.source
-        self.address = address.Address(self.controls.live, self.go)
+        self.address = address.Address(self.controls.live, self.go, file)
+        if len(files) > 1:
+            self.controls.offer_files(files, file, self.address.open)
         if self._document is not None:
             self.go(address.asked(address.first_query(self._document)))
             self.address.connect(self._document)
@@ -205,7 +236,10 @@ class Explorer:
     @property
     def views(self) -> list[View]:
         """All views, in the order in which they stand."""
-        return [self.loss, self.layers, self.layer_map, self.units, self.map, self.saliency, self.unit, self.parameter]
+        of_one: list[View] = [self.layer_map, self.units, self.map, self.saliency, self.unit]
+        several = [] if self.runs is None or self.pair is None else [self.runs, self.pair]
+        seen = [] if self.images is None else [self.images]
+        return [self.loss, self.layers, *several, *of_one, *seen, self.parameter]
 
     def changed(self) -> None:
         """Refresh: now, or on a served page soon, once for all changes until then, while its document is locked."""
@@ -301,9 +335,11 @@ class Explorer:
         header = HtmlText(13, (4, 8, 4, 8))
         header.html = f"{head}{warning}"
         for view in self.views:
-            view.panel.append(save_buttons(view.title, functools.partial(self.save, view.key)))
+            if view.key:
+                view.offer(save_buttons(view.title, functools.partial(self.save, view.key)))
             view.panel.styles = {"flex": f"1 1 {_VIEW_WIDTH}px", "min-width": f"min({_VIEW_WIDTH}px, 100%)"}
-        self.parameter.panel.styles = {"flex": "1 1 100%", "min-width": f"min({_VIEW_WIDTH}px, 100%)"}
+            if view in (self.parameter, self.pair):
+                view.panel.styles = {"flex": "1 1 100%", "min-width": f"min({_VIEW_WIDTH}px, 100%)"}
         grid = pn.FlexBox(*(view.panel for view in self.views), sizing_mode="stretch_width", gap="12px")
         main = pn.Column(header.panel, self.notice.panel, self.summary.panel, grid, sizing_mode="stretch_width")
         main.styles = {"flex": f"999 1 {_MAIN_WIDTH}px", "min-width": "0"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from lcakit.views.explorer import figures, tensors
 from lcakit.views.explorer.live import FIELDS, LiveSelection
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.names import options, safe, shown
+from lcakit.views.explorer.overlaid import EACH, MEAN
 from lcakit.views.explorer.selection import ALL, QUANTITIES, Selection
 from lcakit.views.explorer.views import HtmlText
 
@@ -42,8 +43,8 @@ class Controls:
 
     Parameters
     ----------
-    runs, objectives
-        Those of the file; the user can choose if there are several.
+    runs, objectives, groups
+        Those of the file, and the configurations of the runs; the user can choose if there are several.
     changed
         Called after each change of the selection, once for all fields that change together.
 
@@ -53,22 +54,31 @@ class Controls:
         The selection, by names and labels. Widgets follow it, whoever changes it.
     """
 
-    def __init__(self, runs: list[str], objectives: list[str], changed: Callable[[], None]) -> None:
-        self.live = LiveSelection(runs, objectives)
+    def __init__(
+        self, runs: list[str], objectives: list[str], changed: Callable[[], None], groups: list[str] | None = None
+    ) -> None:
+        self.live = LiveSelection(runs, objectives, groups or [])
         self._changed = changed
         self._model: Model | None = None
         self._valid = ("", 0)  # the last parameter that the file holds: name and position
         self._said = ""  # about the last name typed
-        self._make_sources(runs, objectives)
+        self._make_sources(runs, objectives, groups or [])
         self._make_times()
         self._make_choices()
         self._watch()
         self.panel = self._column()
 
-    def _make_sources(self, runs: list[str], objectives: list[str]) -> None:
+    def _make_sources(self, runs: list[str], objectives: list[str], groups: list[str]) -> None:
         self.run = pn.widgets.Select(name="Run", options=options(runs), visible=len(runs) > 1, **_WIDE)
         texts = options(name or "training" for name in objectives)
         self.objective = pn.widgets.Select(name="Objective", options=texts, visible=len(texts) > 1, **_WIDE)
+
+        several: dict[str, Any] = {"visible": len(runs) > 1} | _WIDE
+        self.overlay = pn.widgets.RadioButtonGroup(name="Runs", options=[EACH, MEAN], **several)
+        look: dict[str, Any] = _WIDE | {"visible": len(groups) > 1, "size": min(_MOST_LISTED, max(2, len(groups)))}
+        self.configurations = pn.widgets.MultiSelect(name="Configurations laid over", options=options(groups), **look)
+        beside = {"none": 0} | {name: n + 1 for name, n in options(runs).items()}
+        self.other = pn.widgets.Select(name="Run beside it", options=beside, **several)
 
     def _make_times(self) -> None:
         buttons = ["first", "previous", "reverse", "pause", "play", "next", "last"]
@@ -103,6 +113,9 @@ class Controls:
         return {
             "run": lambda n: self.live.param.run.objects[n or 0],
             "objective": lambda n: self.live.param.objective.objects[n or 0],
+            "other": lambda n: self.live.param.other.objects[n or 0],
+            "overlay": str,
+            "configurations": lambda places: [self.live.param.configurations.objects[n] for n in sorted(places)],
             "iteration": lambda n: int(self._loaded.iterations[n]),
             "window": self._window_of,
             "whole": bool,
@@ -125,7 +138,8 @@ class Controls:
         return first, last
 
     def _column(self) -> Any:
-        times = [self.run, self.objective, self.player, self.window, self.everything]
+        runs = [self.run, self.overlay, self.configurations, self.other]
+        times = [*runs, self.objective, self.player, self.window, self.everything]
         maps = [pn.pane.HTML("Maps show", margin=_LABEL), self.whole, self.quantity]
         sums = [self.layers, self.classes, self.role]
         details = [self.layer, self.unit, self.parameter, self.note.panel]
@@ -133,6 +147,13 @@ class Controls:
         groups = [pn.Column(*parts, width=_WIDTH + 16) for parts in ([*times, *maps, *colours], [*sums, *details])]
         look = {"flex": f"1 1 {_WIDTH + 20}px", "align-self": "flex-start"}
         return pn.FlexBox(*groups, styles=look, stylesheets=[_BESIDE], align_content="flex-start")
+
+    def offer_files(self, files: Sequence[str], file: str, chosen: Callable[[str], None]) -> None:
+        """Let the user open another file; ``chosen`` gets its name, or ``""`` for the first, which was given."""
+        place = files.index(file) if file in files else 0
+        widget = pn.widgets.Select(name="File", options=options(files), value=place, **_WIDE)
+        widget.param.watch(lambda event: chosen(files[event.new] if event.new else ""), "value")
+        self.panel[0].insert(0, widget)
 
     # ---- the state ---------------------------------------------------------------------------------------------
 
@@ -153,6 +174,9 @@ class Controls:
             parameter=self._valid[1] if live.parameter else None,
             colours=live.colours,
             source=self.source,
+            configurations=tuple(live.configurations),
+            overlay=live.overlay,
+            other=live.other,
         )
 
     @property
@@ -239,6 +263,8 @@ class Controls:
         first, last = live.window
         self.run.value = live.param.run.objects.index(live.run) if self.run.options else None
         self.objective.value = live.param.objective.objects.index(live.objective)
+        self.other.value, self.overlay.value = live.param.other.objects.index(live.other), live.overlay
+        self.configurations.value = [live.param.configurations.objects.index(name) for name in live.configurations]
         self.player.param.update(value=now.iteration, name=f"Iteration {live.iteration}")
         self.window.param.update(value=now.window, name=f"Span: iterations {first} to {last}")
         self.whole.value, self.colours.value = live.whole, live.colours

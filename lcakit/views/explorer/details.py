@@ -71,6 +71,10 @@ class UnitView(View):
         )
 
 
+_HIGH, _WIDEST = 280, 300
+"""Height of a picture of inputs in pixels, and its largest width: it fits the narrowest page."""
+
+
 class SaliencyView(View):
     """Minus the LCA of the weights of a unit, in the shape of its input."""
 
@@ -79,7 +83,7 @@ class SaliencyView(View):
 
     def __init__(self) -> None:
         fig = figures.plain(330, x_range=figures.axis_range(), y_range=figures.axis_range())
-        fig.axis.visible = False
+        fig.axis.visible, fig.frame_height = False, _HIGH
         self.heat = figures.Heat(fig)
         self._said = ""
         super().__init__([fig])
@@ -96,6 +100,8 @@ class SaliencyView(View):
     def _show(self, model: Model, selection: Selection) -> str:
         image, shape = as_picture(model.saliency(selection.layer, selection.unit, selection.window, selection.classes))
         limit = limit_of(image)
+        rows, columns = image.shape
+        self.heat.figure.frame_width = int(np.clip(_HIGH * columns / rows, _HIGH // 4, _WIDEST))  # square inputs
         self.heat.figure.x_range.update(start=0, end=image.shape[1])
         self.heat.unit = model.unit
         self.heat.show(image, 0, image.shape[1], palette(selection)[::-1], limit)

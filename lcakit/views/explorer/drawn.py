@@ -14,7 +14,7 @@ from lcakit.plot._style import band, beside, key, label, level, line, load, pict
 from lcakit.plot._tiles import tiles_of
 from lcakit.plot.parameters import tile_image
 from lcakit.text import capitalized
-from lcakit.views.explorer import figures, taken, tensors, text
+from lcakit.views.explorer import figures, taken, taken_runs, tensors, text
 from lcakit.views.explorer.details import as_picture
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.over_time import quantity_over_time
@@ -43,6 +43,9 @@ def draw(model: Model, selection: Selection, view: str, backend: str) -> Any:
     """
     numbers = taken.data(model, selection, view)
     load(backend)
+    if view in taken.OF_RUNS:
+        drawn = taken_runs.draw_runs if view == "runs" else taken_runs.draw_pair
+        return drawn(backend, model, selection, title_of(model, selection, view))
     return _DRAWN[view](backend, model, selection, numbers)
 
 
@@ -60,6 +63,8 @@ def title_of(model: Model, selection: Selection, view: str) -> str:
             taken.classes_of(model, selection, view),
             text.when(model, selection),
         ],
+        "runs": [f"LCA of {selection.layer}, running sum", classes, over],
+        "pair": [QUANTITIES[selection.quantity], taken.classes_of(model, selection, view), text.when(model, selection)],
         "saliency": [f"what {unit} learned from", taken.classes_of(model, selection, view), over],
         "unit": [f"{unit}, cumulative LCA", classes, over],
         "parameter": [parameter, over],

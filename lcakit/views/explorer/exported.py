@@ -43,6 +43,8 @@ _DEPENDS = {
     "saliency": ("layer", "unit", "classes", "window"),
     "unit": ("layer", "unit", "classes", "role", "window"),
     "parameter": ("parameter", "classes", "window"),
+    "runs": ("layer", "classes", "role", "window"),
+    "pair": ("other", "layer", "quantity", "classes", "role", "iteration"),
 }
 """What is named in a file name, where it is not everything."""
 

@@ -32,9 +32,11 @@ from lcakit.plot._tiles import tick_step
 from lcakit.views.explorer.names import shown
 
 __all__ = [
+    "LETTERS",
     "LINES",
     "MOST_COLUMNS",
     "MOST_ROWS",
+    "PAGE_COLOURS",
     "Heat",
     "axis_range",
     "block_at",
@@ -63,19 +65,19 @@ def __dir__() -> list[str]:
 LINES = NAMED
 """Colours of lines with names, legible on white and on black; those of ``lk.plot``."""
 _OTHERS = "#8a8a8a"
-_LETTERS = {"default": "#5a5a5a", "dark": "#c9c9c9", "notebook": "#767676"}
+LETTERS = {"default": "#5a5a5a", "dark": "#c9c9c9", "notebook": "#767676"}
 """Colours of text in legends and colour bars, which do not follow the theme of a notebook."""
 MOST_ROWS, MOST_COLUMNS = 640, 960
 _MOST_TICKS = 12
 _NAME_LETTERS = 22
 
-_PAGE_COLOURS = {"light": ("#333333", "#d8d8d8"), "dark": ("#e6e6e6", "#4a4f55")}
+PAGE_COLOURS = {"light": ("#333333", "#d8d8d8"), "dark": ("#e6e6e6", "#4a4f55")}
 """Colours of text and of lines on pages that define none."""
 
 
 def theme() -> str:
     """Return the style of figures: the colours of JupyterLab or an editor where a page has them, or Panel's theme."""
-    letters, lines = _PAGE_COLOURS["dark" if pn.config.theme == "dark" else "light"]
+    letters, lines = PAGE_COLOURS["dark" if pn.config.theme == "dark" else "light"]
     letters = f"var(--jp-ui-font-color1, var(--vscode-editor-foreground, {letters}))"
     lines = f"var(--jp-border-color2, {lines})"
     of_letters = ("axis-label-text", "major-label-text")
@@ -86,7 +88,7 @@ def theme() -> str:
 
 def letters() -> str:
     """Return the colour of text in legends and colour bars."""
-    return _LETTERS["notebook" if in_notebook() else "dark" if pn.config.theme == "dark" else "default"]
+    return LETTERS["notebook" if in_notebook() else "dark" if pn.config.theme == "dark" else "default"]
 
 
 def axis_range() -> Range1d:

@@ -9,6 +9,7 @@ import param
 
 from lcakit.plot._colours import SIGNS
 from lcakit.views.explorer.model import Model
+from lcakit.views.explorer.overlaid import EACH, MEAN
 from lcakit.views.explorer.selection import ALL, LCA, QUANTITIES
 
 __all__ = ["FIELDS", "LiveSelection"]
@@ -29,6 +30,15 @@ class LiveSelection(param.Parameterized):
     objective: Any = param.Selector(
         objects=[""], default="", doc="Suffix of the objective; empty for the one recorded."
     )
+    configurations = param.ListSelector(
+        objects=[], default=[], check_on_set=True, doc="Configurations whose runs are laid over each other."
+    )
+    overlay: Any = param.Selector(
+        objects=[EACH, MEAN], default=EACH, doc="Curves of each run, or mean and interval of each configuration."
+    )
+    other: Any = param.Selector(
+        objects=[""], default="", doc="A run whose parameters stand beside those of the run that is shown."
+    )
     layers = param.ListSelector(objects=[], default=[], check_on_set=True, doc="Layers that sums cover.")
     classes = param.ListSelector(objects=[], default=[], check_on_set=True, doc="Classes that sums cover.")
     role: Any = param.Selector(
@@ -43,10 +53,13 @@ class LiveSelection(param.Parameterized):
     parameter = param.String(default="", doc="Name of the parameter that is looked at; empty where there is none.")
     colours: Any = param.Selector(objects=list(SIGNS), default=next(iter(SIGNS)), doc="Colours of helping and hurting.")
 
-    def __init__(self, runs: Sequence[str], objectives: Sequence[str]) -> None:
+    def __init__(self, runs: Sequence[str], objectives: Sequence[str], configurations: Sequence[str] = ()) -> None:
         self.param.run.objects = list(runs) or [""]
+        self.param.other.objects = ["", *runs]
+        self.param.configurations.objects = list(configurations)
         self.param.objective.objects = list(objectives)
         first: Any = {"run": (runs or [""])[0], "objective": objectives[0]}
+        first["configurations"] = list(configurations)
         super().__init__(name="selection", **first)  # type: ignore[no-untyped-call]
 
     def offer(self, model: Model) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -86,6 +87,7 @@ class Model:
         require_tables(ds)
         ds = _with_sums(with_class_dimension(ds), objective)
         self.ds, self.objective = ds, objective
+        self.runs: Any = None  # the models of the runs beside it (Models), where it is one of several
         self.reader = Reader(ds)
         self.signs = Signs(self.name("lca"), SMALL_BYTES, WINDOW_BYTES)
         self.iterations: np.ndarray = ds["iteration"].values

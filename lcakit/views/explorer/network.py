@@ -59,8 +59,9 @@ class UnitsView(View):
             self.heat.name_rows([str(n) for n in channels])
         value = columns[selection.iteration, channels.tolist().index(selection.unit)]
         classes = text.of_classes(model, selection)
+        units = text.count(channels.size, "unit")
         return (
-            f"{QUANTITIES[quantity_over_time(selection)]} of the {channels.size} units of {safe(selection.layer)}"
+            f"{QUANTITIES[quantity_over_time(selection)]} of {units} of {safe(selection.layer)}"
             f"{', ' + classes if classes else ''}: unit {selection.unit} at {text.at(model, selection)} "
             f"<b>{text.number(value)} {safe(model.unit)}</b>. "
             f"Colours end at ±{text.plain_number(limit)}. Tap a unit to choose it."

@@ -10,7 +10,8 @@ from bokeh.models import ColumnDataSource, Range1d
 
 from lcakit.views.explorer import figures, text
 from lcakit.views.explorer.model import Model
-from lcakit.views.explorer.names import safe, shown
+from lcakit.views.explorer.names import safe
+from lcakit.views.explorer.overlaid import MEAN, Curve, Overlay, curves_of
 from lcakit.views.explorer.runs import Models
 from lcakit.views.explorer.selection import CUMULATIVE, QUANTITIES, Selection
 from lcakit.views.explorer.views import View, limit_of, palette, window_slice
@@ -23,12 +24,6 @@ def __dir__() -> list[str]:
 
 
 _Chosen = Callable[[float, float], None]
-_MOST_RUNS = len(figures.LINES) - 1
-"""Most other runs whose loss is laid over that of the chosen one: as many as have colours."""
-
-
-def _colour_of(run: int) -> str:
-    return figures.LINES[run % len(figures.LINES)]
 
 
 def quantity_over_time(selection: Selection) -> str:
@@ -45,7 +40,7 @@ class LossView(View):
     """The loss over the whole run, and below it the residual of each iteration; dragging selects a span."""
 
     title, key = "Loss", "loss"
-    fields = frozenset({"window", "iteration", "classes"})
+    fields = frozenset({"window", "iteration", "classes", "configurations", "overlay"})
 
     def __init__(self, chosen: _Chosen, runs: Models) -> None:
         self.x_range, self._runs = figures.axis_range(), runs
@@ -54,9 +49,9 @@ class LossView(View):
         self.loss.xaxis.major_label_text_font_size = "0pt"
         self.curve = ColumnDataSource({"x": [], "y": []})
         self.error = ColumnDataSource({"x": [], "y": []})
-        self.others = ColumnDataSource({"xs": [], "ys": [], "name": [], "color": []})
-        if len(runs.runs) > 1:
-            self._make_others()
+        self.overlay, self._drawn = Overlay(self.loss, 1) if len(runs.runs) > 1 else None, list[Curve]()
+        if self.overlay is not None:
+            figures.legend_inside(self.loss)
         line = self.loss.line("x", "y", source=self.curve, line_width=2, color=figures.LINES[0])
         self.glyph = line.glyph
         self.residual.line("x", "y", source=self.error, line_width=1.5, color=figures.LINES[1])
@@ -68,14 +63,8 @@ class LossView(View):
             fig.min_border_left = 70
         super().__init__(both)
 
-    def _make_others(self) -> None:
-        look = {"color": "color", "line_width": 1, "alpha": 0.8, "legend_field": "name"}
-        lines = self.loss.multi_line("xs", "ys", source=self.others, **look)
-        self.loss.add_tools(figures.hover([("run", "@name")], [lines]))
-        figures.legend_inside(self.loss)
-
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
-        if changed & {"source", "classes"}:
+        if changed & {"source", "classes", "configurations", "overlay"}:
             self._load(model, self._part(model, selection))
             self._load_others(selection)
         left, right = model.ends(selection.window)
@@ -104,26 +93,26 @@ class LossView(View):
         self.residual.yaxis.axis_label = f"residual ({model.unit})"
 
     def _load_others(self, selection: Selection) -> None:
-        """Lay the losses of other runs over it, each in its own colour."""
-        if len(self._runs.runs) < 2:
+        """Lay the losses of other runs over it, or those of configurations."""
+        if self.overlay is None:
             return
         run, objective = selection.source
-        self.glyph.line_color = _colour_of(self._runs.runs.index(run))
-        found = self._runs.losses(objective, selection.classes)
-        names = [name for name in found if name != run][:_MOST_RUNS]
-        self.others.data = {
-            "xs": [found[name][0] for name in names],
-            "ys": [found[name][1] for name in names],
-            "name": [shown(name, 30) for name in names],
-            "color": [_colour_of(self._runs.runs.index(name)) for name in names],
-        }
+        self.glyph.line_color = self._runs.colours[run]
+        found, groups = self._runs.losses(objective, selection.classes), self._runs.chosen(selection.configurations)
+        drawn = curves_of(found, groups, selection.overlay, self._runs.colours)
+        self._drawn = [one for one in drawn if one.name != run or selection.overlay == MEAN]
+        self.overlay.show(self._drawn)
 
-    def _of_others(self, model: Model) -> str:
+    def _of_others(self, model: Model, selection: Selection) -> str:
         """Return what is said of other runs."""
-        several, drawn = len(self._runs.runs) - 1, len(self.others.data["name"])
-        if several < 1:
+        if self.overlay is None:
             return ""
+        if selection.overlay == MEAN:
+            return f" Shaded: {text.means(self._drawn, model.unit)} at the end."
+        several = sum(map(len, self._runs.chosen(selection.configurations).values()))
+        several -= any(selection.source[0] in runs for runs in self._runs.chosen(selection.configurations).values())
         others = f"other units or {text.kind(model, many=True)}, or too many"
+        drawn = len(self._drawn)
         left = f"; of the other {several - drawn} it is not drawn ({others})"
         return f" Thin: {drawn} other run{'s' * (drawn != 1)}{left if drawn < several else ''}."
 
@@ -140,7 +129,7 @@ class LossView(View):
         if model.has("residual"):
             inside = np.abs(self.error.data["y"][window_slice(selection)])
             words += f"; below, sum of LCA minus change: at most {text.plain_number(inside.max())} {unit} in the span"
-        return f"{words}.{self._of_others(model)} Drag to select a span."
+        return f"{words}.{self._of_others(model, selection)} Drag to select a span."
 
     def _classes(self, model: Model, selection: Selection) -> str:
         """Return which classes the curve is of, as text."""

@@ -61,6 +61,12 @@ class Selection:
     colours: str
     source: tuple[str, str] = ("", "")
     """Run and objective."""
+    configurations: tuple[str, ...] = ()
+    """Configurations whose runs are laid over each other."""
+    overlay: str = "each run"
+    """Whether each run is drawn, or mean and interval of each configuration."""
+    other: str = ""
+    """Run whose parameters stand beside those of the chosen one; empty for none."""
 
     def changed(self, before: Selection | None) -> set[str]:
         """Return the names of the fields that differ from another selection; all, where there is none."""

@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 
 from lcakit.errors import unknown
-from lcakit.views.explorer import tensors, text
+from lcakit.views.explorer import taken_runs, tensors, text
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.over_time import quantity_over_time, running
 from lcakit.views.explorer.selection import ALL, CUMULATIVE, GRADIENT, MOVEMENT, SIGNED, Selection
 
-__all__ = ["VIEWS", "classes_of", "code", "data"]
+__all__ = ["OF_RUNS", "VIEWS", "classes_of", "code", "code_of", "data"]
 
 
 def __dir__() -> list[str]:
@@ -22,7 +22,7 @@ def __dir__() -> list[str]:
 
 
 _Taken = xr.DataArray | xr.Dataset
-_SUMS = ("layers", "layer_map", "units", "unit")
+_SUMS = ("layers", "layer_map", "units", "unit", "runs")
 
 
 def data(model: Model, selection: Selection, view: str) -> _Taken:
@@ -36,6 +36,8 @@ def data(model: Model, selection: Selection, view: str) -> _Taken:
         If the file does not hold what the view shows.
     """
     numbers = _known(view)[0]
+    if view in OF_RUNS and (model.runs is None or len(model.runs.runs) < 2):
+        raise ValueError("This view is of several runs: open them together, lk.explore([first, second]).")
     if view in _SUMS:
         text.require_choice(model, selection, layers=view in ("layers", "layer_map"))
     elif classes_of(model, selection, view) or not selection.classes:
@@ -46,7 +48,7 @@ def data(model: Model, selection: Selection, view: str) -> _Taken:
 def classes_of(model: Model, selection: Selection, view: str) -> str:
     """Return which classes the numbers of a view are of; empty where they are of all."""
     held = {"loss": model.has("loss_class"), "parameter": model.by_class, "saliency": model.by_class}
-    held["parameters"] = model.by_class and selection.quantity in SIGNED
+    held["parameters"] = held["pair"] = model.by_class and selection.quantity in SIGNED
     if not _some_classes(model, selection) or not held.get(view, selection.role == ALL or model.by_class):
         return ""
     return text.join_names(selection.classes, model.classes, text.kind(model, many=True))
@@ -57,13 +59,18 @@ def code(model: Model, selection: Selection, view: str, opening: str) -> str:
     lines = ["import lcakit as lk", "", opening]
     if model.objective:
         lines.append(f"# variables of the objective {model.objective!r} end in _{model.objective}")
-    return "\n".join([*lines, *_known(view)[1](model, selection)])
+    return "\n".join([*lines, *code_of(model, selection, view)])
+
+
+def code_of(model: Model, selection: Selection, view: str) -> list[str]:
+    """Return the lines that compute the numbers of a view from ``ds``."""
+    return _known(view)[1](model, selection)
 
 
 def _known(view: str) -> tuple[Callable[..., _Taken], Callable[..., list[str]]]:
-    if view not in VIEWS:
-        raise unknown("view", view, VIEWS)
-    return VIEWS[view]
+    if view not in VIEWS | OF_RUNS:
+        raise unknown("view", view, VIEWS | OF_RUNS)
+    return (VIEWS | OF_RUNS)[view]
 
 
 def _span(model: Model, selection: Selection) -> str:
@@ -244,3 +251,9 @@ VIEWS: dict[str, tuple[Callable[..., _Taken], Callable[..., list[str]]]] = {
     "parameter": (_parameter, _parameter_code),
 }
 """Views by name: what they show, and the lines that compute it."""
+
+OF_RUNS: dict[str, tuple[Callable[..., _Taken], Callable[..., list[str]]]] = {
+    "runs": (taken_runs.runs, taken_runs.runs_code),
+    "pair": (taken_runs.two, taken_runs.pair_code),
+}
+"""Those of several runs."""

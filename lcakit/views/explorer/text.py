@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lcakit.trajectory.class_kind import class_kind
 from lcakit.views.explorer.model import Model, Summary
 from lcakit.views.explorer.names import safe
+from lcakit.views.explorer.overlaid import Curve
 from lcakit.views.explorer.selection import ALL, Selection
 
 __all__ = [
@@ -14,10 +15,12 @@ __all__ = [
     "all_classes",
     "at",
     "by_parameter",
+    "count",
     "facts",
     "heading",
     "join_names",
     "kind",
+    "means",
     "number",
     "of_classes",
     "of_what",
@@ -119,6 +122,23 @@ def require_class(model: Model, selection: Selection) -> None:
     """Raise ValueError, with a message for the user, if no class is chosen."""
     if model.classes and not selection.classes:
         raise ValueError(f"Choose at least one {kind(model)}.")
+
+
+def count(n: int, what: str) -> str:
+    """Return a number of things: ``1 unit``, ``2 units``."""
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def means(curves: Sequence[Curve], unit: str) -> str:
+    """Return the last values of curves of runs: means with their intervals, or single runs."""
+    parts = []
+    for one in curves[:_MOST_NAMES]:
+        words = f"{safe(one.name)} <b>{number(one.y[-1])}</b>"
+        if one.low is not None and one.high is not None:
+            words += f" (95 % interval {number(one.low[-1])} to {number(one.high[-1])}, {one.runs} runs)"
+        parts.append(words)
+    more = f" and {len(curves) - _MOST_NAMES} more" if len(curves) > _MOST_NAMES else ""
+    return f"{', '.join(parts)}{more} {safe(unit)}"
 
 
 def of_what(model: Model, selection: Selection) -> str:

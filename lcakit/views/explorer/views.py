@@ -75,6 +75,7 @@ class View:
     def __init__(self, pictures: Sequence[Any], beside: bool = False) -> None:
         self.figures = list(pictures)
         self._undrawn: set[str] = set()
+        self._buttons: Any = None
         self.caption = HtmlText()
         kind = pn.FlexBox if beside else pn.Column
         panes = [pn.pane.Bokeh(fig, sizing_mode="stretch_width") for fig in self.figures]
@@ -82,6 +83,11 @@ class View:
             pane.styles = {"flex": f"1 1 {_BESIDE_WIDTH}px", "min-width": f"min({_BESIDE_WIDTH}px, 100%)"}
         drawn = kind(*panes, sizing_mode="stretch_width")
         self.panel = pn.Column(self.caption.panel, drawn, sizing_mode="stretch_width")
+
+    def offer(self, buttons: Any) -> None:
+        """Put buttons below the picture, which are there while it is."""
+        self._buttons = buttons
+        self.panel.append(buttons)
 
     def show(self, model: Model, selection: Selection, changed: set[str]) -> None:
         """Draw the selection, or give the reason why not; do nothing if the picture does not depend on the changes."""
@@ -97,6 +103,8 @@ class View:
         self.caption.html = heading(self.title, sentence)
         for fig in self.figures:
             fig.visible = not self._undrawn
+        if self._buttons is not None:
+            self._buttons.visible = not self._undrawn
 
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         """Draw, and return the sentence; raise an error with a message for the user if there is nothing to draw."""

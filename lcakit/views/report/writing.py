@@ -22,7 +22,7 @@ from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.class_kind import class_kind
 from lcakit.trajectory.schema import creator, now, split_name
 from lcakit.trajectory.select import with_class_dimension
-from lcakit.views.report import noise, over_time, page, tables, units
+from lcakit.views.report import findings, noise, over_time, page, tables, units
 from lcakit.views.report.context import MOST_CHOICES, Section, Subject, chosen, get, kernel_layers
 from lcakit.views.report.drawing import draw
 
@@ -124,13 +124,14 @@ def _page(
     checks = validate(ds, quiet=quiet)
     accounts = {} if _broken(checks) else _accounts(ds, quiet)
     found = [("account", "Account", _account(accounts, ds.sizes.get("run", 1))), ("checks", "Checks", _checks(checks))]
-    controls = ""
+    controls, opening = "", list[tuple[str, str, str]]()
     if accounts:
         subject = _subject(ds, next(iter(accounts.values())), layers, classes)
         controls = page.controls(subject.layers, subject.classes, subject.kind())
-        found += _figures(subject, quiet)
+        opening, studies = _figures(subject, quiet)
+        found += studies
     found.append(("origin", "How it was made", _origin(ds)))
-    return page.page(f"Report of {printable(name, 80)}", _lead(ds, accounts), controls, found)
+    return page.page(f"Report of {printable(name, 80)}", _lead(ds, accounts), controls, [*opening, *found])
 
 
 # ---- account and checks ----------------------------------------------------------------------------------------
@@ -212,17 +213,26 @@ def _class_sizes(ds: xr.Dataset, names: list[str]) -> dict[str, float]:
 
 
 def _sections(s: Subject) -> list[Section]:
-    return [over_time.loss(s), over_time.layers(s), *noise.sections(s), *units.sections(s), over_time.unseen(s)]
+    return [
+        findings.section(s),
+        over_time.loss(s),
+        over_time.layers(s),
+        *noise.sections(s),
+        *units.sections(s),
+        over_time.unseen(s),
+    ]
 
 
-def _figures(s: Subject, quiet: bool) -> list[tuple[str, str, str]]:
-    """Return anchor, title and content of each section."""
+def _figures(s: Subject, quiet: bool) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
+    """Return anchor, title and content of the findings, if there are any, and of each study."""
     sections = _sections(s)
     groups = [group for section in sections for group in section.groups]
     drawn = iter(draw([figure for group in groups for figure in group.figures], quiet))
     by_group = {id(group): [next(drawn) for _ in group.figures] for group in groups}
     shown = [one for one in sections if any(group.figures for group in one.groups)]
-    return [(f"study-{n}", one.title, page.section(one, by_group, s.kind())) for n, one in enumerate(shown)]
+    parts = [(f"study-{n}", one.title, page.section(one, by_group, s.kind())) for n, one in enumerate(shown)]
+    first = 1 if shown and shown[0] is sections[0] else 0
+    return [("findings", *part[1:]) for part in parts[:first]], parts[first:]
 
 
 # ---- origin ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,115 @@
+"""The view of images: those that a unit of the first layer answers to most, and examples of a class."""
+
+from __future__ import annotations
+
+import numpy as np
+from bokeh.models import ColumnDataSource, FixedTicker
+
+from lcakit.views.explorer import figures, text
+from lcakit.views.explorer.examples import Examples, responses
+from lcakit.views.explorer.model import Model
+from lcakit.views.explorer.names import safe
+from lcakit.views.explorer.selection import Selection
+from lcakit.views.explorer.views import View
+
+__all__ = ["ImagesView", "first_weights"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_MOST = 8
+
+
+def first_weights(model: Model, selection: Selection, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
+    """Return the weights of the chosen unit at the iteration, as :func:`responses` takes them, and its bias.
+
+    Parameters
+    ----------
+    shape
+        (channel, y, x) of an image.
+
+    Raises
+    ------
+    ValueError
+        If the unit does not get the image itself, or the file does not hold its weights.
+    """
+    ds = model.ds
+    if not model.has("theta"):
+        raise ValueError("This file holds no weights, so it is not known what a unit answers to.")
+    rows = np.flatnonzero(ds["layer"].values.astype(str) == selection.layer)
+    inside = np.isin(ds["layer_index"].values, rows)
+    numbers = ds["unit"].values[np.isin(ds["unit_layer"].values, rows)]
+    unit = numbers[model.channels(selection.layer) == selection.unit][0]
+    roles = ds["tensor_role"].values.astype(str)[ds["tensor_index"].values]
+    own = inside & (ds["unit_index"].values == unit)
+    kernel, bias = np.flatnonzero(own & (roles == "kernel")), np.flatnonzero(own & (roles == "bias"))
+    theta = np.asarray(ds["theta"][selection.iteration].values, np.float64)
+    order = np.lexsort((ds["tap_index"].values[kernel], ds["input_index"].values[kernel]))
+    weights = theta[kernel[order]]
+    tensor = ds["tensor_shape"].values[ds["tensor_index"].values[kernel[0]]] if kernel.size else np.zeros(0)
+    sizes = tensor[tensor > 0]
+    if sizes.size == 4 and sizes[1] == shape[0] and (sizes[2:] <= shape[1:]).all():
+        weights = weights.reshape(*(int(n) for n in sizes[1:]))
+    elif sizes.size != 2 or weights.size != np.prod(shape):
+        raise ValueError(f"Units of {selection.layer} do not get the images themselves: open the first layer.")
+    return weights, float(theta[bias].sum())
+
+
+class ImagesView(View):
+    """Two rows of images: the inputs that the unit answers to most, and examples of a class."""
+
+    title = "Images"
+    fields = frozenset({"layer", "unit", "iteration", "classes"})
+
+    def __init__(self, examples: Examples) -> None:
+        self._examples = examples
+        self.figure = figures.plain(260, x_range=figures.axis_range(), y_range=figures.axis_range())
+        self.figure.grid.visible = self.figure.xaxis[0].visible = False
+        self.figure.yaxis[0].ticker = FixedTicker(ticks=[])
+        self.source = ColumnDataSource({name: [] for name in ("image", "x", "y", "dw", "dh")})
+        self.figure.image_rgba("image", "x", "y", "dw", "dh", source=self.source)
+        super().__init__([self.figure])
+
+    def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
+        images, names = self._examples.images, self._examples.classes
+        found = responses(images, *first_weights(model, selection, images.shape[1:]))
+        best = np.argsort(-found, kind="stable")[:_MOST]
+        cls = self._class(model, selection, names)
+        some = np.flatnonzero(names == cls)[:_MOST]
+        self._show([best, some], ["answered", f"{text.kind(model)} {cls}" if cls else ""])
+        kinds, counts = np.unique(names[best], return_counts=True)
+        answers = ", ".join(f"{n} of {text.kind(model)} {safe(kind)}" for kind, n in zip(kinds, counts, strict=True))
+        below = f"; below, {text.kind(model)} {safe(cls)}, which it helps most" if cls and some.size else ""
+        return (
+            f"of the {text.count(len(images), 'image')} looked at, those to which unit {selection.unit} of "
+            f"{safe(selection.layer)} answers most at the start of {text.at(model, selection)} "
+            f"({text.number(found[best[0]])} at most, before its activation): {answers}{below}."
+        )
+
+    def _class(self, model: Model, selection: Selection, names: np.ndarray) -> str:
+        """Return the class, of those chosen and known, that the unit helps most over the run."""
+        sums = model.class_curves(selection.layer, selection.unit)[-1]
+        if sums.size != len(model.classes):
+            return ""
+        known = set(names)
+        order = [model.classes[n] for n in np.argsort(sums)]
+        return next((one for one in order if one in selection.classes and one in known), "")
+
+    def _show(self, rows: list[np.ndarray], titles: list[str]) -> None:
+        images = self._examples.images
+        high, wide = images.shape[2:]
+        canvas = np.zeros((2 * (high + 1), _MOST * (wide + 1), 4), np.uint8)
+        for row, chosen in enumerate(rows):
+            for column, image in enumerate(images[chosen]):
+                shown = np.broadcast_to(np.moveaxis(image, 0, -1), (high, wide, 3))
+                low, reach = float(image.min()), float(np.ptp(image)) or 1.0
+                place = canvas[row * (high + 1) :, column * (wide + 1) :][:high, :wide]
+                place[..., :3], place[..., 3] = 255 * (shown - low) / reach, 255
+        size = canvas.shape[:2]
+        packed = np.ascontiguousarray(canvas[::-1]).view(np.uint32).reshape(size)
+        self.source.data = {"image": [packed], "x": [0], "y": [0], "dw": [size[1]], "dh": [size[0]]}
+        self.figure.x_range.update(start=0, end=size[1])
+        self.figure.y_range.update(start=0, end=size[0])
+        figures.set_ticks(self.figure.yaxis[0], {1.5 * size[0] / 2: titles[0], 0.5 * size[0] / 2: titles[1]})

@@ -16,6 +16,9 @@ ELSEWHERE = ("lcakit.sharing.importers.arrays", "lcakit.landscapes.wedges", "lca
 NEEDS = {"lcakit.experiments.data": "sklearn", "lcakit.experiments.subsets": "sklearn"}
 """Optional packages that examples need, where importing their module does not."""
 
+REPORTS = ("lcakit.views.report.writing",)
+"""Modules whose examples write a report: without painting its thirty pictures, as other tests do."""
+
 
 def with_examples(path, prefix="lcakit."):
     """Yield the names of the modules that have examples to run; none is imported."""
@@ -40,6 +43,11 @@ def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
+    if name in REPORTS:
+        pytest.importorskip("holoviews")
+        from tests.support.pages import unpainted
+
+        unpainted(monkeypatch)
     failed, tried = doctest.testmod(pytest.importorskip(name))
     assert tried
     assert failed == 0

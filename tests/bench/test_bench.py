@@ -17,6 +17,7 @@ from lcakit import bench
 from lcakit.bench import load
 from lcakit.cli.main import main
 from lcakit.errors import DataError
+from tests.support.forked import dask_workers
 
 torch = pytest.importorskip("torch")
 
@@ -55,7 +56,8 @@ def test_precisions_are_compared_with_float64():
 
 @pytest.mark.slow
 def test_clusters_of_one_and_two_workers_are_compared():
-    result, text = bench.run("cluster", examples=64, iterations=4, repeats=1)
+    with dask_workers():
+        result, text = bench.run("cluster", examples=64, iterations=4, repeats=1)
     assert result["speedup"] == result["seconds"]["1"] / result["seconds"]["2"]
     assert "2 workers" in text
 

@@ -22,9 +22,9 @@ IMPORTED = (
     *("torch", "torchvision", "sklearn.datasets", "scipy.stats", "h5py", "netCDF4", "pooch", "distributed"),
     *("ipykernel.kernelapp", "ipywidgets", "matplotlib.pyplot", "bokeh.models", "bokeh.plotting", "markdown_it"),
     *("lcakit.analysis.accessor", "lcakit.experiments.training"),
-    *("lcakit.landscapes.nqm.training", "lcakit.landscapes.wedges.paths"),
+    *("lcakit.landscapes.nqm.training", "lcakit.landscapes.wedges.paths", "tests.support.in_notebook"),
 )
-"""What is slow to import. Not HoloViews and Panel: they look, when imported, whether they are in a notebook."""
+"""What is slow to import."""
 
 
 def context() -> multiprocessing.context.BaseContext:

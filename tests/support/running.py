@@ -33,7 +33,7 @@ def record(path, keep=(), make=dropout_net, steps=STEPS, stop=None, **options):
             raise KeyboardInterrupt
 
     objective = lk.Objective(model, (x, y), batch_size=25, workers=1)
-    with lk.Recorder(path, objective, optimizer, keep=keep, quiet=True, block_rows=7, tolerance=1e-6, **options) as rec:
+    with lk.Recorder(path, objective, optimizer, keep=keep, quiet=True, block_rows=7, tolerance=1e-4, **options) as rec:
         train(model, optimizer, x, y, steps, start=rec.steps, each=each)
     return lk.open_trajectory(path)
 

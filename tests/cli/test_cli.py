@@ -21,6 +21,7 @@ def recorded(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_demo_explains_its_numbers(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -249,6 +250,7 @@ def test_checkpoints_alone_say_what_is_missing(tmp_path, capsys):
     assert "There is no LCA" in capsys.readouterr().out.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 def test_real_mnist_records_and_conserves(mnist_root, tmp_path):
     path = tmp_path / "mnist.nc"
@@ -292,6 +294,7 @@ def test_several_seeds_are_checked_before_the_first_is_trained(options, says, tm
     assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [written]
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 def test_reproduce_makes_a_table_and_keeps_the_runs(mnist_root, tmp_path, capsys):
     arguments = ["reproduce", "mnist-fc", "--out", str(tmp_path), "--optimizers", "sgd", "--seeds", "0"]

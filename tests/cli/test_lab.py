@@ -206,6 +206,7 @@ def interrupted(process) -> int | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to a group of processes")
 def test_starts_jupyterlab_with_its_settings_and_stops_as_the_user_stops_it(server, tmp_path):

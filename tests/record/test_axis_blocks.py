@@ -17,6 +17,7 @@ from tests.support.running import LABELS, record
 STEPS = 10  # more than a block of rows
 
 
+@pytest.mark.slow
 def test_pieces_do_not_change_what_is_stored(tmp_path, monkeypatch):
     kept = ("theta", "gradient", "lca")
     whole = record(tmp_path / "a.nc", kept, make=conv_net, steps=STEPS, statistics=True, classes="parameter").load()
@@ -28,6 +29,7 @@ def test_pieces_do_not_change_what_is_stored(tmp_path, monkeypatch):
         np.testing.assert_array_equal(cut[name], whole[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_one_gradient_by_class_at_a_time_gives_the_same(tmp_path, monkeypatch):
     whole = record(tmp_path / "a.nc", make=conv_net, steps=STEPS).load()
     assert (whole["splits"] > 2).any(), "the test needs iterations that are refined"

@@ -22,7 +22,7 @@ from lcakit.trajectory.labels import TensorSpec
 from tests.support.forked import dask_workers
 from tests.support.networks import dense, examples, train
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 SPEC = lk.ObjectiveSpec("tests.record.test_cluster:objective")
 STEPS = 40
 

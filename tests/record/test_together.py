@@ -238,7 +238,7 @@ def test_from_the_command_line(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_benchmark_compares_what_agrees():
-    result, text = bench.run("together", scale=0.01, repeats=1)
+    result, text = bench.run("together", scale=0.001, repeats=1)
     assert [row["network"] for row in result["rows"]] == ["digits-fc", "mnist-fc", "mnist-fc"]
     for row in result["rows"]:
         assert row["disagreement"] < 1e-5

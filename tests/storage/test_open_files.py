@@ -32,6 +32,7 @@ def again_and_again(path: str) -> None:
         d.close()
 
 
+@pytest.mark.slow
 def test_a_file_can_be_opened_and_closed_again_and_again(tmp_path):
     path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
     forked.run(again_and_again, str(path))  # with a handle each, the netCDF library crashes here

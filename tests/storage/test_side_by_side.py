@@ -41,6 +41,7 @@ def many(folder: Path, turns: int) -> None:
     assert lk.open_trajectory(folder / "one.nc").load()["lca"].equals(ds["lca"])
 
 
+@pytest.mark.slow
 def test_threads_save_share_and_open_side_by_side(tmp_path):
     forked.run(many, tmp_path, 24)  # without the library's lock around each of its calls, it crashes here
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

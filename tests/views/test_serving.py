@@ -25,7 +25,7 @@ from lcakit.views.explorer import app, serving, sources
 from tests.support import browser
 from tests.support.explorers import QUIET, text
 
-pytestmark = QUIET
+pytestmark = [QUIET, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

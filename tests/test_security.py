@@ -20,7 +20,7 @@ def test_the_tests_that_are_named_exist(named):
 
 def test_the_commands_that_are_named_exist():
     modules = re.findall(r"^python -m ([\w.]+)", TEXT, re.MULTILINE)
-    assert len(modules) == 3
+    assert len(modules) == 4
     assert all((ROOT / (module.replace(".", "/") + ".py")).is_file() for module in modules)
 
 

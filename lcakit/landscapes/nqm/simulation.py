@@ -11,7 +11,7 @@ import xarray as xr
 from lcakit.landscapes.nqm.expectation import settings_coords, squeeze_scalars, with_rates
 from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of, times_of
-from lcakit.trajectory.arguments import checks_arguments
+from lcakit.trajectory.arguments import checks_arguments, checks_itself
 
 __all__ = ["Draw", "iterates", "simulate"]
 
@@ -58,6 +58,7 @@ def iterates(
 
 
 @checks_arguments
+@checks_itself(snapshots=Any)
 def simulate(
     problem: NoisyQuadratic,
     optimizer: Optimizer,

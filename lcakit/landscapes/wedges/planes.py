@@ -11,7 +11,7 @@ import xarray as xr
 
 from lcakit.landscapes.wedges.descent import STEPS, minimize
 from lcakit.landscapes.wedges.surface import DTYPE, Surface, as_points, loss_array
-from lcakit.trajectory.arguments import checks_arguments
+from lcakit.trajectory.arguments import checks_arguments, checks_itself
 
 __all__ = ["descend_in_plane", "find_threshold", "random_plane", "reachable_loss", "start_at", "threshold"]
 
@@ -25,6 +25,7 @@ _LARGEST = 1000
 
 
 @checks_arguments
+@checks_itself(plane_dimension=float)
 def random_plane(dimension: int, plane_dimension: int, seed: int = 0) -> torch.Tensor:
     r"""Return an orthonormal basis of a random plane through the origin, M (D, k), drawn evenly.
 
@@ -74,6 +75,7 @@ def descend_in_plane(
 
 
 @checks_arguments
+@checks_itself(plane_dimensions=Sequence[float])
 def reachable_loss(
     surface: Surface,
     plane_dimensions: Sequence[int],
@@ -177,6 +179,7 @@ def threshold(reached: xr.DataArray, target: Any) -> xr.DataArray:
 
 
 @checks_arguments
+@checks_itself(largest=float | None)
 def find_threshold(
     surface: Surface,
     target: float,

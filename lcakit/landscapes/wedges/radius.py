@@ -11,7 +11,7 @@ import xarray as xr
 from lcakit.landscapes.wedges.descent import STEPS
 from lcakit.landscapes.wedges.planes import descend_in_plane, find_threshold, random_plane, start_at
 from lcakit.landscapes.wedges.surface import Surface
-from lcakit.trajectory.arguments import checks_arguments
+from lcakit.trajectory.arguments import checks_arguments, checks_itself
 
 __all__ = ["radius_effect"]
 
@@ -21,6 +21,7 @@ def __dir__() -> list[str]:
 
 
 @checks_arguments
+@checks_itself(plane_dimension=float)
 def radius_effect(
     surface: Surface,
     radii: Sequence[float],

@@ -98,16 +98,19 @@ def unwrapped(stored: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def flattened(stored: Mapping[Any, Any]) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield all tensors in nested mappings, under their names joined by points; each mapping is visited once."""
-    waiting: list[tuple[str, Mapping[Any, Any]]] = [("", stored)]
+    open_ones = [("", iter(stored.items()))]
     seen = {id(stored)}
-    while waiting:
-        prefix, holder = waiting.pop()
-        for name, value in holder.items():
+    while open_ones:
+        prefix, items = open_ones[-1]
+        for name, value in items:
             if isinstance(value, torch.Tensor):
                 yield f"{prefix}{name}", value
             elif isinstance(value, Mapping) and id(value) not in seen:
                 seen.add(id(value))
-                waiting.append((f"{prefix}{name}.", value))
+                open_ones.append((f"{prefix}{name}.", iter(value.items())))
+                break  # into it first, then on with the rest
+        else:
+            open_ones.pop()
 
 
 def _shards(path: Path) -> list[Path]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lcakit.errors import LcakitError, RecordingError, TrajectoryError
 from lcakit.storage import urls
-from lcakit.storage.atomic import writable_parent
+from lcakit.storage.atomic import temporary_name, writable_parent
+from lcakit.text import printable
 
 __all__ = [
     "PARTIAL",
@@ -31,6 +32,7 @@ def __dir__() -> list[str]:
 
 Pathlike = str | os.PathLike[str]
 PARTIAL = ".partial"
+_MOST_NAME = 255  # bytes, on the file systems in use
 
 
 def given_path(path: Pathlike, error: type[LcakitError] = TrajectoryError) -> Path:
@@ -40,7 +42,22 @@ def given_path(path: Pathlike, error: type[LcakitError] = TrajectoryError) -> Pa
     text = os.fspath(path)
     if not text:
         raise error("the name of the file is empty. Give one, such as run.nc")
-    return Path(os.path.expanduser(text))
+    path = Path(os.path.expanduser(text))
+    if why := _impossible(str(path)):
+        raise error(f"{printable(text, 80)} cannot be the name of a file: {why}. Choose another name.")
+    return path
+
+
+def _impossible(text: str) -> str:
+    """Say why no file can have a name, or no library of those used here could open it; "" for one that can be."""
+    if "\0" in text:
+        return "it holds a null character"
+    try:
+        parts = text.encode().split(os.fsencode(os.sep))
+    except UnicodeEncodeError:
+        return "it holds bytes that are no text (UTF-8)"
+    longest = max(map(len, parts))
+    return f"a part of it has {longest} bytes, and {_MOST_NAME} are possible" if longest > _MOST_NAME else ""
 
 
 def partial_path(path: Pathlike) -> Path:
@@ -120,6 +137,12 @@ def writable_path(path: Pathlike) -> Path:
     if urls.is_url(os.fspath(path)):
         raise RecordingError(
             f"{os.fspath(path)}: files behind a URL are read, not written. Write to a folder, and copy that."
+        )
+    beside = len(os.fsencode(temporary_name(given).name)) if given.name else 0
+    if beside > _MOST_NAME:
+        raise RecordingError(
+            f"the name {printable(given.name, 80)} is too long by {beside - _MOST_NAME} bytes: while a file is "
+            "written, one with a longer name lies beside it. Choose a shorter one."
         )
     return given
 

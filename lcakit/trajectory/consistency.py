@@ -6,6 +6,7 @@ is absent is not a contradiction: an aggregated copy lacks several, and the anal
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -124,7 +125,7 @@ def _outside(ds: xr.Dataset, name: str, size: int, least: int = 0) -> list[str]:
 
 
 def _repeated(ds: xr.Dataset, name: str) -> list[str]:
-    values = [str(v) for v in ds[name].values]
+    values = [unicodedata.normalize("NFC", str(v)) for v in ds[name].values]  # é and é would look the same
     return [f"{name} has repeated names"] if len(set(values)) < len(values) else []
 
 

@@ -75,3 +75,11 @@ def test_labels_of_any_network_are_no_contradiction(shapes, data):
         for turned in [data.draw(st.booleans())]
     )
     guard.check_tables(tiny_trajectory(2, layers=layers), "any")
+
+
+def test_names_that_are_written_differently_and_look_the_same_are_refused(tmp_path):
+    ds = tiny_trajectory(5)
+    names = ["\u00e9", "e\u0301", *map(str, ds["class"].values[2:])]  # one letter, and a letter with an accent
+    path = lk.save(ds.assign_coords({"class": names}), tmp_path / "run.nc")
+    with pytest.raises(lk.TrajectoryError, match=r"run\.nc: .*class has repeated names"):
+        lk.open_trajectory(path)

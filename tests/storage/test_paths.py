@@ -26,6 +26,27 @@ def test_no_name_is_said():
             call("")
 
 
+IMPOSSIBLE = [("a\0b.nc", "a null character"), ("x" * 256 + ".nc", "has 259 bytes"), ("é" * 128, "has 256 bytes")]
+
+
+@pytest.mark.parametrize(("name", "why"), [*IMPOSSIBLE, ("a\udcff.nc", "no text")])
+def test_names_that_no_file_can_have_are_told(tmp_path, name, why):
+    path = f"{tmp_path}/{name}"
+    for call in (lk.open_trajectory, lk.finish, lk.validate):
+        with pytest.raises(lk.TrajectoryError, match=f"cannot be the name of a file: .*{why}"):
+            call(path)
+    with pytest.raises(lk.RecordingError, match=f"cannot be the name of a file: .*{why}"):
+        lk.save(tiny_trajectory(5), path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_there_must_be_room_for_the_longer_name_beside_a_file(tmp_path):
+    path = tmp_path / ("x" * 250)
+    with pytest.raises(lk.RecordingError, match=r"is too long by .* Choose a shorter one"):
+        lk.save(tiny_trajectory(5), path)
+    assert lk.save(tiny_trajectory(5), tmp_path / ("x" * 120 + ".nc")).is_file()
+
+
 def test_the_home_folder_is_meant_by_a_tilde(run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -26,6 +26,7 @@ from lcakit.record.independence import Independence
 from lcakit.record.loopstate import LoopState
 from lcakit.record.objective.buffers import BufferTable
 from lcakit.record.objective.objective import Objective
+from lcakit.record.own_loss import OwnLoss
 from lcakit.record.resume import clear
 from lcakit.record.same_model import check_same_model
 from lcakit.record.settings import RecorderSettings
@@ -70,6 +71,8 @@ class Recording:
         self._process = os.getpid()
         self._moving = self._ever_moved = False  # buffers, and θ, since the recording began
         self._count = 0
+        self._own_loss = OwnLoss()
+        self._loss: float | None = None  # at the last snapshot
         self.seconds = 0.0
         self.recorded = 0
 
@@ -127,7 +130,9 @@ class Recording:
             return self._snapshot({}, theta)
         if self.objective.seconds_per_gradient() is None:
             self.objective.warm_up()  # the estimate that is printed is told from a gradient's time
-        return self._snapshot(self._allocator.start(theta, first=not resuming), theta)
+        first = self._allocator.start(theta, first=not resuming)
+        self._loss = first["loss"]
+        return self._snapshot(first, theta)
 
     def _restore(self, stored: bytes) -> None:
         self._loop.restore(stored)
@@ -169,6 +174,8 @@ class Recording:
                 "Everything before it is kept; a smaller learning rate may help."
             ) from error
         iteration |= {"iteration": self.recorded, **told}
+        self._own_loss.add(told["batch_loss"], self._loss)
+        self._loss = snapshot.get("loss")
         self._ever_moved = self._ever_moved or not torch.equal(theta, self._last)
         self.recorded, self._last = self._loop.steps, theta
         self._writer.append(snapshot, iteration)
@@ -230,6 +237,8 @@ class Recording:
                 LcakitWarning,
                 stacklevel=4,
             )
+        if text := self._own_loss.warning():
+            warnings.warn(text, LcakitWarning, stacklevel=4)
         self._independence.check_all(self._last)
         self.objective.refresh(self._independence.moved)  # buffers since the last step are none of its business
         check_same_model(self.objective, self._last, last=True)

@@ -46,6 +46,9 @@ LABELS = ("tensor_index", "layer_index", "unit_index", "input_index", "tap_index
 _MOST_PARAMETERS, _MOST_UNITS = 2**40, 2**30
 
 
+_PART = 2**20
+
+
 def contradictions(ds: xr.Dataset) -> Iterator[str]:
     """Yield every contradiction in a trajectory. Only labels and tables are read."""
     shapes = [text for name in ds.variables for text in variable_problems(ds, str(name), exact=False)]
@@ -211,15 +214,21 @@ def _tensor_label_problems(ds: xr.Dataset) -> Iterator[str]:
     if not selected and tensor.size != total:
         yield f"{tensor.size} parameters, but the tensor table has {total}"
         return
-    where = ds["parameter"].values if selected else np.arange(total)
-    if selected and _unsorted(where, total):
+    where = ds["parameter"].values if selected else range(total)
+    if selected and _unsorted(np.asarray(where), total):
         yield f"parameter is not strictly increasing from 0 to at most {total - 1}"
         return
-    expected = np.searchsorted(ds["tensor_offset"].values, where, side="right") - 1
-    if not np.array_equal(expected, tensor):
+    offsets, of_tensor, layer = (ds[name].values for name in ("tensor_offset", "tensor_layer", "layer_index"))
+    parts = list(_parts(tensor.size))
+    if not all(np.array_equal(np.searchsorted(offsets, where[p], side="right") - 1, tensor[p]) for p in parts):
         yield "tensor_index disagrees with tensor_offset"
-    elif not np.array_equal(ds["tensor_layer"].values[tensor], ds["layer_index"].values):
+    elif not all(np.array_equal(of_tensor[tensor[p]], layer[p]) for p in parts):
         yield "layer_index disagrees with tensor_layer"
+
+
+def _parts(size: int) -> Iterator[slice]:
+    """Cut the parameter axis, so that what is computed of a column takes the memory of a part."""
+    yield from (slice(start, min(start + _PART, size)) for start in range(0, size, _PART))
 
 
 def _unsorted(where: np.ndarray, total: int) -> bool:
@@ -233,10 +242,12 @@ def _unit_label_problems(ds: xr.Dataset) -> Iterator[str]:
     if not units.size:
         yield "the unit table is empty"
         return
-    row = np.searchsorted(units, index).clip(max=units.size - 1)
-    if not np.array_equal(units[row], index):
+    of_unit, layer = ds["unit_layer"].values, ds["layer_index"].values
+    rows = ((part, np.searchsorted(units, index[part]).clip(max=units.size - 1)) for part in _parts(index.size))
+    agree = [(np.array_equal(units[r], index[p]), np.array_equal(of_unit[r], layer[p])) for p, r in rows]
+    if not all(named for named, _ in agree):
         yield "unit_index names units that are not in the unit table"
-    elif not np.array_equal(ds["unit_layer"].values[row], ds["layer_index"].values):
+    elif not all(same for _, same in agree):
         yield "unit_index points to units of other layers"
 
 

@@ -149,6 +149,7 @@ def from_checkpoints(
     ds = stamp(ds.assign_coords(table.coords())) if buffers else ds
     if target is not None:
         saving.save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet)
+        del ds  # its labels are as large as some checkpoints, and come from the file again
     if objective is None:
         return ds if target is None else opening.open_trajectory(target)
     return allocate(ds if target is None else target, objective, compression=compression, quiet=quiet, **allocation)

@@ -36,7 +36,7 @@ OPTIONS = {
     "directory": ("growth", "record", "memory", "open", "analysis", "share", "explore"),
     "file": ("share", "explore"),
     "parameters": ("memory",),
-    "classes": ("memory",),
+    "classes": ("memory", "explore"),
     "network": ("gradient", "convolutions"),
     "examples": ("gradient", "convolutions", "precision", "record", "memory", "cluster", "load"),
     "iterations": ("precision", "record", "memory", "cluster", "load"),

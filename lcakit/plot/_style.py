@@ -177,7 +177,7 @@ def beside(backend: str, pictures: Sequence[Any], columns: int | None = None) ->
 def size(backend: str, height: int = HEIGHT) -> dict[str, Any]:
     """Return the options that give a picture its size."""
     if backend == "bokeh":
-        return {"width": WIDTH, "height": height, "fontscale": 1.1}
+        return {"width": WIDTH, "height": height, "fontscale": 1.1, "autohide_toolbar": True}
     return {"fig_inches": (WIDTH / INCH, height / INCH), "aspect": "auto", "fontscale": 1.0}
 
 

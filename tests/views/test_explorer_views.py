@@ -140,3 +140,13 @@ def test_runs_and_objectives_can_be_switched(tmp_path):
     app.controls.objective.value = 1
     assert number(-second["lca"].values.astype(np.float64).sum()) in text(app.summary)
     assert app.controls.classes.disabled
+
+
+def test_views_need_no_accessor(monkeypatch):
+    """A process that serves a page may never have used ``ds.lk``."""
+    ds = tiny_trajectory(6, layers=IMAGES)
+    app = explorer(ds)
+    monkeypatch.delattr("xarray.Dataset.lk")
+    app.controls.live.param.update(role="bias", unit=3)
+    expected = ds["lca"].values[0, 80 + 3].astype(float)
+    assert f"unit 3 at iteration 0 {number(expected)} nats" in text(app.units.caption)

@@ -71,8 +71,8 @@ class UnitView(View):
         )
 
 
-_HIGH, _WIDEST = 280, 300
-"""Height of a picture of inputs in pixels, and its largest width: it fits the narrowest page."""
+_HIGH, _BAR = 315, 85
+"""Height of a picture of inputs, and what its colour bar takes beside it, in pixels."""
 
 
 class SaliencyView(View):
@@ -83,7 +83,7 @@ class SaliencyView(View):
 
     def __init__(self) -> None:
         fig = figures.plain(330, x_range=figures.axis_range(), y_range=figures.axis_range())
-        fig.axis.visible, fig.frame_height = False, _HIGH
+        fig.axis.visible = False
         self.heat = figures.Heat(fig)
         self._said = ""
         super().__init__([fig])
@@ -101,7 +101,7 @@ class SaliencyView(View):
         image, shape = as_picture(model.saliency(selection.layer, selection.unit, selection.window, selection.classes))
         limit = limit_of(image)
         rows, columns = image.shape
-        self.heat.figure.frame_width = int(np.clip(_HIGH * columns / rows, _HIGH // 4, _WIDEST))  # square inputs
+        self.heat.figure.max_width = round(max(0.25, columns / rows) * _HIGH) + _BAR  # inputs are square
         self.heat.figure.x_range.update(start=0, end=image.shape[1])
         self.heat.unit = model.unit
         self.heat.show(image, 0, image.shape[1], palette(selection)[::-1], limit)

@@ -308,7 +308,7 @@ class Model:
             array = self.ds[self.name("lca_unit_class")].isel(unit=slice(int(rows[0]), int(rows[-1]) + 1))
             return np.asarray(array.transpose("iteration", "unit", "class").values)
         variable = "lca_class" if self.has("lca_class") else "lca"
-        part = self.ds.lk.sel(layer=layer) if role == ALL else self.ds.lk.sel(layer=layer, role=role)
+        part = select(self.ds, layer=layer) if role == ALL else select(self.ds, layer=layer, role=role)
         sums = sum_by(part, "unit", self.name(variable))
         sums = sums if "class" in sums.dims else sums.expand_dims("class", axis=-1)
         return np.asarray(sums.transpose("iteration", "unit", "class").values)

@@ -71,6 +71,9 @@ class ImagesView(View):
         self.source = ColumnDataSource({name: [] for name in ("image", "x", "y", "dw", "dh")})
         self.figure.image_rgba("image", "x", "y", "dw", "dh", source=self.source)
         super().__init__([self.figure])
+        _, high, wide = examples.images.shape[1:]
+        for drawn in (self.figure, *self.panes):
+            drawn.aspect_ratio, drawn.sizing_mode = _MOST * (wide + 1) / (2 * (high + 1)), "scale_width"
 
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
         images, names = self._examples.images, self._examples.classes

@@ -78,7 +78,7 @@ class View:
         self._buttons: Any = None
         self.caption = HtmlText()
         kind = pn.FlexBox if beside else pn.Column
-        panes = [pn.pane.Bokeh(fig, sizing_mode="stretch_width") for fig in self.figures]
+        self.panes = panes = [pn.pane.Bokeh(fig, sizing_mode="stretch_width") for fig in self.figures]
         for pane in panes if beside else ():
             pane.styles = {"flex": f"1 1 {_BESIDE_WIDTH}px", "min-width": f"min({_BESIDE_WIDTH}px, 100%)"}
         drawn = kind(*panes, sizing_mode="stretch_width")

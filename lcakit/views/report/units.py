@@ -9,6 +9,7 @@ import xarray as xr
 
 from lcakit import plot
 from lcakit.analysis import ranking, specialization
+from lcakit.analysis.aggregate import sum_by
 from lcakit.analysis.noise import signs_per_class
 from lcakit.analysis.oscillation import oscillation_detail
 from lcakit.errors import TrajectoryError
@@ -95,7 +96,7 @@ def _by_unit(s: Subject, layer: str, cls: str = "") -> xr.DataArray:
         totals = part["lca_unit_class"].sum(["iteration", "class"], dtype=np.float64)
     else:
         part = select(s.one, layer=_known(layer))
-        totals = part.lk.by("unit").sum("iteration")
+        totals = sum_by(part, "unit").sum("iteration")
     found: xr.DataArray = get(totals.assign_coords(unit=part["unit_channel"].values))
     return found
 

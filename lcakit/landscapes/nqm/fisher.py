@@ -61,7 +61,7 @@ def fisher_course(surface: NetworkSurface, points: Any, count: int = 10, example
     >>> found["eigenvalue"].shape, round(float(found["overlap"][-1]), 6)
     ((2, 3), 1.0)
     """
-    theta = as_points(surface, points if isinstance(points, torch.Tensor) else torch.stack(list(points)), ndim=2)
+    theta = as_points(surface, points, ndim=2)
     found = [_largest(surface, point, count, examples) for point in theta]
     last = found[-1][2]
     overlap = [float((vectors.T @ last).square().sum() / count) for _, _, vectors in found]

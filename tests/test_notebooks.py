@@ -56,7 +56,7 @@ def names_a_missing_file(path):
 
 def test_the_notebooks_are_numbered_and_in_the_guide():
     numbers = [int(path.stem[:2]) for path in NOTEBOOKS]
-    assert numbers == [*range(17)]
+    assert numbers == [*range(18)]
     guide = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in NOTEBOOKS if f"({path.name})" not in guide] == []
 

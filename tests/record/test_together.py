@@ -237,7 +237,8 @@ def test_from_the_command_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_benchmark_compares_what_agrees():
+def test_the_benchmark_compares_what_agrees(monkeypatch):
+    monkeypatch.setattr("lcakit.bench.together._AT_ONCE", (1, 4))
     result, text = bench.run("together", scale=0.001, repeats=1)
     assert [row["network"] for row in result["rows"]] == ["digits-fc", "mnist-fc", "mnist-fc"]
     for row in result["rows"]:

@@ -27,6 +27,12 @@ def path(tmp_path_factory):
     return lk.save(ds, tmp_path_factory.mktemp("state") / "run.nc")
 
 
+@pytest.fixture(scope="module")
+def untouched(path):
+    """An explorer for the tests after which its selection is what it was."""
+    return lk.explore(path)
+
+
 def test_the_selection_is_read_and_set_from_python(path):
     ex = lk.explore(path)
     assert (ex.selection.layer, ex.selection.iteration, ex.selection.window) == ("a", 0, (0, 290))
@@ -62,8 +68,8 @@ def test_the_selection_is_read_and_set_from_python(path):
         {"colours": "rainbow"},
     ],
 )
-def test_what_the_file_does_not_have_is_refused(path, wrong):
-    ex = lk.explore(path)
+def test_what_the_file_does_not_have_is_refused(untouched, wrong):
+    ex = untouched
     before = {field: getattr(ex.selection, field) for field in FIELDS}
     with pytest.raises((ValueError, lk.LcakitError)):
         ex.selection.param.update(**wrong)
@@ -143,8 +149,8 @@ def test_a_link_that_no_longer_fits_is_told(path, link):
 @pytest.mark.parametrize(
     "link", ["", "?", "?x=1", "?unit=-1&iteration=1e9&window=3", "?" + "a=1&" * 5000, "?layer=%ff"]
 )
-def test_what_is_no_selection_changes_nothing(path, link):
-    app = lk.explore(path)._explorer
+def test_what_is_no_selection_changes_nothing(untouched, link):
+    app = untouched._explorer
     assert address.query(app.controls.live, app.address.usual) == ""
     app.go(address.asked(link))
     assert address.query(app.controls.live, app.address.usual) == ""

@@ -44,6 +44,7 @@ def test_a_file_without_lca_does_not_look_complete(quick, tmp_path):
     assert "There is no LCA" not in write(ds, tmp_path, layers=[], classes=[]).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [{"cls": "b"}, {"cls": ["a", "b"]}, {"layer": "fc"}, {"layer": "fc", "cls": "a"}])
 def test_a_selection_has_a_report(tmp_path, monkeypatch, part):
     """Its pictures are rendered by Matplotlib, all but the last step to a PNG file."""

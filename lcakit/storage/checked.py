@@ -73,7 +73,7 @@ def checked(ds: xr.Dataset, source: str) -> xr.Dataset:
 def _as_declared(name: str, label: xr.Variable) -> xr.Variable:
     """Return whole numbers in the type that the format has for them: narrower ones overflow when they are used."""
     spec = schema.COORDINATES.get(name)
-    if spec is None or label.dtype.kind not in "iu" or label.dtype == spec.dtype or not spec.dtype.startswith("i"):
+    if spec is None or label.dtype.kind != "i" or label.dtype == spec.dtype or not spec.dtype.startswith("i"):
         return label
     out = label.astype(spec.dtype)
     if not np.array_equal(out.values, label.values):

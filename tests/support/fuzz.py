@@ -244,8 +244,12 @@ class Worker:
         self._answers.put("")
 
     def _waited(self) -> float:
-        """Seconds in which the process could have run, and others did: on a busy machine most of them."""
-        return int(Path(f"/proc/{self._process.pid}/schedstat").read_text().split()[1]) / 1e9
+        """Seconds in which its threads could have run, and others did: on a busy machine most of them."""
+        waited = 0
+        for thread in Path(f"/proc/{self._process.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):  # it has ended
+                waited += int(thread.read_text().split()[1])
+        return waited / 1e9
 
     def _line(self, seconds: float) -> str:
         began, waited = time.monotonic(), self._waited()

@@ -42,13 +42,14 @@ async def page(port: int) -> Any:
     connection.close()
     headers = {"Host": f"127.0.0.1:{port}", "Origin": f"http://127.0.0.1:{port}"}
     request = HTTPRequest(f"ws://127.0.0.1:{port}/ws", headers=headers, request_timeout=300)
-    socket = await websocket_connect(request, subprotocols=["bokeh", token])
+    socket = await websocket_connect(request, subprotocols=["bokeh", token], max_message_size=2**30)
     for part in ({"msgid": "1", "msgtype": "PULL-DOC-REQ"}, {}, {}):
         await socket.write_message(json.dumps(part))
-    while "PULL-DOC-REPLY" not in str(await socket.read_message()):
-        pass
-    await socket.read_message()  # its metadata
-    await socket.read_message()  # the document
+    while "PULL-DOC-REPLY" not in (part := await socket.read_message() or "closed"):
+        if part == "closed":
+            raise RuntimeError("the server closed the page before its document came")
+    for _ in range(2 + 2 * json.loads(part)["num_buffers"]):  # metadata, document, and its arrays
+        await socket.read_message()
     return socket
 
 

@@ -117,7 +117,7 @@ class Recorder:
     ------
     RecordingError
         For an existing file, other settings on resume, or a disk that cannot be written; at a step, if the loss is no
-        longer a function of θ (parameters unfrozen, added or replaced, buffers that the loss depends on); at the end,
+        longer the function of θ that it was (parameters unfrozen, added or replaced, another forward pass); at the end,
         if no step was seen.
     BudgetError, DivergedError
         If the file would be larger than the budget; if loss or parameters stop being finite (all before is kept).

@@ -24,6 +24,7 @@ def __dir__() -> list[str]:
 
 
 _ACT_AFTER_STEP = (torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)
+_FEW = 3  # steps: fewer may stand still, as the first of a learning rate that is warmed up
 _RUNS_HOOKS = torch.optim.Optimizer.profile_hook_step.__code__.co_consts
 """Holds the code of torch's wrapper of ``step``."""
 
@@ -74,13 +75,18 @@ class BatchLosses:
         return self._first is not None and math.isnan(self._first) and not math.isnan(float(self._waiting))
 
 
-def warn_of_rest(path: Path, steps: int, losses: BatchLosses) -> None:
-    """Warn at the end of what was given and is in no iteration, or that there is none."""
+def warn_of_rest(path: Path, steps: int, losses: BatchLosses, stood_still: bool) -> None:
+    """Warn at the end of what was given and is in no iteration, that there is none, or that nothing moved in all."""
     text = None
     if not steps:
         text = (
             f"{path} has no iteration, since no step was seen: pass the optimizer to lk.Recorder, or call rec.step() "
             "as the last line of the loop."
+        )
+    elif stood_still and steps >= _FEW:
+        text = (
+            f"no parameter has moved in {steps} steps. Does the loop train another copy of the model than the "
+            "objective's, or is the learning rate 0?"
         )
     elif losses.reported_late:
         text = (

@@ -61,6 +61,8 @@ class Recording:
         Time spent here, gradients included.
     recorded : int
         Optimizer steps at the last snapshot.
+    ever_moved : bool
+        Whether θ has moved in any iteration.
     """
 
     def __init__(self, path: Path, objective: Objective, settings: RecorderSettings, loop: LoopState) -> None:
@@ -69,12 +71,13 @@ class Recording:
         self._online = settings.storage.online
         self._allocator = Allocator(objective, settings.allocation, stored_online(settings))
         self._process = os.getpid()
-        self._moving = self._ever_moved = False  # buffers, and θ, since the recording began
+        self._moving = False  # buffers, since the recording began
         self._count = 0
         self._own_loss = OwnLoss()
         self._loss: float | None = None  # at the last snapshot
         self.seconds = 0.0
         self.recorded = 0
+        self.ever_moved = False
 
     @property
     def of_this_process(self) -> bool:
@@ -176,7 +179,7 @@ class Recording:
         iteration |= {"iteration": self.recorded, **told}
         self._own_loss.add(told["batch_loss"], self._loss)
         self._loss = snapshot.get("loss")
-        self._ever_moved = self._ever_moved or not torch.equal(theta, self._last)
+        self.ever_moved = self.ever_moved or not torch.equal(theta, self._last)
         self.recorded, self._last = self._loop.steps, theta
         self._writer.append(snapshot, iteration)
         self._count += 1
@@ -227,13 +230,6 @@ class Recording:
                 "optimizer.step(), or stepped by one of several optimizers, or by one that the recorder does not "
                 "know): that is recorded as one more iteration. To end iterations where the loop does, leave the "
                 "optimizer out of lk.Recorder, and call rec.step() as the last line of the loop.",
-                LcakitWarning,
-                stacklevel=4,
-            )
-        if self._count and not self._ever_moved:
-            warnings.warn(
-                f"no parameter has moved in {self._count} iterations. Does the loop train another copy of the model "
-                "than the objective's, or is the learning rate 0?",
                 LcakitWarning,
                 stacklevel=4,
             )

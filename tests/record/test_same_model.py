@@ -168,7 +168,7 @@ def test_a_loop_that_trains_another_copy_is_told(tmp_path):
     model, other = dense(), dense()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     with (
-        pytest.warns(LcakitWarning, match="no parameter has moved in 3 iterations"),
+        pytest.warns(LcakitWarning, match="no parameter has moved in 3 steps"),
         lk.Recorder(tmp_path / "run.nc", lk.Objective(model, (x, y)), optimizer, quiet=True),
     ):
         train(other, optimizer, x, y, 3)

@@ -217,3 +217,15 @@ def test_a_function_around_a_loss_with_parameters_is_refused_with_the_remedy():
     own = Proxies()
     with pytest.raises(lk.ObjectiveError, match=r"let an nn\.Module hold them"):
         lk.Objective(dense(), (x, y), loss=lambda output, target: own(output, target))
+
+
+def test_a_class_in_place_of_a_loss_is_told():
+    with pytest.raises(lk.ObjectiveError, match=r"the loss is the class CrossEntropyLoss.* call it"):
+        lk.Objective(dense(), (x, y), loss=nn.CrossEntropyLoss)
+    with pytest.raises(lk.ObjectiveError, match="the loss is the class Weighted"):
+        lk.Objective(dense(), {"x": x, "y": y}, batch_loss=Weighted)
+
+
+def test_messages_have_the_models_own_names_also_beside_a_loss():
+    with pytest.raises(lk.ObjectiveError, match=r"^'weight' is on the device 'meta'"):
+        lk.Objective(nn.Linear(6, 3, device="meta"), (x, y), loss=Proxies())

@@ -74,7 +74,9 @@ def _check_parameters(model: nn.Module) -> None:
             "the model was compiled by torch.jit.script, whose modules cannot be copied and looked into as the "
             "objective needs it. Give it the Python module that was compiled (torch.compile needs nothing of the kind)."
         )
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
+    clean = name_cleaner(model)
+    for inner, value in (*model.named_parameters(), *model.named_buffers()):
+        name = clean(inner)
         if nn.parameter.is_lazy(value):
             raise ObjectiveError(
                 f"{name!r} has no shape yet (a lazy module). Call the model once with a batch, model(x), before the "

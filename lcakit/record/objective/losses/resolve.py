@@ -135,6 +135,12 @@ def chosen_loss(loss: Any, batch_loss: Any, class_names: Any, groups: Any, group
         raise ObjectiveError(
             "class_names are names of the classes in y, and groups take their place: pass group_names=… for the groups."
         )
+    for given in (loss, batch_loss):
+        if isinstance(given, type):
+            raise ObjectiveError(
+                f"the loss is the class {given.__name__}, which makes losses: call it, "
+                f'{given.__name__}(…), with reduction="none" where it has that.'
+            )
     if batch_loss is None:
         return resolve_loss(loss)
     if not (isinstance(loss, str) and loss == "cross_entropy"):

@@ -27,7 +27,8 @@ def __dir__() -> list[str]:
 EXTRAS = {
     "record": ("torch", "torchvision", "sklearn"),
     "lab": ("holoviews", "panel", "bokeh", "jupyter_bokeh", "jupyterlab", "matplotlib", "PIL"),
-    "share": ("pooch", "fsspec", "aiohttp", "requests", "h5netcdf", "h5py", "zarr", "safetensors", "pandas", "pyarrow"),
+    "share": ("pooch", "fsspec", "aiohttp", "requests", "h5py", "zarr", "safetensors", "pandas", "pyarrow"),
+    "fast": ("isal",),
     "transformers": ("transformers", "accelerate"),
     "lightning": ("lightning",),
 }
@@ -113,7 +114,7 @@ GONE = {
     "computing": "analysis.computing",
     "explorer": "views.explorer",
     "guard": "storage.guard",
-    "handles": "storage.open_files",
+    "handles": "storage.netcdf_reading",
     "interop": "sharing.importers",
     "join": "trajectory.join",
     "labels": "trajectory.labels",
@@ -142,7 +143,7 @@ GONE = {
     "record.together": "record.objective.together",
     "record.tuning": "record.objective.layout",
     "remote": "storage.remote",
-    "remote_netcdf": "storage.remote_netcdf",
+    "remote_netcdf": "storage.netcdf_reading",
     "reporting": "views.report",
     "rounding": "sharing.rounding",
     "schema": "trajectory.schema",

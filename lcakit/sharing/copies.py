@@ -31,7 +31,7 @@ from lcakit.errors import RecordingError, TrajectoryError, unknown
 from lcakit.progress import progress
 from lcakit.sharing.rounding import MANTISSA, relative_error, rounded
 from lcakit.storage.atomic import remove_stale, writable_parent, written_whole
-from lcakit.storage.open_files import write_netcdf
+from lcakit.storage.netcdf import write_netcdf
 from lcakit.storage.opening import open_trajectory
 from lcakit.storage.paths import given_path, writable_path
 from lcakit.text import format_bytes

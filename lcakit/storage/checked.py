@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,40 +13,36 @@ from lcakit.storage import guard
 from lcakit.storage.blocks import dask_chunks, in_order
 from lcakit.trajectory import schema
 
-__all__ = ["as_trajectory", "checked"]
+__all__ = ["as_trajectory", "checked", "labelled"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-def as_trajectory(
-    ds: xr.Dataset,
-    source: str,
-    check: bool,
-    stored: Any = None,
-    unchanged: Callable[[], None] | None = None,
-) -> xr.Dataset:
-    """Check an opened file, load its labels, and put its data into Dask chunks, with dimensions in their order.
-
-    ``unchanged`` is called after each read, and raises if the file is not what it was.
-    """
+def labelled(ds: xr.Dataset, source: str, check: bool, stored: Any = None) -> xr.Dataset:
+    """Check an opened file against what it holds, and load its labels; close it if something is wrong."""
     try:
         if stored is not None:
             guard.check_declared(ds, stored, source)
         out = checked(ds, source)
         if check:
             guard.check_tables(out, source)
-        if unchanged is not None:
-            unchanged()
     except TrajectoryError:
         ds.close()
         raise
+    out.set_close(ds.close)  # xarray does not hand the open file on to what is derived from it
+    return out
+
+
+def as_trajectory(ds: xr.Dataset, source: str, check: bool, stored: Any = None) -> xr.Dataset:
+    """Check an opened file, load its labels, and put its data into Dask chunks, with dimensions in their order."""
+    out = labelled(ds, source, check, stored)
     chunks = dask_chunks(out)
     names = [str(name) for name in out.data_vars]
     ordered = {name: in_order(name, out[name].variable) for name in names}
-    out = out.assign({n: guard.lazily(ordered[n], chunks, f"{source}, {n!r}", unchanged) for n in names})
-    out.set_close(ds.close)  # xarray does not hand the open file on to what is derived from it
+    out = out.assign({n: guard.lazily(ordered[n], chunks, f"{source}, {n!r}") for n in names})
+    out.set_close(ds.close)
     return out
 
 

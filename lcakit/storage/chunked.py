@@ -19,9 +19,10 @@ from xarray.core import indexing
 
 from lcakit.errors import TrajectoryError
 from lcakit.storage.guard.hdf5 import Stored
+from lcakit.storage.guard.messages import TEXT
 from lcakit.storage.local import Run
 from lcakit.storage.memory import empty
-from lcakit.storage.packed import FILTERS, unpacked
+from lcakit.storage.packed import unpacked
 
 __all__ = ["ChunkArray", "Chunks", "Source", "chunks_of"]
 
@@ -48,7 +49,7 @@ class Source(Protocol):
     at_once: int
     """Bytes of packed chunks that are best asked for together."""
 
-    def read(self, runs: Iterable[Run]) -> None:
+    def fill(self, runs: Iterable[Run]) -> None:
         """Fill arrays with the bytes at their places."""
         ...
 
@@ -81,10 +82,12 @@ class Chunks:
 
 
 def chunks_of(stored: Stored) -> Chunks | None:
-    """Return where the chunks of a variable lie; None for text, and for data in the header of the file."""
-    if not stored.dtype.number or stored.data is not None or not set(stored.filters) <= FILTERS:
+    """Return where the chunks of a variable lie; None for text of any length, and for data among the attributes."""
+    kind = stored.dtype.number or ("S1" if (stored.dtype.kind, stored.dtype.size) == (TEXT, 1) else "")
+    if not kind or stored.data is not None:
         return None
-    return Chunks(stored.shape, stored.chunk, np.dtype(stored.dtype.number), stored.filters, stored.ranges, stored.fill)
+    filters = tuple(step.number for step in stored.filters)
+    return Chunks(stored.shape, stored.chunk, np.dtype(kind), filters, stored.ranges, stored.fill)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------
@@ -161,7 +164,7 @@ class ChunkArray(BackendArray):
             yield group
 
     def _read(self, group: list[_Wanted], out: np.ndarray) -> None:
-        self.file.read(run for place, parts in group for part in parts for run in self._runs(place, part, out))
+        self.file.fill(run for place, parts in group for part in parts for run in self._runs(place, part, out))
 
     def _runs(self, place: _Place, part: tuple[_Part, ...], out: np.ndarray) -> Iterator[Run]:
         """Yield the stretches of a chunk that lie in one piece in the file and in memory."""
@@ -180,7 +183,7 @@ class ChunkArray(BackendArray):
     def _unpack(self, group: list[_Wanted], out: np.ndarray) -> None:
         ranges, size = self.chunks.ranges, self.dtype.itemsize
         packed = [(ranges[place][0], np.empty(ranges[place][1] - ranges[place][0], np.uint8)) for place, _ in group]
-        self.file.read(packed)
+        self.file.fill(packed)
         apart: Any = out.view(np.uint8).reshape(*out.shape, size) if out.ndim else out.reshape(1).view(np.uint8)
         for (_, parts), (_, data) in zip(group, packed, strict=True):
             values = unpacked(data, self.chunks.filters, self.chunks.nbytes, size)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -38,7 +39,7 @@ class LocalFile:
     Parameters
     ----------
     state
-        Of the file when it was checked.
+        Of the file when it was checked; None: now.
 
     Raises
     ------
@@ -49,12 +50,16 @@ class LocalFile:
     at_once = 0
     """Bytes to ask for together: no request waits for another, so none."""
 
-    def __init__(self, path: str, state: State) -> None:
-        self.path, self.state = path, state
-        self._held: _Descriptor | None = self._open()
+    def __init__(self, path: str, state: State | None = None) -> None:
+        self.path = path
+        descriptor = _Descriptor(path)
+        self.state = state or State.of(descriptor.number)
+        for file in list(_OPEN.values()):  # if it was overwritten since it was opened, those who have it hear of it
+            if file.state[:2] == self.state[:2]:
+                file.check()
+        self._held: _Descriptor | None = self._kept(descriptor)
 
-    def _open(self) -> _Descriptor:
-        descriptor = _Descriptor(self.path)
+    def _kept(self, descriptor: _Descriptor) -> _Descriptor:
         if State.of(descriptor.number) != self.state:
             raise TrajectoryError(f"{self.path} was replaced since it was opened. Open it again.")
         with _OPENING:
@@ -64,12 +69,20 @@ class LocalFile:
             file.close()
         return descriptor
 
+    @contextmanager
+    def handle(self) -> Iterator[BinaryIO]:
+        """Give the file as a file object, for one thread."""
+        held = self._held or self._kept(_Descriptor(self.path))
+        with open(held.number, "rb", closefd=False) as file:
+            yield file
+        self.state.check(held.number, self.path)
+
     def close(self) -> None:
         """Close the file, once no thread reads it; a later read opens it again."""
         self._held = None
         _OPEN.pop(id(self), None)
 
-    def read(self, runs: Iterable[Run]) -> None:
+    def fill(self, runs: Iterable[Run]) -> None:
         """Fill arrays with the bytes at their places.
 
         Raises
@@ -81,7 +94,7 @@ class LocalFile:
         """
         held = self._held
         if held is None:
-            held = self._held = self._open()
+            held = self._held = self._kept(_Descriptor(self.path))
         try:
             for start, views in _together(runs):
                 _fill(held.number, start, views)

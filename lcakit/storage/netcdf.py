@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -13,19 +13,32 @@ from typing import Any
 import netCDF4
 import numpy as np
 import xarray as xr
+from xarray.backends import NetCDF4DataStore
 from xarray.backends.locks import HDF5_LOCK
 
 from lcakit.progress import progress
 from lcakit.storage.atomic import written_whole
 from lcakit.storage.blocks import threads_by_default, windows
-from lcakit.storage.open_files import write_netcdf
 from lcakit.trajectory import schema
 
-__all__ = ["write", "write_window"]
+__all__ = ["write", "write_netcdf", "write_window"]
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def write_netcdf(ds: xr.Dataset, path: Path, encoding: Mapping[Any, Any] | None = None) -> None:
+    """Write a dataset that is in memory as a new file.
+
+    As ``to_netcdf`` does, which also asks for a client of Dask and imports ``dask.distributed`` for that (0.5 s).
+    """
+    with HDF5_LOCK:  # for all of it: also making a variable or an attribute is the library's work
+        new = NetCDF4DataStore.open(str(path), mode="w", lock=False)
+        try:
+            ds.dump_to_store(new, encoding=encoding)
+        finally:
+            new.close()
 
 
 def write(ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None, quiet: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
 from collections.abc import Iterable
@@ -12,13 +11,10 @@ import xarray as xr
 
 from lcakit.errors import TrajectoryError
 from lcakit.packages import package
-from lcakit.storage import guard, remote, urls
+from lcakit.storage import guard, netcdf_reading, urls
 from lcakit.storage.checked import as_trajectory
-from lcakit.storage.chunked import chunks_of
-from lcakit.storage.open_files import open_netcdf
 from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import Pathlike, given_path, is_zarr, no_file, partial_path, run_names
-from lcakit.storage.state import State
 from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.join import join
 
@@ -100,19 +96,9 @@ def open_runs(paths: Iterable[Pathlike], *, align: str = "exact") -> xr.Dataset:
     return join({name: open_trajectory(f) for name, f in zip(run_names(files), files, strict=True)}, align)
 
 
-def _open_file(path: Path, check: bool = True, source: str = "") -> xr.Dataset:
-    source = source or str(path)
-    with path.open("rb") as handle:
-        state = State.of(handle.fileno())
-        stored = guard.check_file(source, handle)
-    with guard.reading(source):
-        readable = {
-            name.removeprefix(guard.NOT_A_COORDINATE): chunks
-            for name, found in stored.items()
-            if (chunks := chunks_of(found)) is not None
-        }
-        ds, unchanged = open_netcdf(path, state, readable)
-    return as_trajectory(ds, source, check, stored, unchanged)
+def _open_file(path: Path, check: bool) -> xr.Dataset:
+    ds, structure = netcdf_reading.open_local(path)
+    return as_trajectory(ds, str(path), check, structure)
 
 
 def _open_url(url: str, check: bool) -> xr.Dataset:
@@ -121,14 +107,8 @@ def _open_url(url: str, check: bool) -> xr.Dataset:
         return open_trajectory(path, check=check)
     if url.rstrip("/").endswith(".zarr"):
         return _open_zarr(url, check)
-    from lcakit.storage import remote_netcdf
-
-    file = remote.Remote(url)
-    if file.in_parts:
-        with contextlib.suppress(remote_netcdf.UnknownLayoutError):
-            ds, stored = remote_netcdf.open_raw(url, file)
-            return as_trajectory(ds, url, check, stored)
-    return _open_file(remote.downloaded(url), check, source=url)
+    ds, structure = netcdf_reading.open_url(url)
+    return as_trajectory(ds, url, check, structure)
 
 
 def _open_zarr(source: str, check: bool) -> xr.Dataset:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 try:  # two to three times as fast
-    from isal import isal_zlib as zlib  # type: ignore[import-not-found, unused-ignore]
+    from isal import isal_zlib as zlib
 except ImportError:
     import zlib
 
-__all__ = ["DEFLATE", "FILTERS", "FLETCHER32", "SHUFFLE", "fletcher32", "unpacked"]
+__all__ = ["DEFLATE", "FLETCHER32", "SHUFFLE", "fletcher32", "unpacked"]
 
 
 def __dir__() -> list[str]:
@@ -20,7 +20,6 @@ def __dir__() -> list[str]:
 
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # numbers of the HDF5 filters
-FILTERS = frozenset((DEFLATE, SHUFFLE, FLETCHER32))
 
 
 def unpacked(data: np.ndarray, filters: Sequence[int], size: int, itemsize: int) -> np.ndarray:

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import io
 import os
 import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
+
+import numpy as np
 
 from lcakit.errors import LcakitError, LcakitWarning, TrajectoryError
 from lcakit.packages import package
 from lcakit.progress import progress
+from lcakit.storage.local import Run
 from lcakit.storage.urls import url_name
 from lcakit.text import printable
 
@@ -32,7 +34,6 @@ __all__ = [
     "MOST_UNANNOUNCED",
     "PATIENCE",
     "TIMEOUT",
-    "RangeFile",
     "Remote",
     "download",
     "downloaded",
@@ -57,7 +58,7 @@ MOST_UNANNOUNCED, _KEPT_FREE = 2**36, 2**28
 
 BLOCK_BYTES = 2**18  # what is asked for at once of a file's structure and labels
 
-_Result = TypeVar("_Result")
+_REQUEST_BYTES, GAP_BYTES = 2**23, 2**16  # what is so near to each other is asked for together
 
 
 @contextlib.contextmanager
@@ -153,6 +154,17 @@ class Remote:
         self._check(last, self.size - 1, self.size)
         return True
 
+    at_once = 2**26
+    """Bytes of a variable's chunks to ask for together: requests that wait at the same time."""
+
+    def fill(self, runs: Iterable[Run]) -> None:
+        """Fill arrays with the bytes at their places; what lies near to each other is one request."""
+        groups = list(_neighbours(runs))
+        ranges = [(group[0][0], max(start + view.nbytes for start, view in group)) for group in groups]
+        for group, (first, _), data in zip(groups, ranges, self.parts(ranges), strict=True):
+            for start, view in group:
+                view.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8, view.nbytes, start - first)
+
     def parts(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes from each start to each end, asked for at once."""
         starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
@@ -169,82 +181,19 @@ class Remote:
         return data
 
 
-class RangeFile(io.RawIOBase):
-    """A remote file as a file object. Blocks are requested when they are first read, and kept.
-
-    While it is offline (:meth:`run_offline`) a block that was not requested yet is an error.
-    """
-
-    mode = "rb"
-
-    def __init__(self, remote: Remote) -> None:
-        super().__init__()
-        self.remote = remote
-        self._place, self._step = 0, BLOCK_BYTES
-        self._blocks: dict[int, bytes] = {}
-        self._offline = False
-        self._missing: range | None = None  # the blocks that a read needed while offline
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the place of the next byte."""
-        return self._place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place; nothing is read yet."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.remote.size}[whence]
-        self._place = max(0, start + offset)
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, up to the end of the file."""
-        view = memoryview(buffer).cast("B")
-        start, end = self._place, max(self._place, min(self._place + len(view), self.remote.size))
-        needed = range(start // self._step, -(-end // self._step))
-        self._request(needed)
-        data = b"".join(self._blocks[number] for number in needed)
-        view[: end - start] = data[start - needed.start * self._step : end - needed.start * self._step]
-        self._place = end
-        return end - start
-
-    def _request(self, numbers: range) -> None:
-        """Get those of some neighbouring blocks that are not there yet, in one request."""
-        missing = [number for number in numbers if number not in self._blocks]
-        if not missing:
-            return
-        wanted = range(missing[0], missing[-1] + 1)
-        if self._offline:
-            self._missing = wanted
-            raise OSError("a block that was not requested yet was read offline")
-        low, high = wanted.start * self._step, min(wanted.stop * self._step, self.remote.size)
-        (data,) = self.remote.parts([(low, high)])
-        for number in wanted:
-            self._blocks[number] = data[number * self._step - low : (number + 1) * self._step - low]
-
-    def run_offline(self, action: Callable[[], _Result]) -> _Result:
-        """Run an action that reads the file but must not wait for the server; return its result.
-
-        The action is run again after each block that it lacked, so it must be repeatable. The HDF5 library needs this:
-        it holds a lock while it reads, and the thread that serves the network may need the same lock to free an
-        HDF5 object, so waiting for the network inside the library could wait for ever.
-        """
-        while True:
-            self._offline, self._missing = True, None
-            try:
-                return action()
-            except Exception:  # whatever the library makes of the OSError of a missing block
-                if self._missing is None:
-                    raise
-            finally:
-                self._offline = False
-            self._request(self._missing)
+def _neighbours(runs: Iterable[Run]) -> Iterator[list[Run]]:
+    """Group what lies side by side in the file."""
+    group: list[Run] = []
+    first = last = 0
+    for start, view in sorted(runs, key=lambda run: run[0]):
+        end = start + view.nbytes
+        if group and (start - last > GAP_BYTES or end - first > _REQUEST_BYTES):
+            yield group
+            group = []
+        first, last = (first if group else start), end
+        group.append((start, view))
+    if group:
+        yield group
 
 
 def downloaded(url: str, timeout: float | None = None) -> Path:

@@ -28,8 +28,9 @@ import xarray as xr
 from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.storage.atomic import Lock, written_whole
 from lcakit.storage.background import BackgroundWriter, Block
+from lcakit.storage.netcdf import write_netcdf
+from lcakit.storage.netcdf_reading import open_local
 from lcakit.storage.npz import ITERATIONS, Arrays, StoredArray, open_segment, write_arrays
-from lcakit.storage.open_files import open_netcdf, write_netcdf
 
 __all__ = [
     "BLOCK",
@@ -254,7 +255,7 @@ def read_header(directory: Path) -> xr.Dataset:
     """Return labels and attributes of a recording."""
     path = directory / HEADER
     try:
-        header, _ = open_netcdf(path)
+        header, _ = open_local(path)
         with header:
             return header.load()
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -300,7 +300,7 @@ def test_a_packed_chunk_inflates_to_no_more_than_it_holds(tmp_path):
     assert whole[0] == 0
     with h5py.File(folder / "weights", "a") as file:
         file["all_weights"].id.write_direct_chunk((0, 0), zlib.compress(bytes(10**6)))
-    with pytest.raises(TrajectoryError, match=r"weights: 'all_weights' cannot be read \(a packed chunk"):
+    with pytest.raises(TrajectoryError, match=r"weights: 'all_weights': damaged: chunk \(0, 0\): what is packed"):
         read_lca_hdf5(folder)["theta"].compute()
 
 

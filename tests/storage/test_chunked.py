@@ -19,6 +19,7 @@ from lcakit.storage.chunked import ChunkArray, Chunks, chunks_of
 from lcakit.storage.guard import check_file
 from lcakit.storage.local import LocalFile
 from lcakit.storage.state import State
+from tests.support.descriptors import descriptors
 
 FILTERS = [
     {},
@@ -130,10 +131,10 @@ class Counting:
     def __init__(self, file: LocalFile) -> None:
         self.file, self.bytes = file, 0
 
-    def read(self, runs):
+    def fill(self, runs):
         runs = list(runs)
         self.bytes += sum(view.nbytes for _, view in runs)
-        self.file.read(runs)
+        self.file.fill(runs)
 
 
 def test_of_chunks_that_are_not_packed_only_what_is_wanted_is_read(tmp_path):
@@ -212,13 +213,6 @@ def test_the_checksum_is_that_of_its_definition(size):
 
 
 # ---- files of the system -------------------------------------------------------------------------------------------
-
-
-def descriptors(path: Path) -> int:
-    folder = Path("/proc/self/fd")
-    if not folder.exists():
-        pytest.skip("the system does not list what is open")
-    return sum(os.path.realpath(link) == str(path) for link in folder.iterdir())
 
 
 def test_a_closed_file_is_opened_again_when_it_is_read(tmp_path):

@@ -130,11 +130,11 @@ def test_a_header_says_nothing_twice(monkeypatch, path):
     real = _Walker._messages
 
     def doubled(self, address, what):
-        for kind, cursor in list(real(self, address, what)):
-            yield kind, cursor
+        for kind, made, cursor in list(real(self, address, what)):
+            yield kind, made, cursor
             if kind == 8:
                 cursor.at = 0
-                yield kind, cursor
+                yield kind, made, cursor
 
     monkeypatch.setattr(_Walker, "_messages", doubled)
     with pytest.raises(CorruptError, match="says something twice"):

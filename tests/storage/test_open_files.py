@@ -1,4 +1,4 @@
-"""A file that is opened again while it is open: one handle, closed by the last who has it."""
+"""A file that is opened again while it is open, replaced, overwritten, closed or dropped."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import lcakit as lk
-from lcakit.storage import open_files
+from lcakit.storage.local import LocalFile
 from lcakit.storage.state import State
 from lcakit.testing import tiny_trajectory
 from tests.support import forked
+from tests.support.descriptors import descriptors
 from tests.support.same import assert_same
 
 
@@ -35,7 +36,7 @@ def again_and_again(path: str) -> None:
 @pytest.mark.slow
 def test_a_file_can_be_opened_and_closed_again_and_again(tmp_path):
     path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
-    forked.run(again_and_again, str(path))  # with a handle each, the netCDF library crashes here
+    forked.run(again_and_again, str(path))
 
 
 def test_the_last_one_closes_the_file(tmp_path):
@@ -46,18 +47,25 @@ def test_the_last_one_closes_the_file(tmp_path):
     path.unlink()  # what is open stays readable
     np.testing.assert_array_equal(second["lca"].values, expected)
     second.close()
-    assert not [key for key in open_files._OPEN if key[0] == str(path)]
+    assert descriptors(path) == 0
 
 
-def test_a_file_has_one_handle_under_all_its_names(tmp_path):
+def test_a_file_is_the_same_under_all_its_names(tmp_path):
     path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
     (tmp_path / "link.nc").symlink_to(path)
     (tmp_path / "folder").mkdir()
     names = [path, tmp_path / "link.nc", tmp_path / "folder" / ".." / "run.nc"]
     opened = [lk.open_trajectory(name) for name in names]
-    assert len([key for key in open_files._OPEN if key[0] == str(path.resolve())]) == 1
+    shutil.copyfile(lk.save(tiny_trajectory(9), tmp_path / "other.nc"), path)
     for ds in opened:
+        with pytest.raises(lk.TrajectoryError, match="overwritten while it is open"):
+            lk.open_trajectory(path)
+        with pytest.raises(lk.TrajectoryError, match="overwritten while it is open"):
+            ds["lca"].load()
         ds.close()
+    with lk.open_trajectory(path) as got:
+        assert got.sizes["iteration"] == 9
+    assert descriptors(path) == 0
 
 
 def test_a_dataset_that_was_dropped_does_not_keep_the_file_open(tmp_path):
@@ -67,7 +75,7 @@ def test_a_dataset_that_was_dropped_does_not_keep_the_file_open(tmp_path):
     with lk.open_trajectory(path):
         lk.open_trajectory(path)
         gc.collect()
-    assert not [key for key in open_files._OPEN if key[0] == str(path)]
+    assert descriptors(path) == 0
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
@@ -98,7 +106,7 @@ def test_an_array_keeps_its_file_open_without_its_dataset(tmp_path):
     np.testing.assert_array_equal(lca.values, expected)
     del lca, other
     gc.collect()
-    assert not [key for key in open_files._OPEN if key[0] == str(path)]
+    assert descriptors(path) == 0
 
 
 def test_a_lazy_trajectory_can_be_sent_to_another_process(tmp_path):
@@ -143,7 +151,7 @@ def test_a_file_that_is_replaced_between_its_check_and_its_opening_is_refused(tm
     state = State.of(path)
     other.replace(path)
     with pytest.raises(lk.TrajectoryError, match=r"0\.nc was replaced since"):
-        open_files.open_netcdf(path, state)
+        LocalFile(str(path), state)
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from xarray.backends.locks import HDF5_LOCK
 
 from lcakit.errors import TrajectoryError
 from lcakit.packages import package
-from lcakit.storage.chunk_array import ChunkArray, LocalFile, packed_chunks
+from lcakit.storage.chunked import ChunkArray, chunks_of
 from lcakit.storage.guard import CorruptError, Stored
 from lcakit.storage.guard.hdf5 import walk
+from lcakit.storage.local import LocalFile
 from lcakit.storage.state import State
 from lcakit.text import printable
 
@@ -97,17 +98,17 @@ class File:
         TrajectoryError
             If they cannot be read, or the file was overwritten or replaced since it was checked.
         """
-        chunks = packed_chunks(self._numbers(name))
+        found = self._numbers(name)
+        chunks = chunks_of(found)
         try:
             if chunks is not None:
-                file = LocalFile(str(self.path), self.state)
-                try:
-                    values = np.asarray(ChunkArray(file, chunks).read(key))
-                finally:
-                    file.close()
+                with closing(LocalFile(str(self.path), self.state)) as file:
+                    values = ChunkArray(file, chunks, f"{self}: {name!r}").read(key)
             else:
-                with self._opened() as file:
-                    values = file[name][key]
+                values = np.frombuffer(found.data or b"", found.dtype.number).reshape(found.shape)[key]
+        except TrajectoryError:
+            self._check_unchanged()
+            raise
         except (OSError, ValueError) as error:
             raise TrajectoryError(f"{self}: {name!r} cannot be read ({printable(error, 400)})") from error
         self._check_unchanged()

@@ -26,7 +26,7 @@ import xarray as xr
 
 from lcakit.errors import TrajectoryError
 from lcakit.storage.guard.blocks import CorruptError
-from lcakit.storage.guard.hdf5 import Stored, walk
+from lcakit.storage.guard.hdf5 import Stored, Structure, walk
 from lcakit.storage.guard.names import check_names
 from lcakit.storage.guard.reading import lazily, reading
 from lcakit.storage.guard.segments import check_plain, check_running, check_segment
@@ -39,6 +39,7 @@ __all__ = [
     "NOT_A_COORDINATE",
     "CorruptError",
     "Stored",
+    "Structure",
     "check_declared",
     "check_file",
     "check_names",
@@ -65,7 +66,7 @@ _LABEL_BYTES, _LABEL_RATIO = 64 * 2**20, 16
 """Labels are loaded on opening: at most this many bytes, or this many times the size of the file."""
 
 
-def check_file(path: str | os.PathLike[str], handle: BinaryIO | None = None) -> dict[str, Stored]:
+def check_file(path: str | os.PathLike[str], handle: BinaryIO | None = None) -> Structure:
     """Check the structure of a netCDF-4 file without the C library, in milliseconds and without reading its numbers.
 
     Parameters
@@ -77,8 +78,8 @@ def check_file(path: str | os.PathLike[str], handle: BinaryIO | None = None) -> 
 
     Returns
     -------
-    dict
-        The stored variables by name.
+    Structure
+        The stored variables by name, and the attributes of the file.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def check_file(path: str | os.PathLike[str], handle: BinaryIO | None = None) -> 
             return _walked(file, os.fstat(file.fileno()).st_size)
 
 
-def _walked(handle: BinaryIO, size: int) -> dict[str, Stored]:
+def _walked(handle: BinaryIO, size: int) -> Structure:
     stored = walk(handle, size)
     most = max(_LABEL_BYTES, _LABEL_RATIO * size)
     for name, found in stored.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from lcakit.storage.guard import messages as read
@@ -52,6 +54,6 @@ def _integers(found: read.Attribute) -> list[int]:
     return [int(number) for number in np.frombuffer(found.value, found.dtype.number)]
 
 
-def is_variable(attributes: dict[str, read.Attribute]) -> bool:
+def is_variable(attributes: Mapping[str, read.Attribute]) -> bool:
     """Say whether netCDF shows a dataset of HDF5 as a variable: a dimension without one has a note instead."""
     return "NAME" not in attributes or not attributes["NAME"].value.startswith(_NO_VARIABLE)

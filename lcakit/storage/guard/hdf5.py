@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from types import MappingProxyType
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -24,18 +25,19 @@ from lcakit.storage.guard import older as old
 from lcakit.storage.guard.attributes import check_attribute, is_variable
 from lcakit.storage.guard.blocks import UNDEFINED, Blocks, CorruptError, Cursor, OtherFormatError
 from lcakit.storage.guard.chunks import ChunkIndex
-from lcakit.storage.guard.formats import CLASSIC, other_format
+from lcakit.storage.guard.formats import CLASSIC
 from lcakit.storage.guard.heaps import FractalHeap, Texts, records
+from lcakit.storage.guard.superblock import NOT_REPEATED, Cached, read_superblock
 from lcakit.storage.guard.text import MOST_LETTERS
+from lcakit.storage.packed import unpacked
 
-__all__ = ["MOST_TEXTS", "Stored", "walk"]
+__all__ = ["MOST_TEXTS", "Stored", "Structure", "walk"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MOST_OBJECTS = 2_000  # a trajectory of three objectives has some 90
 _MOST_ATTRIBUTES = 10_000
 MOST_TEXTS = 100_000
@@ -48,12 +50,6 @@ _KNOWN = {0, 1, 2, 3, 4, 5, 6, 8, 0xA, 0xB, 0xC, 0xD, 0x10, 0x12, 0x15, 0x16}
 """Kinds of messages in object headers that netCDF-4 files hold."""
 
 
-_Cached = tuple[int, bytes]
-"""A kind and what is repeated of a group outside its header."""
-
-_NOT_REPEATED: _Cached = (0, bytes(16))
-
-
 @dataclass(frozen=True)
 class Stored:
     """A variable as it is stored: its shape, bytes per element, and whether all of it is there."""
@@ -61,8 +57,7 @@ class Stored:
     shape: tuple[int, ...]
     dtype: read.Type
     complete: bool
-    packed: bool
-    filters: tuple[int, ...] = ()
+    filters: tuple[read.Filter, ...] = ()
     chunk: tuple[int, ...] = ()
     ranges: Mapping[tuple[int, ...], tuple[int, int]] = field(default_factory=dict)
     """Where the chunks lie in the file, from byte to byte, by their places in the grid; data in one piece is one."""
@@ -70,11 +65,31 @@ class Stored:
     data: bytes | None = None
     """All of it, where it is stored with what describes it."""
 
+    texts: tuple[bytes, ...] = ()
+    """Of a variable of text of any length."""
+
     fill: bytes = b""
     """What stands where nothing was written."""
 
-    is_variable: bool = True
-    """False for a dimension without a variable of its name."""
+    layout: str = "contiguous"
+    """In one piece, in chunks, or compact: with what describes it."""
+
+    limits: tuple[int, ...] = ()
+    """How far each axis may grow; () where that is its length."""
+
+    attributes: Mapping[str, read.Attribute] = field(default_factory=dict)
+    address: int = 0
+    """Of what describes it: how others point to it."""
+
+    @property
+    def packed(self) -> bool:
+        """Whether numbers are stored in another form than in memory."""
+        return bool(self.filters)
+
+    @property
+    def is_variable(self) -> bool:
+        """False for a dimension without a variable of its name."""
+        return is_variable(self.attributes)
 
     @property
     def nbytes(self) -> int:
@@ -82,8 +97,14 @@ class Stored:
         return math.prod(self.shape) * self.dtype.size
 
 
-def walk(handle: BinaryIO, size: int, older: bool = False) -> dict[str, Stored]:
-    """Check the structure of a file; return its variables by name.
+class Structure(dict[str, Stored]):
+    """What a file holds: variables by their names, in the order in which they were made, and its own attributes."""
+
+    attributes: Mapping[str, read.Attribute] = MappingProxyType({})
+
+
+def walk(handle: BinaryIO, size: int, older: bool = False) -> Structure:
+    """Check the structure of a file; return what it holds.
 
     Parameters
     ----------
@@ -97,42 +118,10 @@ def walk(handle: BinaryIO, size: int, older: bool = False) -> dict[str, Stored]:
     """
     blocks = Blocks(handle, size)
     walker = _Walker(blocks, Texts(blocks), older)
-    walker.visit_all(*_root(blocks, older))
+    walker.visit_all(*read_superblock(blocks, older))
     blocks.check_overlaps()
     walker.check_pointers()
     return walker.found
-
-
-def _root(blocks: Blocks, older: bool) -> tuple[int, _Cached]:
-    """Check the superblock; return the address of the root group's header, and what is repeated of it."""
-    begin = blocks.peek(0, 8) if blocks.size else b""
-    if blocks.size < 48 or begin != _SIGNATURE:
-        begun = "it does not begin like a netCDF-4 (HDF5) file"
-        if found := other_format(begin):
-            raise OtherFormatError(f"{begun}: {found}")
-        raise CorruptError(begun)
-    version, repeated = blocks.peek(8, 1)[0], _NOT_REPEATED
-    if version in (2, 3):
-        cursor = blocks.read(0, 48, "the superblock")
-        cursor.take(9)
-        offsets, lengths, _, base, extension, end, root = cursor.uints(1, 1, 1, 8, 8, 8, 8)
-        hidden = extension != UNDEFINED
-    elif version in (0, 1):
-        cursor = blocks.read(0, 96 + 4 * version, "the superblock")
-        offsets, lengths = cursor.take(15)[13:]
-        cursor.take(9 + 4 * version)
-        base, _, end, driver, _, root, cached = cursor.uints(8, 8, 8, 8, 8, 8, 4)
-        hidden = driver != UNDEFINED or (cached != 0 and not older)
-        repeated = (cached, cursor.take(20)[4:])
-    else:
-        raise CorruptError(f"its superblock has version {version}, which lcakit does not know")
-    if (offsets, lengths, base) != (8, 8, 0) or hidden:
-        raise CorruptError(
-            "its addresses do not have 8 bytes, or do not count from its beginning, or are kept elsewhere"
-        )
-    if end > blocks.size:
-        raise CorruptError(f"it was cut short: it says it has {end:,} bytes, and has {blocks.size:,}")
-    return root, repeated
 
 
 class _Walker:
@@ -141,9 +130,9 @@ class _Walker:
         self._objects: set[int] = set()
         self._pointers: list[tuple[int, str]] = []
         self._datasets: set[int] = set()
-        self.found: dict[str, Stored] = {}
+        self.found = Structure()
 
-    def visit_all(self, root: int, repeated: _Cached) -> None:
+    def visit_all(self, root: int, repeated: Cached) -> None:
         """Visit the root group and everything below it."""
         waiting = [(root, "", repeated)]
         while waiting:
@@ -153,18 +142,28 @@ class _Walker:
             self._objects.add(address)
             header = self._header(address, name or "the root group")
             found = self._dense(header.attributes, header.dense_attributes, 8, f"{name} attributes")
-            attributes = self._attributes([read.read_attribute(data) for data in found], header.shape, name)
+            found.sort(key=lambda pair: pair[0])
+            attributes = self._attributes([read.read_attribute(data) for _, data in found], header.shape, name)
             if not name and "_nc3_strict" in attributes:
                 raise OtherFormatError(CLASSIC)
-            links = [read.read_link(data) for data in self._dense(header.links, header.dense_links, 7, f"{name} names")]
-            found_links = [(link, target, _NOT_REPEATED) for link, target in links]
-            if self._older:
-                old.check_cached(*repeated, header.symbol_table, f"the entry of {name or 'the root group'!r}")
-                found_links += old.links(self._blocks, header.symbol_table, repr(name)) if header.symbol_table else ()
-            waiting += [(target, f"{name}/{link}".lstrip("/"), cached) for link, target, cached in found_links]
+            if not name:
+                self.found.attributes = attributes
+            links = self._links(header, name, repeated)
+            waiting += [(target, f"{name}/{link}".lstrip("/"), cached) for link, target, cached in links]
             if header.layout is not None:
                 self._datasets.add(address)
-                self.found[name] = self._dataset(header, name, is_variable(attributes))
+                self.found[name] = replace(
+                    self._dataset(header, name), address=address, attributes=attributes, limits=header.limits
+                )
+
+    def _links(self, header: read.Header, name: str, repeated: Cached) -> list[tuple[str, int, Cached]]:
+        """Return the names of a group, where they lead, and what is repeated of each: the last that was made first."""
+        made = self._dense(header.links, header.dense_links, 7, f"{name} names")
+        links = [(link, target, NOT_REPEATED) for _, link, target in sorted(read.read_link(data) for _, data in made)]
+        if self._older:
+            old.check_cached(*repeated, header.symbol_table, f"the entry of {name or 'the root group'!r}")
+            links += old.links(self._blocks, header.symbol_table, repr(name)) if header.symbol_table else ()
+        return links[::-1]
 
     def check_pointers(self) -> None:
         """Check that pointers to objects (of a variable to its dimensions) lead to objects."""
@@ -176,12 +175,12 @@ class _Walker:
 
     def _header(self, address: int, what: str) -> read.Header:
         header, seen = read.Header(), set()
-        for kind, cursor in self._messages(address, f"the header of {what}"):
+        for kind, made, cursor in self._messages(address, f"the header of {what}"):
             if kind in seen and kind not in _REPEATED:
                 raise CorruptError(f"the header of {what} says something twice (kind {kind}), so readers may differ")
             seen.add(kind)
             if kind == 1:
-                header.shape = read.read_shape(cursor)
+                header.shape, header.limits = read.read_extent(cursor)
             elif kind == 2:
                 header.dense_links = read.read_pointers(cursor, 8)
             elif kind == 3:
@@ -189,23 +188,23 @@ class _Walker:
             elif kind == 5:
                 header.fill = read.read_fill(cursor)
             elif kind == 6:
-                header.links.append(cursor.take(cursor.left))
+                header.links.append((made, cursor.take(cursor.left)))
             elif kind == 8:
                 header.layout = read.read_layout(cursor)
             elif kind == 0xB:
                 header.filters = read.read_filters(cursor)
             elif kind == 0xC:
-                header.attributes.append(cursor.take(cursor.left))
+                header.attributes.append((made, cursor.take(cursor.left)))
             elif kind == old.SYMBOL_TABLE:
                 header.symbol_table = cursor.uint(8), cursor.uint(8)
             elif kind == 0x15:
                 header.dense_attributes = read.read_pointers(cursor, 2)
         return header
 
-    def _messages(self, address: int, what: str) -> Iterator[tuple[int, Cursor]]:
-        """Yield kind and content of each message of an object header, through all its continuations."""
+    def _messages(self, address: int, what: str) -> Iterator[tuple[int, int, Cursor]]:
+        """Yield kind, order and content of each message of an object header, through all its continuations."""
         if self._older and self._blocks.peek(address, 1) == old.FIRST_BYTE:
-            yield from old.messages(self._blocks, address, what)
+            yield from ((kind, 0, content) for kind, content in old.messages(self._blocks, address, what))
             return
         prefix = Cursor(self._blocks.peek(address, 34), what)
         prefix.expect(b"OHDR", 2)
@@ -221,7 +220,7 @@ class _Walker:
             head = 6 if flags & 4 else 4
             while cursor.left - 4 >= head:  # a checksum of 4 bytes ends each block
                 kind, length, shared = cursor.uints(1, 2, 1)
-                cursor.take(head - 4)
+                made = cursor.uint(head - 4)
                 if kind == 7:
                     raise CorruptError(read.ELSEWHERE)
                 if length > cursor.left - 4 or kind not in _KNOWN or (shared & 2 and kind):
@@ -230,7 +229,7 @@ class _Walker:
                 if kind == 0x10:
                     waiting.append(self._continuation(content, what))
                 else:
-                    yield kind, content
+                    yield kind, made, content
 
     def _continuation(self, content: Cursor, what: str) -> Cursor:
         address, length = content.uints(8, 8)
@@ -239,16 +238,20 @@ class _Walker:
             raise CorruptError(f"{what} does not go on where it says")
         return cursor
 
-    def _dense(self, direct: list[bytes], addresses: list[int], key: int, what: str) -> list[bytes]:
-        """Return what a header holds itself and what it keeps in a heap; every index of it must name the same."""
+    def _dense(
+        self, direct: list[tuple[int, bytes]], addresses: list[int], key: int, what: str
+    ) -> list[tuple[int, bytes]]:
+        """Return, with their order, what a header holds itself and what it keeps in a heap, which all indexes name."""
         if not addresses:
             return direct
         heap_address, *indexes = addresses
         heap = FractalHeap(self._blocks, heap_address, what)
-        named = [[_heap_id(r, key) for r in records(self._blocks, index, what)] for index in indexes]
+        found = [list(records(self._blocks, index, what)) for index in indexes]
+        named = [[_heap_id(record, key) for record in index] for index in found]
         if not named or any(sorted(keys) != sorted(set(named[0])) for keys in named):
             raise CorruptError(f"the indexes of {what} disagree")
-        return direct + [heap.get(identity) for identity in named[0]]
+        made = [int.from_bytes(record[9:13], "little") for record in found[0]]  # of attributes; links say it themselves
+        return direct + [(order, heap.get(identity)) for order, identity in zip(made, named[0], strict=True)]
 
     def _attributes(
         self, found: list[read.Attribute], shape: tuple[int, ...] | None, owner: str
@@ -260,19 +263,20 @@ class _Walker:
             what = f"attribute {attribute.name!r} of {owner!r}"
             check_attribute(attribute, len(shape or ()), what)
             if attribute.dtype.kind == read.SEQUENCE:
-                self._sequence(attribute, what)
+                named[attribute.name] = replace(attribute, held=self._sequence(attribute, what))
         return named
 
-    def _sequence(self, attribute: read.Attribute, what: str) -> None:
+    def _sequence(self, attribute: read.Attribute, what: str) -> tuple[bytes, ...]:
         held = self._texts.check(attribute.value, attribute.dtype.member, what)
         if attribute.dtype.holds == read.POINTER:
             if not all(len(pointers) == 8 for pointers in held):  # the library would follow one that is not there
                 raise CorruptError(f"{what} does not point to one dimension each")
             self._pointers += [(target, what) for target in np.frombuffer(b"".join(held), "<u8").tolist()]
+        return tuple(held)
 
     # ---- data --------------------------------------------------------------------------------------------------
 
-    def _dataset(self, header: read.Header, name: str, is_variable: bool) -> Stored:
+    def _dataset(self, header: read.Header, name: str) -> Stored:
         if header.shape is None or header.dtype is None or header.layout is None:
             raise CorruptError(f"{name!r} has no extent, no type or no layout")
         if header.dtype.kind not in (*read.NUMBERS, read.TEXT) and not header.dtype.text:
@@ -284,37 +288,49 @@ class _Walker:
             header.shape,
             header.dtype,
             layout.kind != "contiguous" or layout.address != UNDEFINED or 0 in header.shape,
-            bool(header.filters),
             header.filters,
             header.shape,
+            layout=layout.kind,
             fill=header.fill,
-            is_variable=is_variable,
         )
         if layout.kind == "chunked":
             chunk = layout.chunk
             if len(chunk) != rank + 1 or 0 in chunk or chunk[-1] != size:
                 raise CorruptError(f"{name!r} is cut into chunks {chunk[:-1]} that do not fit its shape {stored.shape}")
             index = ChunkIndex(self._blocks, stored.shape, chunk, stored.packed, name)
-            return replace(stored, complete=index.visit(layout.address), chunk=chunk[:-1], ranges=index.ranges)
+            stored = replace(stored, complete=index.visit(layout.address), chunk=chunk[:-1], ranges=index.ranges)
+            return replace(stored, texts=self._text(stored, name)) if stored.dtype.kind == read.SEQUENCE else stored
         if layout.size != stored.nbytes and (stored.complete or layout.kind == "compact"):
             raise CorruptError(f"{name!r} declares {stored.nbytes:,} bytes and stores {layout.size:,}")
         if layout.kind == "compact":
             return replace(stored, data=layout.data)
         if stored.complete and layout.size:
             self._blocks.claim(layout.address, layout.size, f"the data of {name!r}")
-            if stored.dtype.kind == read.SEQUENCE:
-                self._text(layout.address, stored, name)
-            return replace(stored, ranges={(0,) * rank: (layout.address, layout.address + layout.size)})
+            stored = replace(stored, ranges={(0,) * rank: (layout.address, layout.address + layout.size)})
+            return replace(stored, texts=self._text(stored, name)) if stored.dtype.kind == read.SEQUENCE else stored
         return stored
 
-    def _text(self, address: int, stored: Stored, name: str) -> None:
+    def _text(self, stored: Stored, name: str) -> tuple[bytes, ...]:
         texts = math.prod(stored.shape)
         if stored.dtype.holds == read.POINTER or texts > MOST_TEXTS:
             raise CorruptError(f"{name!r} holds {texts:,} texts; at most {MOST_TEXTS:,} are read")
-        held = self._texts.check(self._blocks.peek(address, stored.nbytes), stored.dtype.member, repr(name))
+        held = self._texts.check(self._references(stored), stored.dtype.member, repr(name))
         longest = max(map(len, held), default=0)
         if stored.shape and longest > 4 * MOST_LETTERS:  # in a table, each takes as much memory as the longest
             raise CorruptError(f"{name!r} has a name of {longest:,} bytes; at most {MOST_LETTERS:,} letters are read")
+        return tuple(held)
+
+    def _references(self, stored: Stored) -> bytes:
+        """Return where the texts of a variable lie, in their order; zeros where none was written."""
+        found: Any = np.zeros(stored.shape, f"V{stored.dtype.size}")
+        filters, size = tuple(step.number for step in stored.filters), math.prod(stored.chunk) * stored.dtype.size
+        for place, (start, end) in stored.ranges.items():
+            data = np.frombuffer(self._blocks.peek(start, end - start), np.uint8)
+            if filters:
+                data = np.ascontiguousarray(unpacked(data, filters, size, stored.dtype.size))
+            target = found[(..., *(slice(n * c, (n + 1) * c) for n, c in zip(place, stored.chunk, strict=True)))]
+            target[...] = data.view(found.dtype).reshape(stored.chunk)[tuple(map(slice, target.shape))]
+        return bytes(found.tobytes())
 
 
 def _heap_id(record: bytes, length: int) -> bytes:

@@ -15,16 +15,17 @@ __all__ = [
     "SEQUENCE",
     "TEXT",
     "Attribute",
+    "Filter",
     "Header",
     "Layout",
     "Type",
     "read_attribute",
+    "read_extent",
     "read_fill",
     "read_filters",
     "read_layout",
     "read_link",
     "read_pointers",
-    "read_shape",
     "read_type",
 ]
 
@@ -58,6 +59,14 @@ class Type:
 
 
 @dataclass(frozen=True)
+class Filter:
+    """A step of packing: its number, and its settings."""
+
+    number: int
+    settings: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Layout:
     """How data is stored: its kind, address, size in bytes, the chunk shape with the size of an element, or itself."""
 
@@ -76,16 +85,17 @@ class Header:
     dtype: Type | None = None
     layout: Layout | None = None
     fill: bytes = b""
-    filters: tuple[int, ...] = ()
-    attributes: list[bytes] = field(default_factory=list)
-    links: list[bytes] = field(default_factory=list)
+    limits: tuple[int, ...] = ()
+    filters: tuple[Filter, ...] = ()
+    attributes: list[tuple[int, bytes]] = field(default_factory=list)
+    links: list[tuple[int, bytes]] = field(default_factory=list)
     dense_attributes: list[int] = field(default_factory=list)  # addresses of the heap and of its indexes
     dense_links: list[int] = field(default_factory=list)
     symbol_table: tuple[int, int] | None = None
 
 
-def read_shape(cursor: Cursor) -> tuple[int, ...]:
-    """Read a dataspace message: () for a scalar, (0,) for none at all."""
+def read_extent(cursor: Cursor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Read a dataspace message: the shape, () for a scalar, (0,) for none at all; and how far it may grow, or ()."""
     version, rank, flags, kind = cursor.uints(1, 1, 1, 1)
     if version == 1:
         cursor.take(4)
@@ -94,11 +104,12 @@ def read_shape(cursor: Cursor) -> tuple[int, ...]:
     if rank > _MOST_RANK or flags & ~1 or (version == 2 and kind > 2):
         raise CorruptError(f"an extent is of an unknown kind (rank {rank})")
     shape = tuple(cursor.uint(8) for _ in range(rank))
+    limits: tuple[int, ...] = ()
     if flags & 1:
-        limits = [cursor.uint(8) for _ in range(rank)]
+        limits = tuple(cursor.uint(8) for _ in range(rank))
         if any(n > limit for n, limit in zip(shape, limits, strict=True)):
             raise CorruptError("an extent is larger than its own limit")
-    return (0,) if version == 2 and kind == 2 else shape
+    return ((0,), ()) if version == 2 and kind == 2 else (shape, limits)
 
 
 def read_type(cursor: Cursor, depth: int = 0) -> Type:
@@ -189,8 +200,8 @@ def read_fill(cursor: Cursor) -> bytes:
     return cursor.take(cursor.uint(4)) if defined else b""
 
 
-def read_filters(cursor: Cursor) -> tuple[int, ...]:
-    """Read a filter message: the numbers of the filters."""
+def read_filters(cursor: Cursor) -> tuple[Filter, ...]:
+    """Read a filter message."""
     version, count = cursor.uints(1, 1)
     if version == 1:
         cursor.take(6)
@@ -199,7 +210,8 @@ def read_filters(cursor: Cursor) -> tuple[int, ...]:
         number = cursor.uint(2)
         length = cursor.uint(2) if version == 1 or number >= 256 else 0
         values = cursor.uints(2, 2)[1]
-        cursor.take(length + (-length % 8 if version == 1 else 0) + 4 * values)
+        cursor.take(length + (-length % 8 if version == 1 else 0))
+        settings = tuple(cursor.uint(4) for _ in range(values))
         if version == 1 and values % 2:
             cursor.take(4)
         if number not in _FILTERS:
@@ -208,30 +220,32 @@ def read_filters(cursor: Cursor) -> tuple[int, ...]:
                 f"{'That one is ' + _OTHERS[number] + '. ' if number in _OTHERS else ''}Unpack it where the filter is "
                 "known: nccopy -F none old.nc new.nc"
             )
-        found.append(number)
+        found.append(Filter(number, settings))
     return tuple(found)
 
 
-def read_link(data: bytes) -> tuple[str, int]:
-    """Read a link message: a name and the address it points to, in this file."""
+def read_link(data: bytes) -> tuple[int, str, int]:
+    """Read a link message: when it was made, 0 where that is not noted, a name, and where it points in this file."""
     cursor = Cursor(data, "a name in the file")
     version, flags = cursor.uints(1, 1)
     kind = cursor.uint(1) if flags & 8 else 0
     if version != 1 or kind != 0:
         raise CorruptError("it points to another file or name (a soft or external link); such links are not followed")
-    cursor.take((8 if flags & 4 else 0) + (1 if flags & 16 else 0))
+    made = cursor.uint(8) if flags & 4 else 0
+    cursor.take(1 if flags & 16 else 0)
     name = cursor.take(cursor.uint(1 << (flags & 3)))
-    return name.decode("utf-8"), cursor.uint(8)
+    return made, name.decode("utf-8"), cursor.uint(8)
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute: its name, type, extent and bytes."""
+    """An attribute: its name, type, extent and bytes; where these are references to sequences, also what they hold."""
 
     name: str
     dtype: Type
     shape: tuple[int, ...]
     value: bytes
+    held: tuple[bytes, ...] = ()
 
 
 def read_attribute(data: bytes) -> Attribute:
@@ -249,7 +263,7 @@ def read_attribute(data: bytes) -> Attribute:
         cursor.take(-size % 8 if version == 1 else 0)
     name = parts[0].split(b"\0")[0].decode("utf-8")
     dtype = read_type(Cursor(parts[1], f"the type of attribute {name!r}"))
-    shape = read_shape(Cursor(parts[2], f"the extent of attribute {name!r}"))
+    shape, _ = read_extent(Cursor(parts[2], f"the extent of attribute {name!r}"))
     return Attribute(name, dtype, shape, cursor.take(math.prod(shape) * dtype.size))
 
 

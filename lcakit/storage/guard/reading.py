@@ -6,7 +6,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,30 +63,20 @@ def reading(where: object, remedy: str = "Get the file again, or record it again
 class _FileArray:
     """A variable of an open file: reads what it is asked for, and tells what could not be read, and where."""
 
-    def __init__(self, variable: xr.Variable, where: str, unchanged: Callable[[], None] | None) -> None:
-        self._variable, self._where, self._unchanged = variable, where, unchanged
+    def __init__(self, variable: xr.Variable, where: str) -> None:
+        self._variable, self._where = variable, where
         self.shape, self.dtype, self.ndim = variable.shape, variable.dtype, variable.ndim
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        try:
-            with reading(self._where):
-                values = np.asarray(self._variable[key].values)
-        finally:
-            if self._unchanged is not None:  # also what the library cannot read may be another file by now
-                self._unchanged()
-        return values
+        with reading(self._where):
+            return np.asarray(self._variable[key].values)
 
 
-def lazily(
-    variable: xr.Variable, chunks: dict[str, int], where: str, unchanged: Callable[[], None] | None = None
-) -> xr.Variable:
-    """Return a variable of an open file as a Dask array, in chunks by dimension.
-
-    ``unchanged`` is called after each read, and raises if the file is not what it was.
-    """
+def lazily(variable: xr.Variable, chunks: dict[str, int], where: str) -> xr.Variable:
+    """Return a variable of an open file as a Dask array, in chunks by dimension."""
     sizes = tuple(chunks.get(str(dim), -1) for dim in variable.dims)
     array = da.from_array(
-        _FileArray(variable, where, unchanged),
+        _FileArray(variable, where),
         chunks=sizes,
         name=False,
         meta=np.empty((0,) * variable.ndim, variable.dtype),

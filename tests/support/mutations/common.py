@@ -11,8 +11,9 @@ from typing import Any
 import xarray as xr
 
 from lcakit.storage.guard.blocks import Blocks
-from lcakit.storage.guard.hdf5 import _root, _Walker
+from lcakit.storage.guard.hdf5 import _Walker
 from lcakit.storage.guard.heaps import Texts
+from lcakit.storage.guard.superblock import read_superblock
 
 FILES = ("plain", "packed", "selected")
 
@@ -42,7 +43,7 @@ def mutated(of: str, what: str, path: Path, **how: bool) -> Mutation:
 def claims(data: bytes) -> dict[int, tuple[int, str]]:
     """Return what lies where in a valid file: address -> (length, what)."""
     blocks = Blocks(io.BytesIO(data), len(data))
-    _Walker(blocks, Texts(blocks), False).visit_all(*_root(blocks, False))
+    _Walker(blocks, Texts(blocks), False).visit_all(*read_superblock(blocks, False))
     return blocks._claims
 
 

@@ -285,7 +285,7 @@ class Model:
         index = parameter_coord(self.ds, "tensor_index")
         ends = np.flatnonzero(np.diff(index, prepend=-1))
         key = ("outcomes", classes, first, last)
-        return self.reader.keep(key, lambda: by_class(array, chosen, ends, first, last).outcomes)
+        return self.reader.keep(key, lambda: by_class(array, chosen, ends, first, last))
 
     # ---- units -------------------------------------------------------------------------------------------------
 

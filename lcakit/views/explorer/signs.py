@@ -23,6 +23,8 @@ def __dir__() -> list[str]:
 
 CLASS_BYTES = 128 * 2**20
 """Largest span, in bytes of LCA by class, whose signs are counted when classes change: about 0.2 s."""
+_CACHE_NUMBERS = 2**17
+"""Numbers that are compared at a time: half a megabyte to one stays in the cache."""
 _MOST_CHOICES = 8
 """Most choices of classes whose numbers are kept: each has a few numbers for every iteration and tensor."""
 
@@ -84,8 +86,10 @@ class Signs:
         return help_hurt_zero(ds.drop_vars(others), self._lca, "tensor")
 
 
-def by_class(array: xr.DataArray, classes: list[int], ends: np.ndarray, first: int, last: int) -> Counts:
-    """Return the numbers of a span for the sum of some classes, read in blocks of iterations without a task graph.
+def by_class(array: xr.DataArray, classes: list[int], ends: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Return the outcomes of a span for the sum of some classes: (iteration, outcome, tensor), as in :class:`Counts`.
+
+    They are read in blocks of iterations without a task graph, and counted in blocks that fit the cache.
 
     Parameters
     ----------
@@ -98,14 +102,24 @@ def by_class(array: xr.DataArray, classes: list[int], ends: np.ndarray, first: i
     first, last
         Positions of the first and last iteration.
     """
-    sums, outcomes = [], []
+    outcomes = []
     for start in range(first, last + 1, CHUNK_ITERATIONS):
         rows = slice(start, min(start + CHUNK_ITERATIONS, last + 1))
-        block = sum(np.asarray(array[rows, cls].values, np.float64) for cls in classes)
-        signs = [np.add.reduceat(one, ends, axis=1, dtype=np.int64) for one in (block < 0, block > 0, block == 0)]
-        sums.append(np.add.reduceat(block, ends, axis=1))
-        outcomes.append(np.stack(signs, axis=1))
-    return Counts(np.concatenate(sums), np.concatenate(outcomes))
+        parts = [np.asarray(array[rows, cls].values) for cls in classes]
+        few = max(1, _CACHE_NUMBERS // parts[0].shape[1])
+        for row in range(0, len(parts[0]), few):
+            of_rows = [part[row : row + few] for part in parts]
+            block = of_rows[0] if len(parts) == 1 else np.sum(of_rows, axis=0, dtype=np.float64)
+            outcomes.append(_signs(block, ends))
+    return np.concatenate(outcomes)
+
+
+def _signs(block: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return how many numbers of each row are negative, positive and zero (row, outcome, tensor)."""
+    spans = list(zip(ends.tolist(), [*ends[1:].tolist(), block.shape[1]], strict=True))
+    kinds = [block < 0, block > 0, block == 0]  # counted span by span: NumPy counts a single row fastest
+    counts = [[[np.count_nonzero(row[a:b]) for a, b in spans] for row in kind] for kind in kinds]
+    return np.asarray(counts).transpose(1, 0, 2)
 
 
 def _counted(ds: xr.Dataset, shares: xr.DataArray) -> np.ndarray:

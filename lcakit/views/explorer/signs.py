@@ -110,7 +110,7 @@ def by_class(array: xr.DataArray, classes: list[int], ends: np.ndarray, first: i
         for row in range(0, len(parts[0]), few):
             of_rows = [part[row : row + few] for part in parts]
             block = of_rows[0] if len(parts) == 1 else np.sum(of_rows, axis=0, dtype=np.float64)
-            outcomes.append(_signs(block, ends))
+            outcomes.append(_signs(np.asarray(block), ends))
     return np.concatenate(outcomes)
 
 

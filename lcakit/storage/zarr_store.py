@@ -186,7 +186,8 @@ def _write_small(small: xr.Dataset, folder: Path) -> None:
     out = small.drop_encoding().assign_attrs({_ALL_CHUNKS: 1})
     out = out.assign({name: text for name, text in texts.items() if name not in small.coords})
     out = out.assign_coords({name: text for name, text in texts.items() if name in small.coords})
-    out.to_zarr(folder, mode="w-", zarr_format=3, consolidated=False, write_empty_chunks=True)
+    with zarr.config.set({"array.write_empty_chunks": True}):  # some xarray have no way to say it
+        out.to_zarr(folder, mode="w-", zarr_format=3, consolidated=False)
 
 
 def _create_array(root: zarr.Group, array: xr.DataArray, sizes: dict[str, int], codecs: Any) -> zarr.Array[Any]:

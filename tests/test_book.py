@@ -72,6 +72,11 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
     assert all(picture.stat().st_size < 200_000 for picture in pictures)
 
 
+def test_the_front_page_asks_the_question_of_every_walk():
+    page = (BOOK / "index.md").read_text(encoding="utf-8")
+    assert [path.name for path in sorted(BOOK.glob("*.ipynb")) if f"]({path.name})" not in page] == []
+
+
 def test_guides_name_only_commands_that_exist():
     from lcakit.cli.main import _parser
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -70,17 +71,24 @@ def client():
         yield client
 
 
-@pytest.fixture
-def run(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
     """A short training run, its parameters only."""
+    folder = tmp_path_factory.mktemp("recorded")
     model, (x, y) = dense(), examples()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
     target = lk.Objective(model, (x, y), workers=1)
-    with lk.Recorder(tmp_path / "run.nc", target, optimizer, n_iterations=STEPS, allocate="later", quiet=True):
+    with lk.Recorder(folder / "run.nc", target, optimizer, n_iterations=STEPS, allocate="later", quiet=True):
         train(model, optimizer, x, y, STEPS)
-    with lk.open_trajectory(tmp_path / "run.nc") as ds:
-        lk.save(ds.drop_vars([name for name in ds.data_vars if name != "theta"]).load(), tmp_path / "path.nc")
-    return tmp_path / "path.nc"
+    with lk.open_trajectory(folder / "run.nc") as ds:
+        lk.save(ds.drop_vars([name for name in ds.data_vars if name != "theta"]).load(), folder / "path.nc")
+    return folder / "path.nc"
+
+
+@pytest.fixture
+def run(recorded, tmp_path) -> Path:
+    """A copy, for allocations that write to it or beside it."""
+    return Path(shutil.copy(recorded, tmp_path / "path.nc"))
 
 
 def same(a: Path, b: Path) -> bool:

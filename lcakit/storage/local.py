@@ -155,7 +155,7 @@ _UNUSED = np.empty(_GAP_BYTES, np.uint8)
 def _fill(descriptor: int, start: int, views: Sequence[np.ndarray]) -> None:
     """Read from a place on until all arrays are full: the system may give less than all at once."""
     count = _read_at(descriptor, views, start)
-    if count == sum(view.nbytes for view in views):
+    if count == (views[0].nbytes if len(views) == 1 else sum(view.nbytes for view in views)):
         return
     for view in views:
         left: Any = memoryview(view.reshape(-1).view(np.uint8))  # type: ignore[arg-type]

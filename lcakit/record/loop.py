@@ -9,12 +9,15 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lcakit.errors import LcakitWarning, RecordingError
 from lcakit.record.optimizers import layers_of
+
+if TYPE_CHECKING:
+    from lcakit.record.recording import Recording
 
 __all__ = ["BatchLosses", "StepWatch", "checked_state", "warn_of_rest"]
 
@@ -75,15 +78,19 @@ class BatchLosses:
         return self._first is not None and math.isnan(self._first) and not math.isnan(float(self._waiting))
 
 
-def warn_of_rest(path: Path, steps: int, losses: BatchLosses, stood_still: bool) -> None:
-    """Warn at the end of what was given and is in no iteration, that there is none, or that nothing moved in all."""
+def warn_of_rest(path: Path, steps: int, losses: BatchLosses, recording: Recording | None) -> None:
+    """Warn at the end of what was given and is in no iteration, that there is none, or that the loop trains otherwise.
+
+    ``recording`` is that of a loop whose optimizer is watched: without one, weights may be recorded that are not those
+    of the loop's losses (averages), and what moves them is not known.
+    """
     text = None
     if not steps:
         text = (
             f"{path} has no iteration, since no step was seen: pass the optimizer to lk.Recorder, or call rec.step() "
             "as the last line of the loop."
         )
-    elif stood_still and steps >= _FEW:
+    elif recording is not None and not recording.ever_moved and steps >= _FEW:
         text = (
             f"no parameter has moved in {steps} steps. Does the loop train another copy of the model than the "
             "objective's, or is the learning rate 0?"
@@ -93,6 +100,8 @@ def warn_of_rest(path: Path, steps: int, losses: BatchLosses, stood_still: bool)
             "the first step had no loss yet and the last loss given to rec.report() no step any more: if it was called "
             "after optimizer.step(), each loss is stored one iteration late. Call it before."
         )
+    elif recording is not None:
+        text = recording.own_loss.warning()
     if text:
         warnings.warn(text, LcakitWarning, stacklevel=4)
 

@@ -273,7 +273,7 @@ class Recorder:
             raise
         self._give_up.detach()
         recording.to_file(self._quiet)
-        warn_of_rest(self.path, self.steps, self._losses, bool(self._optimizers) and not recording.ever_moved)
+        warn_of_rest(self.path, self.steps, self._losses, recording if self._optimizers else None)
 
     def close(self) -> None:
         """Give up a recording that was not ended: what the ``with`` form does after an error.

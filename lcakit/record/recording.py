@@ -63,6 +63,8 @@ class Recording:
         Optimizer steps at the last snapshot.
     ever_moved : bool
         Whether θ has moved in any iteration.
+    own_loss : OwnLoss
+        The loss of the loop beside the recorded one.
     """
 
     def __init__(self, path: Path, objective: Objective, settings: RecorderSettings, loop: LoopState) -> None:
@@ -73,7 +75,7 @@ class Recording:
         self._process = os.getpid()
         self._moving = False  # buffers, since the recording began
         self._count = 0
-        self._own_loss = OwnLoss()
+        self.own_loss = OwnLoss()
         self._loss: float | None = None  # at the last snapshot
         self.seconds = 0.0
         self.recorded = 0
@@ -177,7 +179,7 @@ class Recording:
                 "Everything before it is kept; a smaller learning rate may help."
             ) from error
         iteration |= {"iteration": self.recorded, **told}
-        self._own_loss.add(told["batch_loss"], self._loss)
+        self.own_loss.add(told["batch_loss"], self._loss)
         self._loss = snapshot.get("loss")
         self.ever_moved = self.ever_moved or not torch.equal(theta, self._last)
         self.recorded, self._last = self._loop.steps, theta
@@ -233,8 +235,6 @@ class Recording:
                 LcakitWarning,
                 stacklevel=4,
             )
-        if text := self._own_loss.warning():
-            warnings.warn(text, LcakitWarning, stacklevel=4)
         self._independence.check_all(self._last)
         self.objective.refresh(self._independence.moved)  # buffers since the last step are none of its business
         check_same_model(self.objective, self._last, last=True)

@@ -1,72 +1,43 @@
-"""Memory of pages that are open and idle: ``python -m tests.support.idle_sessions --pages 20 [--file run.nc]``.
+"""Memory of pages of the explorer that are open and idle: ``python -m tests.support.idle_sessions --pages 20``.
 
-Starts ``lcakit view`` on a file (by default a small run), opens pages as a browser does (the page, its socket, the
-document), leaves them idle, and says how much the memory of the server grew for each; then closes them, and says how
-much is left once their sessions have ended, and after opening and closing as many again.
+Makes the documents of pages as the server does, one for each, turns each into the message that a browser gets, and says
+how much the memory of the process grew for each. The connections are not in it.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import http.client
-import json
-import re
-import subprocess
+import os
 import sys
 import tempfile
-import time
+import warnings
 from pathlib import Path
-from typing import Any
 
-from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
+import panel as pn
+from bokeh.document import Document
 
 import lcakit as lk
 from lcakit.testing import tiny_trajectory
+from lcakit.views.explorer import app
 
-ENDED = 40  # seconds after which the sessions of closed pages have ended
+FIRST = 2  # pages that also load what all share
 
 
-def resident(process: int) -> int:
-    """Return the bytes of memory that a process holds and shares with nobody."""
-    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+def resident() -> int:
+    """Return the bytes of memory that this process holds and shares with nobody."""
+    lines = Path(f"/proc/{os.getpid()}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private")) * 1024
 
 
-async def page(port: int) -> Any:
-    """Open a page; return its socket, after the document came."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-    connection.request("GET", "/")
-    token = re.search(r'"token":"([^"]+)"', connection.getresponse().read().decode())[1]
-    connection.close()
-    headers = {"Host": f"127.0.0.1:{port}", "Origin": f"http://127.0.0.1:{port}"}
-    request = HTTPRequest(f"ws://127.0.0.1:{port}/ws", headers=headers, request_timeout=300)
-    socket = await websocket_connect(request, subprotocols=["bokeh", token], max_message_size=2**30)
-    for part in ({"msgid": "1", "msgtype": "PULL-DOC-REQ"}, {}, {}):
-        await socket.write_message(json.dumps(part))
-    while "PULL-DOC-REPLY" not in (part := await socket.read_message() or "closed"):
-        if part == "closed":
-            raise RuntimeError("the server closed the page before its document came")
-    for _ in range(2 + 2 * json.loads(part)["num_buffers"]):  # metadata, document, and its arrays
-        await socket.read_message()
-    return socket
-
-
-async def measure(port: int, process: int, pages: int) -> dict[str, float]:
-    """Return MB: of the server with one page, for each further one, left after they ended, and after a second round."""
-    first = await page(port)
-    found = {"one page": resident(process)}
-    for name in ("further", "again"):
-        before = resident(process)
-        sockets = [await page(port) for _ in range(pages - 1)]
-        found[f"{name}, each"] = (resident(process) - before) / len(sockets)
-        for socket in sockets:
-            socket.close()
-        await asyncio.sleep(ENDED)
-        found[f"left after {name}"] = resident(process) - found["one page"]
-    first.close()
-    return {name: size / 2**20 for name, size in found.items()}
+def measure(file: str, pages: int) -> float:
+    """Return the MB that each of so many pages takes, beyond what the first ones do."""
+    made, held, before = app.Pages(file), [], 0
+    for number in range(FIRST + pages):
+        if number == FIRST:
+            before = resident()
+        document = Document()
+        held.append((pn.panel(made.new()).server_doc(document), document.to_json()))
+    return (resident() - before) / pages / 2**20
 
 
 def main() -> int:
@@ -75,18 +46,11 @@ def main() -> int:
     parser.add_argument("--pages", type=int, default=20)
     parser.add_argument("--file", help="a trajectory; by default a small one is made")
     args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    pn.extension()
     with tempfile.TemporaryDirectory() as folder:
         file = args.file or str(lk.save(tiny_trajectory(60), Path(folder) / "run.nc"))
-        command = [sys.executable, "-m", "lcakit.cli", "view", file, "--port", "0", "--no-browser"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            try:
-                port = int(re.search(r":(\d+)/", server.stdout.readline())[1])
-                began = time.monotonic()
-                for name, size in asyncio.run(measure(port, server.pid, args.pages)).items():
-                    print(f"{name:20} {size:8.1f} MB")
-                print(f"{2 * args.pages - 1} pages in {time.monotonic() - began:.0f} s")
-            finally:
-                server.terminate()
+        print(f"{args.pages} pages: {measure(file, args.pages):.1f} MB each")
     return 0
 
 

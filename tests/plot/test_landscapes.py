@@ -19,6 +19,14 @@ def connected(surface):
     return wedges.connect(surface, *wedges.optima(surface, 2), steps=30).drop_dims("vertex")
 
 
+def changed_labels():
+    """Shares along two paths, as of :func:`wedges.label_changes`."""
+    shares = xr.DataArray(
+        [[0.0, 0.5, 0.2]] * 2, {"path": ["a", "b"], "position": [0.0, 0.5, 1.0]}, ["path", "position"]
+    )
+    return xr.Dataset(dict.fromkeys(("from_start", "from_end", "from_both", "accuracy"), shares))
+
+
 @pytest.fixture(scope="module")
 def results():
     both = {"a": TOY, "b": wedges.Wedges(15, 5)}
@@ -30,10 +38,7 @@ def results():
     counts = wedges.short_directions(TOY, wedges.connect_all(TOY, ends))
     reached = wedges.reachable_loss(TOY, [4, 8, 12], 2)
     schedule = nqm.scheduled_steps(PROBLEM, [4, 64], pieces=4, quiet=True)
-    shares = xr.DataArray(
-        [[0.0, 0.5, 0.2]] * 2, {"path": ["a", "b"], "position": [0.0, 0.5, 1.0]}, ["path", "position"]
-    )
-    changes = xr.Dataset(dict.fromkeys(("from_start", "from_end", "from_both", "accuracy"), shares))
+    changes = changed_labels()
     size = xr.DataArray([10.0, 15.0, 17.5], dims="size", coords={"size": [1, 2, 3]})
     return {
         "nqm.steps_to_target": [(curves(),), (curves().isel(optimizer=0),)],

@@ -12,6 +12,7 @@ from lcakit.errors import unknown
 from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.simulation import Draw, iterates
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["NOISES", "random_rotation", "simulate_helping"]
 
@@ -32,6 +33,7 @@ NOISES: dict[str, Draw] = {
 """Noise of mean 0 and variance 1: name to ``(generator, shape) -> values``."""
 
 
+@checks_arguments
 def random_rotation(directions: int, seed: int = 0) -> np.ndarray:
     """Return a rotation Q (d, d), drawn evenly over all (Haar).
 
@@ -46,6 +48,7 @@ def random_rotation(directions: int, seed: int = 0) -> np.ndarray:
     return rotation
 
 
+@checks_arguments
 def simulate_helping(
     problem: NoisyQuadratic,
     optimizer: Optimizer,

@@ -10,6 +10,7 @@ from torch.func import jacrev
 
 from lcakit.landscapes.wedges.network import NetworkSurface
 from lcakit.landscapes.wedges.surface import as_points
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["fisher_course"]
 
@@ -18,6 +19,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@checks_arguments
 def fisher_course(surface: NetworkSurface, points: Any, count: int = 10, examples: int = 50) -> xr.Dataset:
     r"""Return the largest eigenvalues of the Fisher matrix along a training, and how far their directions have settled.
 

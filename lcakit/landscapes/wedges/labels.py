@@ -9,6 +9,7 @@ import xarray as xr
 
 from lcakit.landscapes.wedges.network import NetworkSurface
 from lcakit.landscapes.wedges.paths import path_points
+from lcakit.trajectory.arguments import checks_arguments
 
 __all__ = ["label_changes"]
 
@@ -25,6 +26,7 @@ _ATTRS = {
 }
 
 
+@checks_arguments
 def label_changes(
     surface: NetworkSurface, vertices: Any, x: torch.Tensor, y: torch.Tensor, positions: int = 41
 ) -> xr.Dataset:

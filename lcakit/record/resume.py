@@ -81,7 +81,7 @@ def resumed_state(partial: Path, attrs: dict[str, Any], config: Mapping[str, Any
             "with lk.finish, or replace it with overwrite=True."
         )
     with Lock(partial):
-        state = segments.go_back_to_state(partial)
+        state = None if segments.is_rest(partial) else segments.go_back_to_state(partial)
     if state is None:  # killed before the first block was whole: begin anew
         segments.remove(partial)
     return state

@@ -55,6 +55,10 @@ def open_partial(directory: Path, *, check: bool = True, once: bool = False) -> 
 
 def _read_header(directory: Path) -> xr.Dataset:
     path = directory / segments.HEADER
+    if segments.is_rest(directory):
+        raise TrajectoryError(
+            f"{directory}: the rest of a recording that was merged into its file, or removed; lk.finish clears it away"
+        )
     with guard.reading(path):
         if path.exists() or path.is_symlink():
             guard.check_plain(path)

@@ -145,6 +145,10 @@ def finish(
     """
     folder = unfinished(path)
     target = folder.with_name(folder.name.removesuffix(".partial"))
+    if segments.is_rest(folder):
+        with Lock(folder):
+            segments.remove(folder)
+        return target if target.exists() else unfinished(path)
     ds = open_partial(folder, once=True)
     lost = set(str(ds.attrs.get("statistics", "")).split()) & set(schema.STATISTICS) - set(ds.data_vars)
     if lost:

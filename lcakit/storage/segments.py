@@ -8,6 +8,7 @@ While a run is recorded, its folder ``run.nc.partial/`` holds::
     000001.state       state of the training loop after block 1 (the last two are kept)
     000001.running     running statistics of all up to block 1 (the last two are kept), as one more such archive
     lock               held by the process that writes
+    merged             instead of the header: all is in a file, or was nothing; what is left here is being removed
 
 Each file is written under a temporary name, flushed to the disk and renamed, so a file that has its name is whole.
 Blocks are written by a background thread. They are plain NumPy archives, not HDF5, because an HDF5 library tolerates
@@ -43,6 +44,7 @@ __all__ = [
     "go_back_to_running",
     "go_back_to_state",
     "has_rows",
+    "is_rest",
     "merge_running",
     "read_header",
     "remove",
@@ -60,7 +62,7 @@ def __dir__() -> list[str]:
 BLOCK_BYTES = 32 * 2**20
 BLOCK_ROWS = 64
 BLOCK_SECONDS = 60.0
-HEADER = "header.nc"
+HEADER, _REST = "header.nc", "merged"
 STATE, RUNNING = ".state", ".running"
 BLOCK = "block_iterations"
 """Attribute of a folder whose blocks are written in any order (:mod:`lcakit.record.allocation.cluster`)."""
@@ -334,8 +336,15 @@ def merge_running(directory: Path, merge: Callable[[list[Any]], Mapping[str, np.
         _write(files[-1], merge([open_segment(path) for path in files]).items())
 
 
+def is_rest(directory: Path) -> bool:
+    """Say whether a folder is what a killed process left of a recording that it was removing."""
+    return (directory / _REST).exists()
+
+
 def remove(directory: Path) -> None:
-    """Remove a recording's folder once it is merged: the header last, so that a rest is still recognized."""
-    for path in sorted(directory.iterdir(), key=lambda p: p.name == HEADER):
+    """Remove a recording's folder once it is merged: first it stops being a recording, so that no half of one stays."""
+    if (directory / HEADER).exists():
+        (directory / HEADER).replace(directory / _REST)
+    for path in sorted(directory.iterdir(), key=lambda p: p.name == _REST):
         path.unlink(missing_ok=True)
     shutil.rmtree(directory, ignore_errors=True)

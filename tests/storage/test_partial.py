@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import itertools
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +72,32 @@ def test_finish_keeps_the_segments_when_the_disk_is_full(ds, tmp_path, monkeypat
             lk.finish(path)
     assert not path.exists()
     assert_same(lk.open_trajectory(lk.finish(path)), ds)
+
+
+def test_finishing_that_is_killed_while_it_clears_up_goes_on(ds, tmp_path, monkeypatch):
+    """Whichever file of the folder went last: the merged file is whole, and a second call clears the rest."""
+    path, remove = tmp_path / "run.nc", Path.unlink
+    for before in itertools.count():
+        record(ds, path, block_rows=5).close()
+        left = iter(range(before))
+
+        def killed(self, missing_ok=False, left=left):
+            if self.parent == partial_path(path) and next(left, None) is None:
+                raise KeyboardInterrupt
+            remove(self, missing_ok=missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", killed)
+            try:
+                lk.finish(path)
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        assert_same(lk.open_trajectory(path), ds)
+        with pytest.raises(lk.TrajectoryError, match="rest of a recording"):
+            lk.open_trajectory(partial_path(path))
+        assert lk.finish(path) == path
+        assert list(tmp_path.iterdir()) == [path]
+        remove(path)
+    assert before > 3

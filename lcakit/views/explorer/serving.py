@@ -27,7 +27,7 @@ def __dir__() -> list[str]:
 ADDRESS = "127.0.0.1"
 MOST_SESSIONS = 40
 """Most pages open at once: each takes up to 30 MB."""
-_UNUSED_MILLISECONDS = 15_000
+_UNUSED_MILLISECONDS = 60_000
 """A page whose browser has gone is forgotten after this time."""
 _OF_CLIENTS = ("tornado.access", "bokeh.server.views.ws", "bokeh.protocol")
 """Who would log that a client asks for what is not there, is refused, or sends what is not a message."""
@@ -42,7 +42,7 @@ def server_of(page: Callable[[], Any], port: int, title: str, show: bool = False
       page of another name that is made to point here (DNS rebinding) gets 403 and nothing of the file.
     - A page's token is signed with a key of this server, and good for one page.
     - Of more than :data:`MOST_SESSIONS` pages at once the last one is refused (503); a page that is left ends after
-      fifteen seconds.
+      a minute: a slow browser may take some of it to load and connect.
 
     Raises
     ------

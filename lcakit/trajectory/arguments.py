@@ -240,8 +240,14 @@ def _in_words(kind: Any, many: bool = False) -> str:
     if origin is collections.abc.Mapping or origin is dict:
         return f"a dict of name to {_in_words(parts[1])}"
     plain = origin or kind
-    word = _WORDS.get(plain) or ("a path" if plain is os.PathLike else f"a {getattr(plain, '__name__', plain)}")
-    return word.removeprefix("a ") + "s" if many and word.startswith("a ") else word
+    word = _WORDS.get(plain) or (
+        "a path" if plain is os.PathLike else _with_article(getattr(plain, "__name__", str(plain)))
+    )
+    return word.partition(" ")[2] + "s" if many and word.startswith(("a ", "an ")) else word
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def _shown(value: Any) -> str:

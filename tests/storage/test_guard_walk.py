@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 import lcakit as lk
 from lcakit.storage.guard.blocks import CorruptError
 from lcakit.storage.guard.hdf5 import MOST_TEXTS
+from lcakit.storage.guard.sums import lookup3
+from lcakit.testing import tiny_trajectory
 from tests.support.hdf5_files import walked, write
 
 # ---- what netCDF libraries write ------------------------------------------------------------------------------------
@@ -159,3 +161,31 @@ def test_what_is_refused(make, message, tmp_path):
         walked(path)
     with pytest.raises(lk.TrajectoryError, match=rf"astray\.nc: .*({message})"):
         lk.open_trajectory(path)
+
+
+def test_every_changed_bit_of_a_structure_is_noticed(tmp_path):
+    """Names, shapes, types and attributes have checksums: they are those that were written, or the file is refused."""
+    path = lk.save(tiny_trajectory(3), tmp_path / "run.nc")
+    written, truth = path.read_bytes(), lk.open_trajectory(path)
+    refused = 0
+    for place in range(48, len(written), 61):
+        changed = bytearray(written)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            found = lk.open_trajectory(path, check=False)
+        except lk.TrajectoryError:
+            refused += 1
+            continue
+        assert found.attrs == truth.attrs
+        assert {n: (v.dims, v.shape, v.dtype, v.attrs) for n, v in found.variables.items()} == {
+            n: (v.dims, v.shape, v.dtype, v.attrs) for n, v in truth.variables.items()
+        }
+        found.close()
+    assert refused > 20
+
+
+def test_the_checksum_is_that_of_the_library(tmp_path):
+    """Against what the HDF5 library wrote behind the header of the root group."""
+    data = lk.save(tiny_trajectory(3), tmp_path / "run.nc").read_bytes()
+    assert int.from_bytes(data[44:48], "little") == lookup3(data[:44])

@@ -209,13 +209,13 @@ def test_losses_of_runs_are_laid_over_each_other(tmp_path):
     runs["c"] = runs["c"].assign_attrs(loss_unit="bits")
     ex = lk.explore([lk.save(ds, tmp_path / f"{name}.nc") for name, ds in runs.items()])
     view = ex._explorer.loss
-    assert list(view.others.data["name"]) == ["b"]  # c measures in another unit
+    assert list(view.overlay.lines.data["name"]) == ["b"]  # c measures in another unit
     assert "Thin: 1 other run; of the other 1 it is not drawn" in text(view.caption)
-    np.testing.assert_array_equal(view.others.data["ys"][0], runs["b"]["loss"].values)
+    np.testing.assert_array_equal(view.overlay.lines.data["ys"][0], runs["b"]["loss"].values)
     ex.selection.classes = ["b"]
-    np.testing.assert_allclose(view.others.data["ys"][0], runs["b"]["loss_class"].values[:, 1])
-    own = view.others.data["color"]
+    np.testing.assert_allclose(view.overlay.lines.data["ys"][0], runs["b"]["loss_class"].values[:, 1])
+    own = view.overlay.lines.data["color"]
     ex.selection.run = "b"
-    assert list(view.others.data["name"]) == ["a"]
+    assert list(view.overlay.lines.data["name"]) == ["a"]
     assert view.glyph.line_color == own[0]
     np.testing.assert_allclose(view.curve.data["y"], runs["b"]["loss_class"].values[:, 1])

@@ -12,7 +12,7 @@ from lcakit.packages import missing
 from lcakit.record.callbacks.held import Held
 from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
-from lcakit.trajectory.arguments import checks_creation
+from lcakit.trajectory.arguments import checks_creation, checks_itself
 
 try:
     from lightning.pytorch import Callback
@@ -64,6 +64,7 @@ class LightningCallback(Callback):  # type: ignore[misc]
     >>> lightning.Trainer(max_epochs=1, callbacks=[callback]).fit(module, loader)  # doctest: +SKIP
     """
 
+    @checks_itself(objective=Any)
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -12,7 +12,7 @@ from torch import nn
 from lcakit.record.callbacks.held import Held
 from lcakit.record.objective.objective import Objective
 from lcakit.record.recorder import Recorder
-from lcakit.trajectory.arguments import checks_creation
+from lcakit.trajectory.arguments import checks_creation, checks_itself
 
 __all__ = ["TrainerCallback"]
 
@@ -56,6 +56,7 @@ class TrainerCallback(transformers.TrainerCallback):  # type: ignore[misc]
     >>> transformers.Trainer(model, args, train_dataset=train, callbacks=[callback]).train()  # doctest: +SKIP
     """
 
+    @checks_itself(objective=Any)
     def __init__(
         self,
         path: str | os.PathLike[str],

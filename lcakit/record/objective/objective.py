@@ -145,7 +145,13 @@ class Objective(Described):
     True
     """
 
-    @checks_itself(model=Any, batch_loss=Any, class_names=Sequence[str] | str | None)
+    @checks_itself(
+        model=Any,
+        batch_loss=Any,
+        together=Any,
+        class_names=Sequence[str] | str | None,
+        group_names=Sequence[str] | str | None,
+    )
     def __init__(
         self,
         model: nn.Module,

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from lcakit.errors import ObjectiveError
-from lcakit.trajectory.arguments import checks_arguments, checks_creation
+from lcakit.trajectory.arguments import checks_arguments, checks_creation, checks_itself
 from lcakit.trajectory.unit_axes import NONE
 
 __all__ = ["Rule", "Units", "by_head", "register", "rule_of", "table"]
@@ -161,6 +161,7 @@ _REGISTERED: dict[type[nn.Module] | str, Rule] = {}
 
 
 @checks_arguments
+@checks_itself(module=Any, rule=Any)
 def register(module: type[nn.Module] | str, rule: Rule | None) -> None:
     """Say what the units of a type of modules are, for all objectives that are made from now on.
 

@@ -32,6 +32,7 @@ _REWRITE = "If it is whole, write it again by h5py with its own settings (libver
 
 def find(folder: Path, name: str) -> File | None:
     """Return the file ``name`` of a folder, with or without an ending of HDF5; None if there is none."""
+    package("h5py", "reading HDF5 files")  # before any of them is walked
     found = [path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_file()]
     if len(found) > 1:
         raise TrajectoryError(f"{folder}: which file is meant, {' or '.join(p.name for p in found)}? Keep one of them.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+from lcakit.storage.guard.sums import lookup3
+
 __all__ = ["UNDEFINED", "Blocks", "CorruptError", "Cursor", "OtherFormatError"]
 
 
@@ -16,6 +18,7 @@ UNDEFINED = 2**64 - 1
 
 _MOST_METADATA = 256 * 2**20
 _MOST_BLOCKS = 4_000_000
+_MOST_SUMMED = 32 * 2**20  # a few seconds
 
 
 class CorruptError(Exception):
@@ -69,7 +72,8 @@ class Blocks:
     def __init__(self, handle: BinaryIO, size: int) -> None:
         self._handle, self.size = handle, size
         self._claims: dict[int, tuple[int, str]] = {}
-        self._metadata = 0
+        self._metadata = self._summed = 0
+        self._damaged: list[str] = []
 
     def peek(self, address: int, length: int) -> bytes:
         """Return bytes without claiming them; fewer at the end of the file."""
@@ -85,6 +89,25 @@ class Blocks:
         if self._metadata > _MOST_METADATA:
             raise CorruptError(f"its tables and attributes take more than {_MOST_METADATA // 2**20} MB")
         return Cursor(self.peek(address, length), what)
+
+    def read_summed(self, address: int, length: int, what: str) -> Cursor:
+        """Claim a block that ends with its checksum, which is compared, and return a cursor at its beginning."""
+        cursor = self.read(address, length, what)
+        self.compare(self.peek(address, length), what)
+        return cursor
+
+    def compare(self, data: bytes, what: str) -> None:
+        """Compare the checksum at the end of ``data`` with the bytes before it."""
+        self._summed += len(data)
+        if self._summed > _MOST_SUMMED:
+            raise CorruptError(f"its tables and attributes take more than {_MOST_SUMMED // 2**20} MB")
+        if lookup3(data[:-4]) != int.from_bytes(data[-4:], "little"):
+            self._damaged.append(what)
+
+    def check_sums(self) -> None:
+        """Raise if a checksum was another one: last, since most other faults are told more exactly."""
+        if self._damaged:
+            raise CorruptError(f"the checksum of {self._damaged[0]} does not fit: bytes of it were changed")
 
     def claim(self, address: int, length: int, what: str) -> None:
         """Say that a block belongs to something."""

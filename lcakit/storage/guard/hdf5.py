@@ -120,6 +120,7 @@ def walk(handle: BinaryIO, size: int, older: bool = False) -> Structure:
     walker = _Walker(blocks, Texts(blocks), older)
     walker.visit_all(*read_superblock(blocks, older))
     blocks.check_overlaps()
+    blocks.check_sums()
     walker.check_pointers()
     return walker.found
 
@@ -211,7 +212,7 @@ class _Walker:
         flags = prefix.uint(1)
         prefix.take((16 if flags & 32 else 0) + (4 if flags & 16 else 0))
         size = prefix.uint(1 << (flags & 3))
-        first = self._blocks.read(address, prefix.at + size + 4, what)
+        first = self._blocks.read_summed(address, prefix.at + size + 4, what)
         first.take(prefix.at)
         waiting = [first]
         for visited, cursor in enumerate(waiting):
@@ -233,7 +234,7 @@ class _Walker:
 
     def _continuation(self, content: Cursor, what: str) -> Cursor:
         address, length = content.uints(8, 8)
-        cursor = self._blocks.read(address, length, what)
+        cursor = self._blocks.read_summed(address, length, what)
         if cursor.take(4) != b"OCHK":
             raise CorruptError(f"{what} does not go on where it says")
         return cursor

@@ -30,7 +30,7 @@ def _bytes_for(number: int) -> int:
 
 def records(blocks: Blocks, address: int, what: str) -> Iterator[bytes]:
     """Yield the records of a version-2 B-tree in order."""
-    head = blocks.read(address, 38, f"the index of {what}")
+    head = blocks.read_summed(address, 38, f"the index of {what}")
     head.expect(b"BTHD", 0)
     kind, node, size, depth, _, _, root, count, total = head.uints(1, 4, 2, 2, 1, 1, 8, 2, 8)
     if total > _MOST_RECORDS or depth > 8 or size < 1 or node < 32:
@@ -69,11 +69,12 @@ def _node_records(blocks: Blocks, address: int, count: int, level: int, shape: _
     if cursor.uint(1) != shape.kind:
         raise CorruptError(f"the index of {what} mixes kinds of entries")
     own = [cursor.take(shape.record) for _ in range(count)]
+    few, all_below = shape.pointer(level) if level else (0, 0)
+    children = [(cursor.uint(8), cursor.uint(few), cursor.uint(all_below)) for _ in range(count + 1 if level else 0)]
+    blocks.compare(blocks.peek(address, cursor.at + 4), f"the index of {what}")
     if level == 0:
         yield from own
         return
-    few, all_below = shape.pointer(level)
-    children = [(cursor.uint(8), cursor.uint(few), cursor.uint(all_below)) for _ in range(count + 1)]
     for place, (child, held, _) in enumerate(children):
         yield from _node_records(blocks, child, held, level - 1, shape, what)
         yield from own[place : place + 1]
@@ -87,7 +88,7 @@ class FractalHeap:
 
     def __init__(self, blocks: Blocks, address: int, what: str) -> None:
         self._blocks, self._what = blocks, f"the heap of {what}"
-        head = blocks.read(address, 146, self._what)
+        head = blocks.read_summed(address, 146, self._what)
         head.expect(b"FRHP", 0)
         self._id_bytes, filters, flags, most, _, huge = head.uints(2, 2, 1, 4, 8, 8)
         head.take(10 * 8)
@@ -119,7 +120,7 @@ class FractalHeap:
             return
         direct = min(rows, self._direct_rows)
         size = 4 + 1 + 8 + self._offset_bytes + 8 * self._width * rows + 4
-        cursor = self._blocks.read(address, size, self._what)
+        cursor = self._blocks.read_summed(address, size, self._what)
         cursor.expect(b"FHIB", 0)
         cursor.take(8 + self._offset_bytes)
         if depth > 8 or rows > 64:
@@ -140,6 +141,9 @@ class FractalHeap:
         cursor.expect(b"FHDB", 0)
         head = 4 + 1 + 8 + self._offset_bytes + (4 if self._checksums else 0)
         cursor.take(head - 5)
+        if self._checksums:  # it lies before the objects, and counts as zeros itself
+            data = self._blocks.peek(address, size)
+            self._blocks.compare(data[: head - 4] + bytes(4) + data[head:] + data[head - 4 : head], self._what)
         self._held[offset] = (head, cursor.take(size - head))
 
     def get(self, key: bytes) -> bytes:

@@ -30,7 +30,7 @@ def read_superblock(blocks: Blocks, older: bool) -> tuple[int, Cached]:
         raise CorruptError(begun)
     version, repeated = blocks.peek(8, 1)[0], NOT_REPEATED
     if version in (2, 3):
-        cursor = blocks.read(0, 48, "the superblock")
+        cursor = blocks.read_summed(0, 48, "the superblock")
         cursor.take(9)
         offsets, lengths, _, base, extension, end, root = cursor.uints(1, 1, 1, 8, 8, 8, 8)
         hidden = extension != UNDEFINED

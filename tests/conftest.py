@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-_PROCESSES = 4  # each loads torch and more: about 1 GiB
+_PROCESSES = 4  # each loads torch and more: two to three GiB in the end
 
 # threads beside processes would wait for each other; this must be set before torch is loaded
 if "PYTEST_XDIST_WORKER" in os.environ:

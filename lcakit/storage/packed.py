@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+zlib: Any
 try:  # two to three times as fast
     from isal import isal_zlib as zlib
 except ImportError:

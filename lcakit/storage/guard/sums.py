@@ -49,7 +49,8 @@ def lookup3(data: bytes) -> int:
     c = (c ^ b) - _turned(b, 16) & _ALL
     a = (a ^ c) - _turned(c, 4) & _ALL
     b = (b ^ a) - _turned(a, 14) & _ALL
-    return (c ^ b) - _turned(b, 24) & _ALL
+    found: int = (c ^ b) - _turned(b, 24) & _ALL
+    return found
 
 
 def _turned(number: int, bits: int) -> int:

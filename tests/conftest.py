@@ -17,8 +17,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Share the whole suite between processes; run what was named on the command line in one."""
     everything = config.args_source != pytest.Config.ArgsSource.ARGS and not config.option.collectonly
-    # one more than processors: now and then one of them waits for a browser or a notebook
-    return min(_PROCESSES, (os.cpu_count() or 1) + 1) if everything else 0
+    return min(_PROCESSES, os.cpu_count() or 1) if everything else 0
 
 
 def pytest_collection_finish() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
@@ -42,6 +42,8 @@ class WebFiles(HTTPFileSystem):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.seen: dict[str, tuple[str | None, str | None]] = {}
+        self.most_of: Callable[[str], int] = lambda url: MOST_WHOLE
+        """Bytes of a file that is asked for as a whole."""
 
     async def set_session(self) -> Any:
         """Return the connections of these files, which are closed with them."""
@@ -59,7 +61,7 @@ class WebFiles(HTTPFileSystem):  # type: ignore[misc]
         if part:
             limits = await self._process_limits(url, start, end)
             options["headers"] = {**options.get("headers", {}), "Range": limits}
-        most = end - start if start is not None and end is not None and end > start >= 0 else MOST_WHOLE
+        most = end - start if start is not None and end is not None and end > start >= 0 else self.most_of(url)
         session = await self.set_session()
         async with session.get(self.encode_url(url), **options) as answer:
             self._raise_not_found_for_status(answer, url)

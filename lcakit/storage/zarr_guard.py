@@ -108,18 +108,20 @@ class CheckedStore(WrapperStore[Any]):
         """A chunk that is missing is an error, not a block of fill values."""
 
         self.limits: dict[str, _Limit] = {}
+        files = getattr(store, "fs", None)
+        if hasattr(files, "most_of"):  # behind a URL: no more is taken from the server
+            files.most_of = lambda url: self._most(url.removeprefix(store.path).lstrip("/"))
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return what is stored under a key."""
-        limit = self.limits.get(key.partition("/")[0]) if _is_chunk(key) else None
-        most = _MOST_METADATA if limit is None else limit.stored
+        limit, most = self._limit(key), self._most(key)
         if self.folder is not None:
             await asyncio.to_thread(self._check_file, self.folder / key, key, most)
         found: Buffer | None = await self._store.get(key, prototype, byte_range)
         if self.folder is not None:
             await asyncio.to_thread(self._check_unchanged, self.folder / key, key)
         if found is None:
-            if self.whole and re.search(r"/c(/\d+)*$", key):
+            if self.whole and _is_chunk(key):
                 raise TrajectoryError(f"{self._store}: the chunk {key} is missing. Get the store again.")
             return None
         if len(found) > most:
@@ -135,6 +137,14 @@ class CheckedStore(WrapperStore[Any]):
     ) -> list[Buffer | None]:
         """Return parts of values, each checked."""
         return [await self.get(key, prototype, part) for key, part in key_ranges]
+
+    def _limit(self, key: str) -> _Limit | None:
+        return self.limits.get(key.partition("/")[0]) if _is_chunk(key) else None
+
+    def _most(self, key: str) -> int:
+        """Return how many bytes a file of the store may have."""
+        limit = self._limit(key)
+        return _MOST_METADATA if limit is None else limit.stored
 
     def _check_file(self, path: Path, key: str, most: int) -> None:
         try:
@@ -179,7 +189,8 @@ class CheckedStore(WrapperStore[Any]):
 
 
 def _is_chunk(key: str) -> bool:
-    return re.search(r"/c(/\d+)*$|/\d+(\.\d+)*$", key) is not None
+    """Say whether a key is that of a chunk, in whatever way an array says that its keys are written."""
+    return re.search(r"/c([/.]\d+)*$|/\d+([/.]\d+)*$", key) is not None
 
 
 def _inflated(packing: str, data: bytes, most: int) -> int | None:

@@ -173,3 +173,13 @@ def test_stores_of_other_writers_raise_no_alarm(tmp_path, version):
 def test_a_store_that_was_damaged_by_removing_a_folder(path):
     shutil.rmtree(path / "lca")
     refused(path, "")
+
+
+@pytest.mark.parametrize("encoding", [{"name": "default", "separator": "."}, {"name": "v2", "separator": "/"}])
+def test_chunks_that_lie_under_other_names_are_missing(path, encoding):
+    """Not a block of fill values: a name of chunks that was changed would otherwise give other numbers."""
+    described = json.loads((path / "zarr.json").read_text())
+    array = described["consolidated_metadata"]["metadata"]["lca"]
+    array["chunk_key_encoding"] = {"name": encoding["name"], "configuration": {"separator": encoding["separator"]}}
+    (path / "zarr.json").write_text(json.dumps(described))
+    refused(path, "is missing")

@@ -117,12 +117,15 @@ def judge(path: Path, truth: Truth, spoilt: bool, data_too: bool, texts_too: boo
 
 def _accepted(loaded: Any, numbers: str, truth: Truth, spoilt: bool, also: tuple[bool, bool]) -> str:
     """Return the outcome of a file in which nothing was found; ``also``: data, or texts, were changed too."""
+    import xarray as xr
+
     data_too, texts_too = also
     if spoilt:
         return "SILENT: accepted although it contradicts itself"
     if other := _differs(loaded, truth.data, data_too):
         return f"SILENT: {other}"
-    texts_too |= loaded.attrs != truth.data.attrs or not loaded["layer"].equals(truth.data["layer"])
+    attributes = [xr.Dataset(attrs=ds.attrs) for ds in (loaded, truth.data)]  # == fails where one of them is a list
+    texts_too |= not attributes[0].identical(attributes[1]) or not loaded["layer"].equals(truth.data["layer"])
     if numbers != truth.account and not (data_too or texts_too):
         return "SILENT: the account says other numbers"
     return "data only" if data_too else "unchanged"

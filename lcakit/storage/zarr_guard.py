@@ -108,7 +108,7 @@ class CheckedStore(WrapperStore[Any]):
         """A chunk that is missing is an error, not a block of fill values."""
 
         self.limits: dict[str, _Limit] = {}
-        files = getattr(store, "fs", None)
+        files: Any = getattr(store, "fs", None)
         if hasattr(files, "most_of"):  # behind a URL: no more is taken from the server
             files.most_of = lambda url: self._most(url.removeprefix(store.path).lstrip("/"))
 

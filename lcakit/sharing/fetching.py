@@ -163,7 +163,9 @@ def _beside(entry: Entry) -> Path:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise TrajectoryError(f"{path}: cannot be read: {error}. The registry beside it names it.") from error
+        raise TrajectoryError(
+            f"{path}: cannot be read: {error}. The registry beside it gives it as {entry.name!r}."
+        ) from error
     if found != entry.sha256:
         raise TrajectoryError(f"{path}: its sha256 is {found}, not {entry.sha256} as the registry beside it says.")
     return path

@@ -14,6 +14,9 @@ from lcakit.storage.guard.hdf5 import MOST_TEXTS
 from lcakit.storage.guard.sums import lookup3
 from lcakit.testing import tiny_trajectory
 from tests.support.hdf5_files import walked, write
+from tests.support.mutations.common import claims
+from tests.support.mutations.forged import lookup3 as slow_lookup3
+from tests.support.mutations.forged import sealed
 
 # ---- what netCDF libraries write ------------------------------------------------------------------------------------
 
@@ -185,7 +188,21 @@ def test_every_changed_bit_of_a_structure_is_noticed(tmp_path):
     assert refused > 20
 
 
-def test_the_checksum_is_that_of_the_library(tmp_path):
-    """Against what the HDF5 library wrote behind the header of the root group."""
-    data = lk.save(tiny_trajectory(3), tmp_path / "run.nc").read_bytes()
-    assert int.from_bytes(data[44:48], "little") == lookup3(data[:44])
+@given(st.binary(max_size=60))
+def test_the_checksum_against_a_slow_one(data):
+    assert lookup3(data) == slow_lookup3(data)
+
+
+@pytest.mark.parametrize(("kind", "place", "value"), [("float", 0, 0), ("float", 1, 63), ("whole", 0, 0x0A)])
+def test_numbers_of_another_form_are_refused(tmp_path, kind, place, value):
+    """Bits of a type that mean other numbers, behind the right checksum."""
+    path = lk.save(tiny_trajectory(3), tmp_path / "run.nc")
+    data = path.read_bytes()
+    begin = {"float": b"\x11\x20\x1f\x00\x04\0\0\0", "whole": b"\x10\x08\x00\x00\x04\0\0\0"}[kind]
+    headers = [(a, n) for a, (n, what) in claims(data).items() if what.startswith("the header")]
+    address, length = next((a, n) for a, n in headers if begin in data[a : a + n])
+    block = bytearray(data[address : address + length])
+    block[block.find(begin) + 1 + place] = value
+    path.write_bytes(data[:address] + sealed(bytes(block), length - 4, length - 4) + data[address + length :])
+    with pytest.raises(lk.TrajectoryError, match=r"IEEE|padded"):
+        lk.open_trajectory(path)

@@ -121,7 +121,7 @@ def read_type(cursor: Cursor, depth: int = 0) -> Type:
     if kind in NUMBERS:
         if size not in (1, 2, 4, 8):
             raise CorruptError(f"a number has {size} bytes")
-        _check_number(cursor.take(4 if kind == 0 else 12), kind, size)
+        _check_number(cursor.take(4 if kind == 0 else 12), kind, size, head >> 8)
         return Type(kind, size, number=_number(kind, head >> 8, size))
     elif kind == SEQUENCE:
         member = read_type(cursor, depth + 1)
@@ -135,7 +135,7 @@ def read_type(cursor: Cursor, depth: int = 0) -> Type:
     return Type(kind, size)
 
 
-def _check_number(properties: bytes, kind: int, size: int) -> None:
+def _check_number(properties: bytes, kind: int, size: int, bits: int) -> None:
     """Refuse numbers that do not fill their bytes, which would have to be converted bit by bit."""
     offset, precision = (int.from_bytes(properties[k : k + 2], "little") for k in (0, 2))
     if offset or precision != 8 * size:
@@ -146,8 +146,14 @@ def _check_number(properties: bytes, kind: int, size: int) -> None:
             'them as float32, with ds.astype("float32")'
         )
     ieee = {4: (23, 8, 0, 23), 8: (52, 11, 0, 52)}
-    if kind == 1 and tuple(properties[4:8]) != ieee.get(size):
+    if kind == 1 and (tuple(properties[4:8]) != ieee.get(size) or bits & ~1 != (8 * size - 1) << 8 | _LEADING_BIT):
         raise CorruptError("a floating-point number is not that of IEEE")
+    if kind == 0 and bits & ~_ORDER_AND_SIGN:
+        raise CorruptError("a whole number is padded")
+
+
+_ORDER_AND_SIGN, _LEADING_BIT = 0b1001, 0x20
+"""Bits of a type: of whole numbers, whether the highest byte is first, and their sign; that a leading 1 is implied."""
 
 
 def _number(kind: int, bits: int, size: int) -> str:

@@ -115,8 +115,8 @@ def fetch(
                 path=folder,
                 downloader=_Downloader(timeout, quiet),
             )
-        except TrajectoryError:
-            raise
+        except TrajectoryError as error:  # of an address that the user may never have seen
+            raise TrajectoryError(f"{entry.name}: {error}") from error
         except ValueError as error:  # what pooch raises for a different hash
             raise TrajectoryError(
                 f"{entry.url}: the file is not the one in the registry: its sha256 is not {entry.sha256}. "

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from lcakit.errors import TrajectoryError, unknown
+from lcakit.errors import LcakitError, TrajectoryError, unknown
 from lcakit.packages import bundled, package
 from lcakit.storage.remote import TIMEOUT, download
 from lcakit.storage.urls import is_url, local_path
@@ -115,8 +115,9 @@ def fetch(
                 path=folder,
                 downloader=_Downloader(timeout, quiet),
             )
-        except TrajectoryError as error:  # of an address that the user may never have seen
-            raise TrajectoryError(f"{entry.name}: {error}") from error
+        except LcakitError as error:  # of an address that the user may never have seen
+            error.args = (f"{entry.name}: {error}",)
+            raise
         except ValueError as error:  # what pooch raises for a different hash
             raise TrajectoryError(
                 f"{entry.url}: the file is not the one in the registry: its sha256 is not {entry.sha256}. "

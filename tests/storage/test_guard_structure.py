@@ -104,7 +104,7 @@ def test_blocks_that_overlap_in_part(blank):
 
 def test_numbers_are_those_of_ieee():
     def cursor(*bits):
-        head = (0x11).to_bytes(4, "little") + (4).to_bytes(4, "little")
+        head = b"\x11\x20\x1f\x00" + (4).to_bytes(4, "little")
         return Cursor(head + bytes([0, 0, 32, 0, *bits]) + (127).to_bytes(4, "little"), "a type")
 
     assert read_type(cursor(23, 8, 0, 23)).size == 4

@@ -12,7 +12,7 @@ from lcakit.errors import unknown
 from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.simulation import Draw, iterates
-from lcakit.trajectory.arguments import checks_arguments
+from lcakit.trajectory.arguments import checks_arguments, require_least
 
 __all__ = ["NOISES", "random_rotation", "simulate_helping"]
 
@@ -103,9 +103,8 @@ def simulate_helping(
     """
     if noise not in NOISES:
         raise unknown("noise", noise, NOISES)
-    for name, count in (("iterations", iterations), ("runs", runs)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+    require_least("iterations", iterations, 1)
+    require_least("runs", runs, 1)
     turned = _turning(problem.n_directions, rotation)
     warn_if_unstable(problem, optimizer)
     walk = iterates(problem, [optimizer], batch_sizes_of(batch_size), runs, np.random.default_rng(seed), NOISES[noise])

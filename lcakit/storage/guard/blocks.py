@@ -33,20 +33,20 @@ class Cursor:
     """Takes little-endian numbers from bytes, and never more than there are."""
 
     def __init__(self, data: bytes, what: str) -> None:
-        self._data, self._what = data, what
+        self.data, self._what = data, what
         self.at = 0
 
     @property
     def left(self) -> int:
         """Number of bytes not taken yet."""
-        return len(self._data) - self.at
+        return len(self.data) - self.at
 
     def take(self, count: int) -> bytes:
         """Return the next bytes."""
         if count > self.left:
             raise CorruptError(f"{self._what} ends too early")
         self.at += count
-        return self._data[self.at - count : self.at]
+        return self.data[self.at - count : self.at]
 
     def uint(self, count: int) -> int:
         """Return the next unsigned integer of ``count`` bytes."""
@@ -93,7 +93,7 @@ class Blocks:
     def read_summed(self, address: int, length: int, what: str) -> Cursor:
         """Claim a block that ends with its checksum, which is compared, and return a cursor at its beginning."""
         cursor = self.read(address, length, what)
-        self.compare(self.peek(address, length), what)
+        self.compare(cursor.data, what)
         return cursor
 
     def compare(self, data: bytes, what: str) -> None:

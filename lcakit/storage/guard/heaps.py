@@ -71,7 +71,7 @@ def _node_records(blocks: Blocks, address: int, count: int, level: int, shape: _
     own = [cursor.take(shape.record) for _ in range(count)]
     few, all_below = shape.pointer(level) if level else (0, 0)
     children = [(cursor.uint(8), cursor.uint(few), cursor.uint(all_below)) for _ in range(count + 1 if level else 0)]
-    blocks.compare(blocks.peek(address, cursor.at + 4), f"the index of {what}")
+    blocks.compare(cursor.data[: cursor.at + 4], f"the index of {what}")
     if level == 0:
         yield from own
         return
@@ -142,7 +142,7 @@ class FractalHeap:
         head = 4 + 1 + 8 + self._offset_bytes + (4 if self._checksums else 0)
         cursor.take(head - 5)
         if self._checksums:  # it lies before the objects, and counts as zeros itself
-            data = self._blocks.peek(address, size)
+            data = cursor.data
             self._blocks.compare(data[: head - 4] + bytes(4) + data[head:] + data[head - 4 : head], self._what)
         self._held[offset] = (head, cursor.take(size - head))
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lcakit as lk
-from lcakit.record.objective.dense_layers import use_onednn
+from lcakit.record.objective import dense_layers
+from lcakit.record.objective.dense_layers import has_onednn, prefers_onednn, use_onednn
 from tests.support.networks import dense, examples
 from tests.support.objectives import exact
 
@@ -67,8 +68,22 @@ class Routed(nn.Module):
         return torch.cat([self.used(x), self.idle(x[:0])])
 
 
+@pytest.fixture(params=[True, False], ids=["intel", "other"])
+def maker(request, monkeypatch):
+    """A processor by Intel, where MKL multiplies, or another, where oneDNN does."""
+    monkeypatch.setattr(dense_layers, "_is_intel", lambda: request.param)
+
+
+@pytest.mark.parametrize("intel", [True, False])
+@pytest.mark.parametrize("mkl", [True, False])
+def test_mkl_multiplies_where_it_is_at_home(monkeypatch, intel, mkl):
+    monkeypatch.setattr(dense_layers, "_is_intel", lambda: intel)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    assert prefers_onednn() == (has_onednn() and not (intel and mkl))
+
+
 @pytest.mark.parametrize("network", [Penalized, Routed])
-def test_networks_that_do_more_with_dense_layers(network):
+def test_networks_that_do_more_with_dense_layers(network, maker):
     torch.manual_seed(0)
     model, (x, y) = network(), examples()
     ours, expected = (lk.Objective(model, (x, y), precision=p).gradient() for p in ("float32", "float64"))
@@ -76,7 +91,7 @@ def test_networks_that_do_more_with_dense_layers(network):
     assert network is Routed or np.abs(expected).min() > 0
 
 
-def test_a_network_with_an_autocast_of_its_own_is_left_to_it():
+def test_a_network_with_an_autocast_of_its_own_is_left_to_it(maker):
     class Cast(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -98,13 +113,13 @@ class Doubling(nn.Linear):
         return 2 * super().forward(x)
 
 
-def test_a_dense_layer_of_ones_own_computes_what_its_author_wrote():
+def test_a_dense_layer_of_ones_own_computes_what_its_author_wrote(maker):
     torch.manual_seed(0)
     model, (x, y) = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), Doubling(5, 3)), examples()
     np.testing.assert_allclose(lk.Objective(model, (x, y)).gradient(), exact(model, x, y), rtol=1e-4, atol=1e-6)
 
 
-def test_files_do_not_tell_whose_products_were_used(monkeypatch):
+def test_files_do_not_tell_whose_products_were_used(monkeypatch, maker):
     model, data = dense(), examples()
     ours = lk.Objective(model, data).model_fingerprint
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)

@@ -10,7 +10,7 @@ from torch import nn
 
 from lcakit.record.objective.batch_norm import use_precise_norms
 from lcakit.record.objective.copying import copied
-from lcakit.record.objective.dense_layers import use_onednn
+from lcakit.record.objective.dense_layers import prefers_onednn, use_onednn
 from lcakit.record.objective.describe import (
     make_deterministic,
     name_cleaner,
@@ -132,5 +132,5 @@ def _prepared(bare: nn.Module, numerics: Numerics, tuned: bool, norm: str) -> nn
     drop_hooks(bare)
     bare = make_deterministic(bare, norm).to(numerics.device, numerics.dtype)
     if tuned and numerics.device.type == "cpu" and numerics.precision == "float32":
-        use_precise_norms(use_onednn(bare))
+        use_precise_norms(use_onednn(bare) if prefers_onednn() else bare)
     return bare

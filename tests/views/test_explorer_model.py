@@ -174,3 +174,26 @@ def test_inputs_of_columns_and_of_gates(with_classes):
     np.testing.assert_allclose(model.saliency("r", 1, (0, 5)).squeeze(), expected.reshape(4, -1), rtol=1e-5, atol=1e-6)
     assert model.inputs_of("r", 3) == ("r.weight_ih_l1", (1, 2))
     assert model.saliency("r", 3, (0, 5)).shape == (4, 1, 2)
+
+
+def test_sums_of_few_parameters_are_read_many_rows_at_a_time_and_those_kept_are_those_of_the_file(monkeypatch):
+    monkeypatch.setattr("lcakit.views.explorer.reading._SUM_BYTES", 4 * 5 * 130)  # two chunks of rows of five
+    ds = tiny_trajectory(200, chunks={"iteration": 50, "parameter": 7}, class_parameters=True)
+    lca, reader = ds["lca_class"].values.astype(np.float64), Reader(ds)
+    for first, last in ((0, 199), (3, 140), (127, 128), (0, 127)):
+        found = reader.total("lca_class", slice(4, 9), first, last, 1)
+        np.testing.assert_allclose(found, lca[first : last + 1, 1, 4:9].sum(0))
+    assert [key[3:5] for key in reader._kept if "total" not in key] == [(0, 128), (128, 256)]
+
+
+def test_shares_of_classes_are_counted_once_whatever_the_span(monkeypatch):
+    from lcakit.views.explorer import signs
+
+    ds = tiny_trajectory(150, chunks=40, class_parameters=True)
+    model, counted, count = Model(ds), [], signs._counts
+    monkeypatch.setattr(signs, "_counts", lambda *given: counted.append(given[-1]) or count(*given))
+    for window in ((0, 149), (70, 90), (10, 130)):
+        part = ds.lk.sel(cls=["a", "c"], iteration=slice(*window))
+        found = model.summary(at(model, classes=("a", "c"), window=window)).helping
+        assert found == pytest.approx(float(lk.noise.fraction_helping(part)))
+    assert len(counted) == 3

@@ -5,7 +5,6 @@ Sums over layers, classes and iterations are made once; a picture of single para
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,12 +14,12 @@ import xarray as xr
 
 from lcakit.analysis.aggregate import sum_by
 from lcakit.analysis.resolution import ALL as ONE_CLASS
-from lcakit.analysis.saliency import saliency
 from lcakit.errors import TrajectoryError
 from lcakit.trajectory.labels import parameter_coord
 from lcakit.trajectory.require import require_tables
 from lcakit.trajectory.schema import loss_unit, split_name, with_suffix
 from lcakit.trajectory.select import select, with_class_dimension
+from lcakit.views.explorer.inputs import kernel_of, saliency_of
 from lcakit.views.explorer.names import shown
 from lcakit.views.explorer.reading import Reader
 from lcakit.views.explorer.selection import ALL, CUMULATIVE, GRADIENT, LCA, MOVEMENT, QUANTITIES, WEIGHT, Selection
@@ -48,12 +47,6 @@ class Summary:
     loss_change_all: float | None
     helping: float | None
     no_helping: str = ""
-
-
-def _image_side(inputs: int) -> int:
-    """Return the side of a square image with this many inputs, in one channel or three; 0 if there is none."""
-    sides = [(math.isqrt(inputs // channels), channels) for channels in (1, 3)]
-    return next((side for side, channels in sides if channels * side * side == inputs), 0)
 
 
 def objectives(ds: xr.Dataset) -> list[str]:
@@ -242,8 +235,14 @@ class Model:
     def _loss_change(self, name: str, first: int, last: int) -> float | None:
         if not self.has(name):
             return None
-        loss = self.ds[self.name(name)].values
+        loss = self.over_time(name)
         return float(loss[last + 1] - loss[first])
+
+    def over_time(self, base: str) -> np.ndarray:
+        """Return a variable of the whole network in all iterations or snapshots (…, class), which is then kept."""
+        array = self.ds[self.name(base)]
+        ordered = array.transpose(..., "class", missing_dims="ignore")
+        return self.reader.keep(("all", array.name), lambda: np.asarray(ordered.values))
 
     def _class_loss_change(self, selection: Selection, whole: float | None) -> float | None:
         """Return the loss change of the selected classes; None where the sums are not theirs or the file has it not."""
@@ -259,8 +258,8 @@ class Model:
         """Return the part (snapshot) of the loss that classes have; None where the file holds it not."""
         if not self.has("loss_class"):
             return None
-        chosen = self.ds[self.name("loss_class")].isel({"class": [self.classes.index(name) for name in classes]})
-        return np.asarray(chosen.sum("class", dtype=np.float64).values)
+        every = self.over_time("loss_class")
+        return np.asarray(every[:, [self.classes.index(name) for name in classes]].sum(1, dtype=np.float64))
 
     def _helping(self, selection: Selection) -> tuple[float | None, str]:
         """Return the share of moving parameters that help, as in Table 1, or None and the reason."""
@@ -268,7 +267,7 @@ class Model:
             return None, "this file holds no LCA of single parameters"
         chosen = self.class_rows(selection.classes)
         if chosen is not None:
-            outcomes = self._class_outcomes(selection.classes, chosen, *selection.window)
+            outcomes = self._class_outcomes(chosen, *selection.window)
         else:
             outcomes = self.signs.between(self.ds, (), *selection.window)
         if isinstance(outcomes, int):
@@ -276,16 +275,12 @@ class Model:
         share = helping_share(outcomes[..., self._chosen(selection.layers, selection.role)])
         return share, "" if share is not None else "no parameter moves"
 
-    def _class_outcomes(self, classes: tuple[str, ...], chosen: list[int], first: int, last: int) -> np.ndarray | int:
+    def _class_outcomes(self, chosen: list[int], first: int, last: int) -> np.ndarray | int:
         """Return the counts of a span for some classes; where that takes too long, the most iterations counted."""
         most = max(1, CLASS_BYTES // (4 * self.ds.sizes["parameter"] * len(chosen)))
         if last - first + 1 > most:
             return most
-        array = self.ds[self.name("lca_class")].transpose("iteration", "class", "parameter")
-        index = parameter_coord(self.ds, "tensor_index")
-        ends = np.flatnonzero(np.diff(index, prepend=-1))
-        key = ("outcomes", classes, first, last)
-        return self.reader.keep(key, lambda: by_class(array, chosen, ends, first, last))
+        return by_class(self.reader, self.ds, self.name("lca_class"), tuple(chosen), first, last)
 
     # ---- units -------------------------------------------------------------------------------------------------
 
@@ -322,27 +317,19 @@ class Model:
 
         It is that of classes where the file holds them for single parameters, else of all.
         """
-        labels = slice(int(self.iterations[window[0]]), int(self.iterations[window[1]]))
-        tensor, shape = self.inputs_of(layer, unit)
-        options = layer, shape, self.name("lca"), labels, tensor
-        if self.class_rows(classes or self.classes) is None:
-            return saliency(self.ds, unit, *options).compute()
-        part = select(self.ds, layer=layer, unit=[unit])  # first, so that no other unit's classes are summed
-        return saliency(select(part, cls=list(classes)), unit, *options).compute()
+        chosen = self.class_rows(classes or self.classes)
+        source = self.name("lca" if chosen is None else "lca_class"), chosen
+        named = layer, unit, self._unit_number(layer, unit)
+        return saliency_of(self.ds, self.reader, self.name("lca"), named, window, source)
 
     def inputs_of(self, layer: str, unit: int) -> tuple[str | None, tuple[int, int] | None]:
         """Return the kernel with the weights of a unit's inputs, and the shape of the inputs as one row.
 
         None instead of the kernel where the layer has one, and instead of the shape where the inputs may be an image.
         """
-        number = self.ds["unit"].values[self._unit_rows(layer)][self.channels(layer) == unit][0]
-        own = parameter_coord(self.ds, "unit_index") == number
-        tensors = parameter_coord(self.ds, "tensor_index")
-        of_layer = self.ds["layer"].values.astype(str)[self.ds["tensor_layer"].values] == layer
-        kernels = np.flatnonzero(of_layer & (self.ds["tensor_role"].values.astype(str) == "kernel"))
-        row = next((row for row in kernels if (own & (tensors == row)).any()), None)
-        if row is None:
-            return None, None
-        inputs = np.unique(parameter_coord(self.ds, "input_index")[own & (tensors == row)]).size
-        is_image = np.count_nonzero(self.ds["tensor_shape"].values[row]) != 2 or _image_side(inputs)
-        return str(self.ds["tensor"].values[row]) if kernels.size > 1 else None, None if is_image else (1, inputs)
+        _, tensor, shape = kernel_of(self.ds, layer, self._unit_number(layer, unit))
+        return tensor, shape
+
+    def _unit_number(self, layer: str, unit: int) -> int:
+        """Return the number in the file of a unit, by its channel number."""
+        return int(self.ds["unit"].values[self._unit_rows(layer)][self.channels(layer) == unit][0])

@@ -86,7 +86,7 @@ class LossView(View):
         self.x_range.update(start=float(snapshots[0]), end=float(snapshots[-1]))
         for base, source, x in (("loss", self.curve, snapshots), ("residual", self.error, model.iterations)):
             there = model.has(base)
-            y = model.ds[model.name(base)].values if there else np.full(x.size, np.nan)
+            y = model.over_time(base) if there else np.full(x.size, np.nan)
             y = part if base == "loss" and part is not None else y
             source.data = {"x": x, "y": np.asarray(y, np.float64)}
         self.loss.yaxis.axis_label = f"loss ({model.unit})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from lcakit.analysis.computing import compute
 from lcakit.analysis.noise import help_hurt_zero
 from lcakit.trajectory.labels import parameter_coord
 from lcakit.trajectory.schema import CHUNK_ITERATIONS
+from lcakit.views.explorer.reading import Reader, values_of
 
 __all__ = ["CLASS_BYTES", "Counts", "Signs", "by_class", "helping_share"]
 
@@ -22,7 +24,7 @@ def __dir__() -> list[str]:
 
 
 CLASS_BYTES = 128 * 2**20
-"""Largest span, in bytes of LCA by class, whose signs are counted when classes change: about 0.2 s."""
+"""Largest span, in bytes of LCA by class, whose signs are counted when classes change: about 0.1 s."""
 _CACHE_NUMBERS = 2**17
 """Numbers that are compared at a time: half a megabyte to one stays in the cache."""
 _MOST_CHOICES = 8
@@ -86,31 +88,39 @@ class Signs:
         return help_hurt_zero(ds.drop_vars(others), self._lca, "tensor")
 
 
-def by_class(array: xr.DataArray, classes: list[int], ends: np.ndarray, first: int, last: int) -> np.ndarray:
+def by_class(reader: Reader, ds: xr.Dataset, name: str, classes: tuple[int, ...], first: int, last: int) -> np.ndarray:
     """Return the outcomes of a span for the sum of some classes: (iteration, outcome, tensor), as in :class:`Counts`.
 
-    They are read in blocks of iterations without a task graph, and counted in blocks that fit the cache.
+    They are counted in blocks of iterations, which ``reader`` keeps: a span that moves counts only what is new in it.
 
     Parameters
     ----------
-    array
-        (iteration, class, parameter).
+    name
+        A variable (iteration, class, parameter).
     classes
         Positions of the classes.
-    ends
-        Where each tensor begins along ``parameter``.
     first, last
         Positions of the first and last iteration.
     """
     outcomes = []
-    for start in range(first, last + 1, CHUNK_ITERATIONS):
-        rows = slice(start, min(start + CHUNK_ITERATIONS, last + 1))
-        parts = [np.asarray(array[rows, cls].values) for cls in classes]
-        few = max(1, _CACHE_NUMBERS // parts[0].shape[1])
-        for row in range(0, len(parts[0]), few):
-            of_rows = [part[row : row + few] for part in parts]
-            block = of_rows[0] if len(parts) == 1 else np.sum(of_rows, axis=0, dtype=np.float64)
-            outcomes.append(_signs(np.asarray(block), ends))
+    for start in range(first - first % CHUNK_ITERATIONS, last + 1, CHUNK_ITERATIONS):
+        rows = slice(start, start + CHUNK_ITERATIONS)
+        found = reader.keep(("outcomes", name, classes, start), functools.partial(_counts, ds, name, classes, rows))
+        outcomes.append(found[max(first - start, 0) : last + 1 - start])
+    return np.concatenate(outcomes)
+
+
+def _counts(ds: xr.Dataset, name: str, classes: tuple[int, ...], rows: slice) -> np.ndarray:
+    """Return the outcomes of some iterations, counted in blocks that fit the cache."""
+    ends = np.flatnonzero(np.diff(parameter_coord(ds, "tensor_index"), prepend=-1))
+    array = ds[name].transpose("iteration", "class", "parameter")
+    parts = [values_of(array[rows, cls]) for cls in classes]
+    few = max(1, _CACHE_NUMBERS // parts[0].shape[1])
+    outcomes = []
+    for row in range(0, len(parts[0]), few):
+        of_rows = [part[row : row + few] for part in parts]
+        block = of_rows[0] if len(parts) == 1 else np.sum(of_rows, axis=0, dtype=np.float64)
+        outcomes.append(_signs(np.asarray(block), ends))
     return np.concatenate(outcomes)
 
 

@@ -11,13 +11,13 @@ import holoviews as hv
 import xarray as xr
 
 from lcakit.errors import TrajectoryError
-from lcakit.plot._colours import NAMED
+from lcakit.plot._colours import look_of
 from lcakit.plot._marks import plain
 from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.class_kind import class_kind
 from lcakit.trajectory.select import select
 
-__all__ = ["Classes", "as_list", "by_classes", "class_colours", "in_words", "of_classes"]
+__all__ = ["Classes", "as_list", "by_classes", "class_looks", "in_words", "of_classes"]
 
 Classes = str | Iterable[str] | None
 _MOST_NAMES = 4
@@ -91,10 +91,10 @@ def as_list(classes: Classes) -> list[str]:
     return [classes] if isinstance(classes, str) else [str(name) for name in classes or ()]
 
 
-def class_colours(ds: xr.Dataset, names: Iterable[str]) -> list[str]:
-    """Return the colours of classes: each has its own by its place in the file, whichever are drawn."""
+def class_looks(ds: xr.Dataset, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return colours and dashes of classes: each has its own by its place in the file, whichever are drawn."""
     every = [str(name) for name in ds["class"].values.ravel()]
-    return [NAMED[every.index(name) % len(NAMED)] for name in names]
+    return [look_of(every.index(name)) for name in names]
 
 
 def _titled(picture: Any, words: str, backend: str) -> Any:

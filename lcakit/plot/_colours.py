@@ -11,16 +11,25 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from lcakit.errors import unknown
 from lcakit.trajectory.arguments import checks_arguments
 
-SIGNS = {"green-red": ("#1b7837", "#c51b29"), "blue-orange": ("#2166ac", "#e08214")}
+SIGNS = {"green-red": ("#1b7837", "#c51b29"), "blue-orange": ("#2166ac", "#d2770a")}
 """Colours of helping and hurting; the second pair is for readers who do not tell green from red."""
 NEUTRAL = ("#5e3c99", "#8c510a")
 """Colours of negative and positive numbers that neither help nor hurt: weights, gradients, movements."""
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Colours of lines with names: Okabe and Ito's, safe for colour-blind readers."""
-NAMED = (*PALETTE[:6], "#9467bd", "#8c6d31", "#7f9f1f", "#c0392b", "#4c6fd4", "#7d7d7d")
-"""Colours of classes, layers and runs: by their places in the file; told apart on white and black."""
+PALETTE = ("#0e6ef2", "#cb3910", "#008161", "#cd7aad", "#d2830b", "#a24cae", "#000000")
+"""Colours of lines with names: blue, vermilion, green, pink, orange and purple, told apart by colour-blind readers."""
+NAMED = (*PALETTE[:6], "#0f9ed9", "#8c6824", "#b113fe", "#71a300", "#5f6f9a", "#8e968a")
+"""Colours of classes, layers and runs: by their places in the file.
+
+Each has a contrast of at least 3 with white and with dark pages (WCAG 1.4.11), so one set serves both themes. In so
+narrow a range of lightness a colour-blind reader tells six apart, not twelve: lines of the second six are dashed.
+"""
+DASHES = ("solid", "dashed", "dotted", "dashdot")
+ORDERED = ("#3b6af0", "#0a7fa5", "#5d9160", "#b98d00")
+"""Colours of lines in an order, with the same contrast."""
 SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#d8c520")
-"""Colours of lines in an order and of losses: viridis, darkened at its bright end."""
+"""Colours of losses in maps: viridis, darkened at its bright end."""
+OTHERS = "#6f6f6f"
+"""Colour of the sum of what has no line of its own."""
 GUIDE = "#8a8a8a"
 NOTHING = "#d9d9d9"
 """Colour of gaps."""
@@ -163,7 +172,19 @@ def line_colours(n: int, ordered: bool = False) -> list[str]:
             f"{n} lines are too many for one picture (at most {MOST_LINES}). "
             "Select some of them (.sel, .isel) or average over a dimension (.mean)."
         )
-    return _shades(SEQUENTIAL, n) if ordered else list(NAMED[:n])
+    return _shades(ORDERED, n) if ordered else list(NAMED[:n])
+
+
+def look_of(place: int) -> tuple[str, str]:
+    """Return colour and dash of the line of a class by its place in the file: 24 of them differ."""
+    turn, n = divmod(place, len(NAMED))
+    second = n >= len(NAMED) // 2
+    return NAMED[n], DASHES[second + 2 * (turn % 2)]
+
+
+def dash_of(colour: str) -> str:
+    """Return how a line of a colour is drawn, where nothing else is said: those of the second six are dashed."""
+    return DASHES[2] if colour == OTHERS else DASHES[colour in NAMED[len(NAMED) // 2 :]]
 
 
 def _shades(colours: Sequence[str], n: int) -> list[str]:

@@ -14,7 +14,7 @@ import holoviews as hv
 import numpy as np
 
 from lcakit.errors import unknown
-from lcakit.plot._colours import GUIDE
+from lcakit.plot._colours import GUIDE, dash_of
 
 MODULES = {"bokeh": "holoviews.plotting.bokeh", "matplotlib": "holoviews.plotting.mpl"}
 MOST_CURVES = 5_000
@@ -121,11 +121,11 @@ def _name(backend: str, name: str, axes: tuple[str, str]) -> str:
 
 
 def line(
-    backend: str, x: Any, y: Any, axes: tuple[str, str], name: str, color: str, dash: str = "solid", width: float = 2
+    backend: str, x: Any, y: Any, axes: tuple[str, str], name: str, color: str, dash: str = "", width: float = 2
 ) -> Any:
-    """Return a line; ``dash`` is solid, dashed or dotted."""
+    """Return a line; ``dash`` is solid, dashed, dotted or dashdot, by default what goes with its colour."""
     element = hv.Curve((np.asarray(x), _finite(y)), axes[0], axes[1], label=_name(backend, name, axes))
-    return _drawn(element, backend, color=color, dash=dash, width=width)
+    return _drawn(element, backend, color=color, dash=dash or dash_of(color), width=width)
 
 
 def curves(backend: str, x: Any, ys: np.ndarray, axes: tuple[str, str], color: str, alpha: float = 1.0) -> Any:

@@ -9,7 +9,8 @@ import xarray as xr
 
 from lcakit.analysis.computing import compute
 from lcakit.errors import TrajectoryError
-from lcakit.plot._classes import Classes, as_list, class_colours, of_classes
+from lcakit.plot._classes import Classes, as_list, class_looks, of_classes
+from lcakit.plot._colours import look_of
 from lcakit.plot._runs import mean_line, one_run
 from lcakit.plot._style import (
     GUIDE,
@@ -87,11 +88,11 @@ def loss(
     values = compute(list(series.values()), quiet=True)
     line_colours(len(series))  # refuses too many
     names = [name.removeprefix(f"{class_kind(ds)} ") for name in series]
-    colours = class_colours(ds, names) if classes else line_colours(len(series))
+    looks = class_looks(ds, names) if classes else [look_of(n) for n in range(len(series))]
     axes = "optimizer steps", label(values[0].assign_attrs(long_name="loss"))
     marks = []
-    for name, array, color in zip(series, values, colours, strict=True):
-        marks += mean_line(backend, array["snapshot"], array, axes, name, color)
+    for name, array, (color, dash) in zip(series, values, looks, strict=True):
+        marks += mean_line(backend, array["snapshot"], array, axes, name, color, dash=dash)
     return picture(backend, marks, axes, title, "y" if log else "", legend="right" if len(series) > 1 else None)
 
 

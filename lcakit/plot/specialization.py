@@ -13,7 +13,7 @@ from lcakit.analysis.saliency import saliency as analysed_saliency
 from lcakit.analysis.specialization import class_curves as analysed_curves
 from lcakit.analysis.specialization import specialized_fraction as analysed_fraction
 from lcakit.plot._bars import bars, over_runs
-from lcakit.plot._classes import Classes, by_classes, class_colours, of_classes
+from lcakit.plot._classes import Classes, by_classes, class_looks, of_classes
 from lcakit.plot._images import image
 from lcakit.plot._runs import mean_line, one_run
 from lcakit.plot._style import MOST_LINES, label, level, load, picture, size
@@ -144,8 +144,8 @@ def class_curves(
     values = compute(found, quiet=True).assign_attrs(found.attrs | {"long_name": "cumulative LCA"})
     axes = "iteration", label(values)
     marks = [level(backend, 0)]
-    for n, color in enumerate(class_colours(ds, map(str, found["class"].values))):
-        marks += mean_line(backend, values["iteration"], values.isel({"class": n}), axes, names[n], color)
+    for n, (color, dash) in enumerate(class_looks(ds, map(str, found["class"].values))):
+        marks += mean_line(backend, values["iteration"], values.isel({"class": n}), axes, names[n], color, dash=dash)
     where = f"unit {unit}" + (f" of {layer}" if layer is not None else "")
     return picture(backend, marks, axes, title or f"{capitalized(many)} that {where} helps and hurts")
 

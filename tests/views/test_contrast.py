@@ -1,46 +1,25 @@
-"""Letters stand out from what is behind them, as WCAG 2 asks at its level AA: 4.5 to 1, in light and in dark pages."""
+"""Letters and lines stand out from what is behind them, as WCAG 2 asks at its level AA, in light and in dark pages."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("panel")
 
-import panel
-
-from lcakit.plot._colours import SIGNS
+from lcakit.plot._colours import GUIDE, MOST_LINES, NAMED, OTHERS, PALETTE, SIGNS, line_colours
 from lcakit.views.explorer import figures
 from lcakit.views.report.style import CSS
+from tests.support.colours import contrast, dark_pages
 
-AA, AA_LARGE = 4.5, 3.0
-
-
-def luminance(colour):
-    channels = (int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5))
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one, other):
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
+AA, AA_LARGE, AA_GRAPHICS = 4.5, 3.0, 3.0
 
 
 def test_the_measure_itself():
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
     assert contrast("#123456", "#123456") == 1
-
-
-def dark_pages():
-    """Return what stands behind the pictures of dark pages of Panel."""
-    root = Path(panel.__file__).parent
-    page = re.search(r"html \{ background-color: (#[0-9a-f]{6})", (root / "_templates" / "base.html").read_text())
-    design = re.search(r"--panel-background-color: (#[0-9a-f]{6})", (root / "theme" / "css" / "dark.css").read_text())
-    return page[1], design[1]
 
 
 def test_letters_of_pictures_in_the_explorer():
@@ -54,7 +33,12 @@ def test_letters_of_pictures_in_the_explorer():
 
 def test_helping_and_hurting_stand_out_from_zero():
     assert all(contrast(one, "#ffffff") >= AA for one in SIGNS["green-red"])
-    assert all(contrast(one, "#ffffff") >= 2.5 for one in SIGNS["blue-orange"])
+    assert all(contrast(one, "#ffffff") >= AA_GRAPHICS for one in SIGNS["blue-orange"])
+
+
+def test_lines_and_areas_stand_out_from_light_and_dark_pages():
+    for colour in {*NAMED, *PALETTE[:6], *line_colours(MOST_LINES, ordered=True), GUIDE, OTHERS}:
+        assert min(contrast(colour, page) for page in ("#ffffff", *dark_pages())) >= AA_GRAPHICS, colour
 
 
 @pytest.mark.parametrize("dark", [False, True])

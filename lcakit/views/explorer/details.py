@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from bokeh.models import ColumnDataSource, Range1d
 
+from lcakit.plot._colours import dash_of
 from lcakit.plot._tiles import grid, near_square
 from lcakit.trajectory.class_kind import CLASS, class_kind
 from lcakit.views.explorer import figures, tensors, text
@@ -32,8 +33,9 @@ class UnitView(View):
 
     def __init__(self, x_range: Range1d) -> None:
         self.curves = figures.over_time(330, x_range, "iteration")
-        self.source = ColumnDataSource({"xs": [], "ys": [], "name": [], "color": []})
-        lines = self.curves.multi_line("xs", "ys", source=self.source, color="color", line_width=2, legend_field="name")
+        self.source = ColumnDataSource({"xs": [], "ys": [], "name": [], "color": [], "dash": []})
+        look = {"color": "color", "line_dash": "dash", "line_width": 2, "legend_field": "name"}
+        lines = self.curves.multi_line("xs", "ys", source=self.source, **look)
         self.hover = figures.hover([(CLASS, "@name")], [lines])
         self.curves.add_tools(self.hover)
         figures.legend_beside(self.curves)
@@ -54,7 +56,8 @@ class UnitView(View):
 
     def _lines(self, x: np.ndarray, names: tuple[str, ...], columns: np.ndarray, colours: list[str], unit: str) -> None:
         shown, columns, colours = figures.strongest_lines(names, columns, colours)
-        self.source.data = {"xs": [x] * len(shown), "ys": list(columns.T), "name": shown, "color": colours}
+        lines = {"xs": [x] * len(shown), "ys": list(columns.T), "name": shown, "color": colours}
+        self.source.data = lines | {"dash": [dash_of(one) for one in colours]}
         self.curves.yaxis.axis_label = f"cumulative LCA ({unit})"
 
     def _sentence(self, model: Model, selection: Selection, names: tuple[str, ...], change: np.ndarray) -> str:

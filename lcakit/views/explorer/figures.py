@@ -25,7 +25,7 @@ from bokeh.models import (
 from bokeh.models.annotations import BoxAnnotation, ColorBar, Span
 from bokeh.plotting import figure
 
-from lcakit.plot._colours import GUIDE, NAMED, NOTHING
+from lcakit.plot._colours import GUIDE, NAMED, NOTHING, OTHERS
 from lcakit.plot._marks import in_notebook
 from lcakit.plot._raster import even_blocks, label_blocks, strongest
 from lcakit.plot._tiles import tick_step
@@ -64,7 +64,6 @@ def __dir__() -> list[str]:
 
 LINES = NAMED
 """Colours of lines with names, legible on white and on black; those of ``lk.plot``."""
-_OTHERS = "#8a8a8a"
 LETTERS = {"default": "#5a5a5a", "dark": "#c9c9c9", "notebook": "#767676"}
 """Colours of text in legends and colour bars, which do not follow the theme of a notebook."""
 MOST_ROWS, MOST_COLUMNS = 640, 960
@@ -165,7 +164,7 @@ def legend_inside(fig: Any) -> None:
         spacing=0,
         padding=0,
         margin=4,
-        glyph_width=14,
+        glyph_width=20,
         glyph_height=14,
         label_text_color=letters(),
     )
@@ -190,7 +189,7 @@ def strongest_lines(
     best, rest = np.sort(order[: most - 1]), order[most - 1 :]
     joined = np.column_stack([columns[:, best], columns[:, rest].sum(1)])
     own = _distinct([colours[n] for n in best])
-    return [*(texts[n] for n in best), f"{rest.size} others, summed"], joined, [*own, _OTHERS]
+    return [*(texts[n] for n in best), f"{rest.size} others, summed"], joined, [*own, OTHERS]
 
 
 def _distinct(colours: Sequence[str]) -> list[str]:

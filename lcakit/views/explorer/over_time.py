@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from bokeh.models import ColumnDataSource, Range1d
 
+from lcakit.plot._colours import dash_of
 from lcakit.views.explorer import figures, text
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.names import safe
@@ -97,7 +98,8 @@ class LossView(View):
         if self.overlay is None:
             return
         run, objective = selection.source
-        self.glyph.line_color = self._runs.colours[run]
+        colour = self._runs.colours[run]
+        self.glyph.update(line_color=colour, line_dash=dash_of(colour))
         found, groups = self._runs.losses(objective, selection.classes), self._runs.chosen(selection.configurations)
         drawn = curves_of(found, groups, selection.overlay, self._runs.colours)
         self._drawn = [one for one in drawn if one.name != run or selection.overlay == MEAN]

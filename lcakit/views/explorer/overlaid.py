@@ -11,6 +11,7 @@ import xarray as xr
 from bokeh.models import ColumnDataSource
 
 from lcakit.analysis.runs import summary
+from lcakit.plot._colours import dash_of
 from lcakit.views.explorer import figures
 from lcakit.views.explorer.names import shown
 
@@ -87,10 +88,10 @@ class Overlay:
     """Lines and shades on a figure, which change in place."""
 
     def __init__(self, fig: Any, width: float = 1.5) -> None:
-        self.lines = ColumnDataSource({name: [] for name in ("xs", "ys", "name", "legend", "color")})
+        self.lines = ColumnDataSource({name: [] for name in ("xs", "ys", "name", "legend", "color", "dash")})
         self.shades = ColumnDataSource({name: [] for name in ("xs", "ys", "color")})
         fig.patches("xs", "ys", source=self.shades, color="color", fill_alpha=0.2, line_alpha=0)
-        look = {"color": "color", "line_width": width, "alpha": 0.9, "legend_field": "legend"}
+        look = {"color": "color", "line_dash": "dash", "line_width": width, "alpha": 0.9, "legend_field": "legend"}
         drawn = fig.multi_line("xs", "ys", source=self.lines, **look)
         fig.add_tools(figures.hover([("run", "@name")], [drawn]))
 
@@ -102,6 +103,7 @@ class Overlay:
             "name": [shown(one.name, 60) for one in curves],
             "legend": [shown(one.legend, 30) for one in curves],
             "color": [one.colour for one in curves],
+            "dash": [dash_of(one.colour) for one in curves],
         }
         bands = [one for one in curves if one.low is not None and one.high is not None]
         self.shades.data = {

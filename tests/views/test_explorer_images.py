@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 
 pytest.importorskip("panel")
 
@@ -100,3 +102,30 @@ def test_known_data_sets_are_found(tmp_path, monkeypatch, rng):
     assert examples.known(ds) is None
     monkeypatch.delenv("LCAKIT_DATA")
     assert examples.known(with_config(ds, {"network": "mnist-fc"})) is None
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".html", ".csv", ".nc"])
+def test_images_are_saved(rng, tmp_path, suffix):
+    images = rng.random((20, 4, 4))
+    ex = lk.explore(tiny_trajectory(5, layers=IMAGES), examples=(images, list("abcab" * 4)))
+    ex.selection.param.update(unit=3, iteration=2)
+    path = ex.save(tmp_path / f"images{suffix}", "images")
+    assert path.stat().st_size > 300
+    if suffix == ".csv":
+        table = pd.read_csv(path)
+        weights, bias = first_weights(ex._explorer.model, ex._explorer.controls.selection(), (1, 4, 4))
+        np.testing.assert_allclose(table["response"], images.reshape(20, 16) @ weights + bias, rtol=1e-5)
+        assert set(table["image"][table["row"] == 1]) == set(table["response"].nlargest(8).index)
+        assert "".join(table["class"]) == "abcab" * 4
+
+
+def test_images_in_python_and_as_code(rng, tmp_path):
+    ds = tiny_trajectory(5, layers=IMAGES)
+    ex = lk.explore(ds, examples=(rng.random((9, 4, 4)), None))
+    ex.selection.unit = 2
+    numbers = ex.data("images")
+    given = {"ds": ds}
+    exec(ex.code("images").replace("lk.explore(ds)", "EX"), given | {"EX": ex}, given)
+    xr.testing.assert_identical(given["numbers"], numbers)
+    with pytest.raises(ValueError, match="are not known: pass them"):
+        lk.explore(ds).data("images")

@@ -123,7 +123,8 @@ class Explored(pn.FlexBox):
     def data(self, view: str = "layers") -> xr.DataArray | xr.Dataset:
         """Return the numbers that a view shows now, by its name (``lcakit.views.explorer.taken.VIEWS``).
 
-        ``loss, layers, layer_map, units, parameters, saliency, unit, parameter``, and of several runs ``runs, pair``
+        ``loss, layers, layer_map, units, parameters, saliency, unit, parameter``, where images are known ``images``,
+        and of several runs ``runs, pair``
         """
         return taken.data(self._explorer.model, self._explorer.controls.selection(), view)
 

@@ -14,7 +14,7 @@ from lcakit.plot._style import band, beside, key, label, level, line, load, pict
 from lcakit.plot._tiles import tiles_of
 from lcakit.plot.parameters import tile_image
 from lcakit.text import capitalized
-from lcakit.views.explorer import figures, taken, taken_runs, tensors, text
+from lcakit.views.explorer import figures, taken, taken_images, taken_runs, tensors, text
 from lcakit.views.explorer.details import as_picture
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.over_time import quantity_over_time
@@ -46,6 +46,8 @@ def draw(model: Model, selection: Selection, view: str, backend: str) -> Any:
     if view in taken.OF_RUNS:
         drawn = taken_runs.draw_runs if view == "runs" else taken_runs.draw_pair
         return drawn(backend, model, selection, title_of(model, selection, view))
+    if view in taken.OF_IMAGES:
+        return taken_images.draw_images(backend, model, selection, title_of(model, selection, view))
     return _DRAWN[view](backend, model, selection, numbers)
 
 
@@ -68,6 +70,7 @@ def title_of(model: Model, selection: Selection, view: str) -> str:
         "saliency": [f"what {unit} learned from", taken.classes_of(model, selection, view), over],
         "unit": [f"{unit}, cumulative LCA", classes, over],
         "parameter": [parameter, over],
+        "images": [f"images that {unit} answers to most", text.at(model, selection)],
     }
     parts = words.get(view, [f"{quantity} of {text.of_what(model, selection)}", over])
     whole = html.unescape(", ".join(part for part in parts if part))

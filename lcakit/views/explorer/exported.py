@@ -43,6 +43,7 @@ _DEPENDS = {
     "saliency": ("layer", "unit", "classes", "window"),
     "unit": ("layer", "unit", "classes", "role", "window"),
     "parameter": ("parameter", "classes", "window"),
+    "images": ("layer", "unit", "iteration"),
     "runs": ("layer", "classes", "role", "window"),
     "pair": ("other", "layer", "quantity", "classes", "role", "iteration"),
 }

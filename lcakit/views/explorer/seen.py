@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from bokeh.models import ColumnDataSource, FixedTicker
 
@@ -12,7 +14,7 @@ from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.selection import Selection
 from lcakit.views.explorer.views import View
 
-__all__ = ["ImagesView", "first_weights"]
+__all__ = ["Answers", "ImagesView", "answers", "first_weights", "mosaic", "titles"]
 
 
 def __dir__() -> list[str]:
@@ -57,10 +59,63 @@ def first_weights(model: Model, selection: Selection, shape: tuple[int, ...]) ->
     return weights, float(theta[bias].sum())
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a unit computes of each image, and which images are shown: its best, and examples of a class."""
+
+    responses: np.ndarray
+    best: np.ndarray
+    cls: str
+    some: np.ndarray
+
+
+def answers(model: Model, selection: Selection, examples: Examples) -> Answers:
+    """Return what the chosen unit computes of the images at the iteration.
+
+    Raises
+    ------
+    ValueError
+        If the unit does not get the image itself, or the file does not hold its weights.
+    """
+    images, names = examples.images, examples.classes
+    found = responses(images, *first_weights(model, selection, images.shape[1:]))
+    best = np.argsort(-found, kind="stable")[:_MOST]
+    cls = _helped(model, selection, names)
+    return Answers(found, best, cls, np.flatnonzero(names == cls)[:_MOST])
+
+
+def _helped(model: Model, selection: Selection, names: np.ndarray) -> str:
+    """Return the class, of those chosen and known, that the unit helps most over the run."""
+    sums = model.class_curves(selection.layer, selection.unit)[-1]
+    if sums.size != len(model.classes):
+        return ""
+    known = set(names)
+    order = [model.classes[n] for n in np.argsort(sums)]
+    return next((one for one in order if one in selection.classes and one in known), "")
+
+
+def titles(model: Model, found: Answers) -> list[str]:
+    """Return the names of the two rows of images."""
+    return ["answered", f"{text.kind(model)} {found.cls}" if found.cls else ""]
+
+
+def mosaic(images: np.ndarray, found: Answers) -> np.ndarray:
+    """Return the two rows of images as one picture (y, x, colour), the first row on top; each from black to white."""
+    high, wide = images.shape[2:]
+    canvas = np.zeros((2 * (high + 1), _MOST * (wide + 1), 4), np.uint8)
+    for row, chosen in enumerate((found.best, found.some)):
+        for column, image in enumerate(images[chosen]):
+            shown = np.broadcast_to(np.moveaxis(image, 0, -1), (high, wide, 3))
+            low, reach = float(image.min()), float(np.ptp(image)) or 1.0
+            place = canvas[row * (high + 1) :, column * (wide + 1) :][:high, :wide]
+            place[..., :3], place[..., 3] = 255 * (shown - low) / reach, 255
+    return canvas
+
+
 class ImagesView(View):
     """Two rows of images: the inputs that the unit answers to most, and examples of a class."""
 
-    title = "Images"
+    title, key = "Images", "images"
     fields = frozenset({"layer", "unit", "iteration", "classes"})
 
     def __init__(self, examples: Examples) -> None:
@@ -76,43 +131,22 @@ class ImagesView(View):
             drawn.aspect_ratio, drawn.sizing_mode = _MOST * (wide + 1) / (2 * (high + 1)), "scale_width"
 
     def _draw(self, model: Model, selection: Selection, changed: set[str]) -> str:
-        images, names = self._examples.images, self._examples.classes
-        found = responses(images, *first_weights(model, selection, images.shape[1:]))
-        best = np.argsort(-found, kind="stable")[:_MOST]
-        cls = self._class(model, selection, names)
-        some = np.flatnonzero(names == cls)[:_MOST]
-        self._show([best, some], ["answered", f"{text.kind(model)} {cls}" if cls else ""])
-        kinds, counts = np.unique(names[best], return_counts=True)
-        answers = ", ".join(f"{n} of {text.kind(model)} {safe(kind)}" for kind, n in zip(kinds, counts, strict=True))
-        below = f"; below, {text.kind(model)} {safe(cls)}, which it helps most" if cls and some.size else ""
+        found = answers(model, selection, self._examples)
+        names, kind = self._examples.classes, text.kind(model)
+        self._show(mosaic(self._examples.images, found), titles(model, found))
+        kinds, counts = np.unique(names[found.best], return_counts=True)
+        among = ", ".join(f"{n} of {kind} {safe(one)}" for one, n in zip(kinds, counts, strict=True))
+        below = f"; below, {kind} {safe(found.cls)}, which it helps most" if found.cls and found.some.size else ""
         return (
-            f"of the {text.count(len(images), 'image')} looked at, those to which unit {selection.unit} of "
+            f"of the {text.count(len(names), 'image')} looked at, those to which unit {selection.unit} of "
             f"{safe(selection.layer)} answers most at the start of {text.at(model, selection)} "
-            f"({text.number(found[best[0]])} at most, before its activation): {answers}{below}."
+            f"({text.number(found.responses[found.best[0]])} at most, before its activation): {among}{below}."
         )
 
-    def _class(self, model: Model, selection: Selection, names: np.ndarray) -> str:
-        """Return the class, of those chosen and known, that the unit helps most over the run."""
-        sums = model.class_curves(selection.layer, selection.unit)[-1]
-        if sums.size != len(model.classes):
-            return ""
-        known = set(names)
-        order = [model.classes[n] for n in np.argsort(sums)]
-        return next((one for one in order if one in selection.classes and one in known), "")
-
-    def _show(self, rows: list[np.ndarray], titles: list[str]) -> None:
-        images = self._examples.images
-        high, wide = images.shape[2:]
-        canvas = np.zeros((2 * (high + 1), _MOST * (wide + 1), 4), np.uint8)
-        for row, chosen in enumerate(rows):
-            for column, image in enumerate(images[chosen]):
-                shown = np.broadcast_to(np.moveaxis(image, 0, -1), (high, wide, 3))
-                low, reach = float(image.min()), float(np.ptp(image)) or 1.0
-                place = canvas[row * (high + 1) :, column * (wide + 1) :][:high, :wide]
-                place[..., :3], place[..., 3] = 255 * (shown - low) / reach, 255
+    def _show(self, canvas: np.ndarray, names: list[str]) -> None:
         size = canvas.shape[:2]
         packed = np.ascontiguousarray(canvas[::-1]).view(np.uint32).reshape(size)
         self.source.data = {"image": [packed], "x": [0], "y": [0], "dw": [size[1]], "dh": [size[0]]}
         self.figure.x_range.update(start=0, end=size[1])
         self.figure.y_range.update(start=0, end=size[0])
-        figures.set_ticks(self.figure.yaxis[0], {1.5 * size[0] / 2: titles[0], 0.5 * size[0] / 2: titles[1]})
+        figures.set_ticks(self.figure.yaxis[0], {1.5 * size[0] / 2: names[0], 0.5 * size[0] / 2: names[1]})

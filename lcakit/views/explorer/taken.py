@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 
 from lcakit.errors import unknown
-from lcakit.views.explorer import taken_runs, tensors, text
+from lcakit.views.explorer import taken_images, taken_runs, tensors, text
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.over_time import quantity_over_time, running
 from lcakit.views.explorer.selection import ALL, CUMULATIVE, GRADIENT, MOVEMENT, SIGNED, Selection
 
-__all__ = ["OF_RUNS", "VIEWS", "classes_of", "code", "code_of", "data"]
+__all__ = ["OF_IMAGES", "OF_RUNS", "VIEWS", "classes_of", "code", "code_of", "data"]
 
 
 def __dir__() -> list[str]:
@@ -40,7 +40,7 @@ def data(model: Model, selection: Selection, view: str) -> _Taken:
         raise ValueError("This view is of several runs: open them together, lk.explore([first, second]).")
     if view in _SUMS:
         text.require_choice(model, selection, layers=view in ("layers", "layer_map"))
-    elif classes_of(model, selection, view) or not selection.classes:
+    elif view not in OF_IMAGES and (classes_of(model, selection, view) or not selection.classes):
         text.require_class(model, selection)
     return numbers(model, selection)
 
@@ -68,9 +68,10 @@ def code_of(model: Model, selection: Selection, view: str) -> list[str]:
 
 
 def _known(view: str) -> tuple[Callable[..., _Taken], Callable[..., list[str]]]:
-    if view not in VIEWS | OF_RUNS:
-        raise unknown("view", view, VIEWS | OF_RUNS)
-    return (VIEWS | OF_RUNS)[view]
+    known = VIEWS | OF_RUNS | OF_IMAGES
+    if view not in known:
+        raise unknown("view", view, known)
+    return known[view]
 
 
 def _span(model: Model, selection: Selection) -> str:
@@ -257,3 +258,8 @@ OF_RUNS: dict[str, tuple[Callable[..., _Taken], Callable[..., list[str]]]] = {
     "pair": (taken_runs.two, taken_runs.pair_code),
 }
 """Those of several runs."""
+
+OF_IMAGES: dict[str, tuple[Callable[..., _Taken], Callable[..., list[str]]]] = {
+    "images": (taken_images.images, taken_images.images_code),
+}
+"""Those of images, where these are known."""

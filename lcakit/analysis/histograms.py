@@ -23,7 +23,7 @@ def __dir__() -> list[str]:
 
 
 _FINEST = 128  # bins per octave: float32 has 7 mantissa bits in its upper half
-SLAB = 1 << 17  # values counted at a time: temporaries stay in the cache, calls stay rare
+SLAB = 1 << 16  # values counted at a time: temporaries stay in the cache, calls stay rare
 OUTCOMES = ["helping", "hurting"]
 """The two sides of a histogram of LCA, as they are labelled."""
 
@@ -136,22 +136,32 @@ def _count(part: np.ndarray, shift: int, counts: np.ndarray) -> None:
     """Add the counts of an array, slab by slab.
 
     A sparse matrix of one column, with ones in the rows that the codes name, times 1: SciPy adds the ones up row by
-    row. That is twice as fast as ``np.bincount`` and ``np.add.at``, and unlike these lets other threads run.
+    row. That is more than twice as fast as ``np.bincount`` and ``np.add.at``, and unlike these lets other threads run.
     """
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted as that
         bits = np.ascontiguousarray(part, np.float32).reshape(-1).view(np.uint32)
-    codes, size = counts.size - 1, min(SLAB, bits.size)
-    places, ones, equal = np.empty(size, np.uint32), np.ones(size, np.int32), np.empty(size, bool)
-    for a in range(0, bits.size, SLAB):
-        slab = bits[a : a + SLAB]
-        n = slab.size
-        rows = np.right_shift(slab, np.uint32(shift), out=places[:n]).view(np.int32)
-        column = sparse.csc_array((ones[:n], rows, np.array([0, n], np.int32)), shape=(codes, 1))
-        counts[:-1] += column @ ones[:1]
+    whole = bits.size - bits.size % SLAB
+    for slabs in (bits[:whole].reshape(-1, SLAB), bits[whole:].reshape(1, -1)):
+        _count_slabs(slabs, shift, counts)
+
+
+def _count_slabs(slabs: np.ndarray, shift: int, counts: np.ndarray) -> None:
+    """Add the counts of slabs of one size: SciPy's matrix is made once, and its rows are written anew for each slab."""
+    codes, size = counts.size - 1, slabs.shape[1]
+    one, equal = np.ones(1, np.int32), np.empty(size, bool)
+    column = sparse.csc_array(
+        (np.ones(size, np.int32), np.zeros(size, np.int32), np.array([0, size], np.int32)), shape=(codes, 1)
+    )
+    rows = column.indices.view(np.uint32)
+    for slab in slabs:
+        np.right_shift(slab, np.uint32(shift), out=rows)
+        found = column @ one
+        counts[:-1] += found
         for code in (0, codes // 2):  # of 0 and -0
-            zeros = np.count_nonzero(np.equal(slab, np.uint32(code << shift), out=equal[:n]))
-            counts[code] -= zeros
-            counts[-1] += zeros
+            if found[code]:
+                zeros = np.count_nonzero(np.equal(slab, np.uint32(code << shift), out=equal))
+                counts[code] -= zeros
+                counts[-1] += zeros
 
 
 def trim(histogram: xr.Dataset) -> xr.Dataset:

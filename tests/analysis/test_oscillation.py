@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import lcakit as lk
+from lcakit.analysis.kernels import signs
 from lcakit.analysis.oscillation import (
     gradient_crossings,
     iterations_per_crossing,
@@ -42,8 +43,8 @@ SERIES = hnp.arrays(
 
 
 @settings(deadline=None, max_examples=150)
-@given(SERIES, st.none() | st.tuples(st.integers(1, 30), st.integers(1, 6)))
-def test_counts_against_a_loop(values, chunks):
+@given(SERIES, st.none() | st.tuples(st.integers(1, 30), st.integers(1, 6)), st.sampled_from([2, 32_768]))
+def test_counts_against_a_loop(values, chunks, tile):
     ds = dataset(values)
     if chunks is not None:
         ds = ds.chunk(snapshot=chunks[0], parameter=chunks[1])
@@ -51,7 +52,9 @@ def test_counts_against_a_loop(values, chunks):
         turns, crossings = weight_turns(ds), gradient_crossings(ds)
     assert is_lazy(turns) == is_lazy(crossings) == (chunks is not None)
     assert turns.dtype == np.int64
-    turns, crossings = turns.compute(), crossings.compute()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signs, "_TILE", tile)
+        turns, crossings = turns.compute(), crossings.compute()
     assert turns.dtype == np.int64
     moves = np.diff(values.astype(np.float64), axis=0)
     assert turns.values.tolist() == [slow_changes(column) for column in moves.T]

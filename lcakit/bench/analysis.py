@@ -1,4 +1,4 @@
-"""How close the analysis functions come to the speed of reading the file: ``lcakit bench analysis``."""
+"""How close the analysis functions come to the speed of memory: ``lcakit bench analysis``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import functools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -28,12 +29,11 @@ from lcakit.analysis import (
 )
 from lcakit.analysis.aggregate import rms_lca, window_lca
 from lcakit.analysis.computing import compute
-from lcakit.bench import reading
+from lcakit.bench import reading, synthetic
 from lcakit.bench.machine import machine, peak_memory
+from lcakit.bench.timing import Work
 from lcakit.errors import DataError
 from lcakit.storage import opening, saving
-from lcakit.trajectory.labels import Labels, TensorSpec
-from lcakit.trajectory.schema import build_dataset
 
 __all__ = ["Study", "run", "to_text"]
 
@@ -43,9 +43,11 @@ def __dir__() -> list[str]:
 
 
 _ITERATIONS, _PARAMETERS = 5_000, 273_066  # ResNet-20 of the paper
-_BOUND = 0.5  # streaming studies: at least this share of the sequential reading speed
+_PACKED_SHARE = 20  # of the iterations are in the packed file: zlib writes slowly
+_BOUNDS = {"memory map": 0.5, "C library": 1.6}
+_PACKED_BOUND, _SLICE_BOUND = 1.7, 1.0
 _MEMORY_BOUND = 2**30
-_UNITS, _TAPS = 16, 9
+_OTHER_WAYS = ("memory map", "C library")
 
 Study = Callable[[xr.Dataset], Any]
 
@@ -54,8 +56,8 @@ _STREAMING: dict[str, Study] = {
     "help, hurt, zero": noise.help_hurt_zero,
     "layer LCA": layerwise.layer_lca,
     "iterations helped": noise.iterations_helped,
-    "weight turns": oscillation.weight_turns,
     "histogram": tails.histogram,
+    "weight turns": oscillation.weight_turns,
 }
 _OTHERS: dict[str, Study] = {
     "fraction helping by unit": lambda ds: noise.fraction_helping(ds, "unit"),
@@ -74,6 +76,11 @@ _BY_HAND: dict[str, Callable[[Path], object]] = {
     "layer LCA, by hand": reading.tensor_sums,
 }
 _BYTES_OF = {"weight turns": "theta"}  # what a study reads, where it is not lca
+_SLICES: dict[str, Study] = {
+    "one parameter": lambda ds: ds["lca"][:, ds.sizes["parameter"] // 3],
+    "one iteration": lambda ds: ds["lca"][ds.sizes["iteration"] // 3],
+}
+_PACKED = "help, hurt, zero, zlib"
 
 
 def run(scale: float = 1.0, repeats: int = 3, directory: str | None = None) -> dict[str, Any]:
@@ -82,136 +89,182 @@ def run(scale: float = 1.0, repeats: int = 3, directory: str | None = None) -> d
     Parameters
     ----------
     scale
-        Size against 5 000 iterations × 273 066 parameters; both are scaled by its root. At 1 the file has 11.1 GB.
+        Size against 5 000 iterations × 273 066 parameters; both are scaled by its root. At 1 the file has 11.1 GB, and
+        its numbers for the memory map 5.5 GB more.
     repeats
         Measurements of each, in turns; medians are reported.
     directory
-        Folder for the file, which is removed at the end; by default one for temporary files.
+        Folder for the files, which are removed at the end; by default one for temporary files.
 
     Returns
     -------
     dict
-        ``machine``, sizes, ``gigabytes_per_second`` (of the variable read) and ``peak_bytes`` by study; ``memory map``
-        is a plain NumPy sum over the bytes of the file, ``sequential`` reading and decoding all of ``lca`` with the
-        netCDF library, block by block, in one thread; ``…, by hand`` a plain loop of netCDF and NumPy for the study of
-        that name. Peaks are anonymous memory of the whole process.
+        ``machine``, sizes, and by study ``gigabytes_per_second`` (of the variable read) and ``peak_bytes``, those of
+        anonymous memory of the whole process. ``memory map`` is a plain NumPy sum over the bytes of the file,
+        ``sequential`` reading and decoding all of ``lca`` with the netCDF library, block by block, in one thread;
+        ``…, by hand`` a plain loop of netCDF and NumPy for the study of that name. ``ratios`` compares the speed of a
+        study with that of the same study, with the same kernels and blocks, on a NumPy memory map of its numbers and
+        on a file opened by the netCDF C library through xarray; ``processor_ratios`` the same by processor time. Both
+        are medians over pairs that ran one after the other.
+
+    Raises
+    ------
+    DataError
+        For a scale outside 0 … 100 or fewer than one repeat.
     """
     if not 0 < scale <= 100 or repeats < 1:
         raise DataError(f"scale must be between 0 and 100 and repeats at least 1, got {scale} and {repeats}")
     root = scale**0.5
+    iterations, parameters = max(200, round(_ITERATIONS * root)), max(2_000, round(_PARAMETERS * root))
+    taken = _Taken()
     with tempfile.TemporaryDirectory(dir=directory) as folder:
-        path = Path(folder) / "synthetic.nc"
-        ds = _synthetic(max(200, round(_ITERATIONS * root)), max(2_000, round(_PARAMETERS * root)))
-        saving.save(ds, path, quiet=False)
-        with opening.open_trajectory(path) as ds:
-            return _measure(ds, path, repeats)
+        path, packed = Path(folder) / "synthetic.nc", Path(folder) / "packed.nc"
+        saving.save(synthetic.trajectory(iterations, parameters), path, quiet=False)
+        few = max(100, iterations // _PACKED_SHARE)
+        saving.save(synthetic.trajectory(few, parameters), packed, quiet=False, compression="zlib")
+        size = path.stat().st_size
+        with opening.open_trajectory(path) as ds, closing(reading.by_library(path)) as library:
+            taken.in_turns(_floors(path, ds), repeats)
+            _time_streaming(taken, ds, library, Path(folder), repeats)
+            taken.in_turns({name: _work(study, ds, "lca") for name, study in _OTHERS.items()}, repeats)
+            taken.in_turns({"streaming, together": _all_together(ds)}, repeats)
+            for name, cut in _SLICES.items():
+                taken.in_turns(_ways(name, cut, {"": ds, "C library": library}), repeats)
+        with opening.open_trajectory(packed) as ds, closing(reading.by_library(packed)) as library:
+            taken.in_turns(_ways(_PACKED, noise.help_hurt_zero, {"": ds, "C library": library}), repeats)
+    return {
+        "machine": {**machine(), "numpy": np.__version__, "dask": version("dask")},
+        "iterations": iterations,
+        "parameters": parameters,
+        "file_bytes": size,
+        "repeats": repeats,
+        "gigabytes_per_second": taken.speeds(),
+        "seconds": {name: statistics.median(taken.seconds[name]) for name in taken.seconds},
+        "ratios": taken.ratios(taken.seconds),
+        "processor_ratios": taken.ratios(taken.processor),
+        "peak_bytes": taken.peaks,
+        "bounds": {**_BOUNDS, "zlib": _PACKED_BOUND, "slices": _SLICE_BOUND},
+        "memory_bound": _MEMORY_BOUND,
+    }
 
 
 def to_text(result: dict[str, Any]) -> str:
     """Return the result of ``run`` as lines to print."""
     here, speed, peak = result["machine"], result["gigabytes_per_second"], result["peak_bytes"]
-    floor = speed["sequential"]
     lines = [
         f"{here['cpu']}, {here['cores']} cores; numpy {here['numpy']}, dask {here['dask']}",
         f"{result['iterations']} iterations × {result['parameters']} parameters, {result['file_bytes'] / 1e9:.1f} GB; "
-        f"medians of {result['repeats']} repeats",
-        f"{'':28}{'GB/s':>8}{'/ sequential':>14}{'/ memory map':>14}{'peak MiB':>10}",
+        f"medians of {result['repeats']} repeats; ratios of speed, in brackets by processor time",
+        f"{'':28}{'GB/s':>8}{'/ memory map':>16}{'/ C library':>16}{'peak MiB':>10}",
     ]
     for name, value in speed.items():
-        verdict = ""
-        if name in _STREAMING:
-            slow, large = value < _BOUND * floor, peak[name] > _MEMORY_BOUND
-            verdict = "  " + ("within the bounds" if not (slow or large) else "BEYOND the bounds")
-        ratios = f"{value / floor:14.2f}{value / speed['memory map']:14.2f}"
-        lines.append(f"{name:28}{value:8.2f}{ratios}{peak[name] / 2**20:10.0f}{verdict}")
-    lines.append(f"bounds of streaming studies: {_BOUND} of sequential reading, {_MEMORY_BOUND / 2**20:.0f} MiB")
+        if name.endswith(_OTHER_WAYS) and name != "memory map":
+            continue
+        found, processor = result["ratios"].get(name, {}), result["processor_ratios"].get(name, {})
+        cells = [f"{found[way]:.2f} ({processor[way]:.2f})" if way in found else "" for way in _OTHER_WAYS]
+        line = f"{name:28}{value:8.2f}{cells[0]:>16}{cells[1]:>16}{peak[name] / 2**20:10.0f}"
+        lines.append(f"{line}{_verdict(name, result)}".rstrip())
+    lines.append(
+        f"bounds: streaming studies {_BOUNDS['memory map']} of a memory map, {_BOUNDS['C library']} × the C library, "
+        f"{_MEMORY_BOUND / 2**20:.0f} MiB; packed files {_PACKED_BOUND} ×, slices {_SLICE_BOUND:.0f} × the C library"
+    )
     return "\n".join(lines)
 
 
-# ---- the trajectory -------------------------------------------------------------------------------------------------
+def _verdict(name: str, result: dict[str, Any]) -> str:
+    """Say whether a study is within its bounds; nothing where it has none."""
+    if name in _STREAMING:
+        bounds = _BOUNDS
+    elif name == _PACKED or name in _SLICES:
+        bounds = {"C library": _PACKED_BOUND if name == _PACKED else _SLICE_BOUND}
+    else:
+        return ""
+    missed = [way for way, bound in bounds.items() if result["ratios"][name][way] < bound]
+    missed += ["memory"] * (result["peak_bytes"][name] > _MEMORY_BOUND)
+    return f"  BEYOND the bounds: {', '.join(missed)}" if missed else "  within the bounds"
 
 
-def _synthetic(iterations: int, parameters: int) -> xr.Dataset:
-    """Return random walks whose LCA has heavy tails and a fifth of zeros; lazy."""
-    table = Labels(_tensors(parameters))
-    rows, columns = 64, 65_536
-    options = {"dtype": np.float32, "meta": np.empty((0, 0), np.float32)}
-
-    def array(n: int, kind: str) -> da.Array:
-        empty = da.empty((n, parameters), chunks=(rows, columns), dtype=np.float32)
-        filled: da.Array = empty.map_blocks(_random_block, kind=kind, **options)
-        return filled
-
-    steps = {"snapshot": np.arange(iterations + 1), "iteration": np.arange(iterations)}
-    coords = table.coords() | {name: ((name,), values) for name, values in steps.items()}
-    return build_dataset(coords, {"theta": array(iterations + 1, "theta"), "lca": array(iterations, "lca")})
+# ---- what is timed ---------------------------------------------------------------------------------------------------
 
 
-def _random_block(block: np.ndarray, kind: str, block_info: Any = None) -> np.ndarray:
-    place = block_info[0]["chunk-location"] if block_info else (0, 0)
-    rng = np.random.default_rng([*place, kind == "lca"])
-    values = rng.standard_normal(block.shape, np.float32)
-    if kind == "theta":
-        return values
-    values *= np.float32(1e-6) * values**2
-    values[:, ::5] = 0
-    return values
-
-
-def _tensors(parameters: int) -> tuple[TensorSpec, ...]:
-    """Return some twenty convolutions of growing width, and a last kernel that takes what is left."""
-    specs, left, k = [], parameters, 0
-    share = parameters // 22
-    while left > 2 * share:
-        inputs = max(1, share // (_UNITS * _TAPS))
-        specs.append(TensorSpec(f"conv{k}.weight", (_UNITS, inputs, 3, 3), "kernel", f"conv{k}", "conv2d"))
-        left -= specs[-1].size
-        k += 1
-    specs.append(TensorSpec("fc.weight", (1, left), "kernel", "fc", "linear"))
-    return tuple(specs)
-
-
-# ---- measuring -------------------------------------------------------------------------------------------------------
-
-
-def _measure(ds: xr.Dataset, path: Path, repeats: int) -> dict[str, Any]:
-    contenders: dict[str, tuple[int, Callable[[], object]]] = {
+def _floors(path: Path, ds: xr.Dataset) -> dict[str, tuple[int, Work]]:
+    size = ds["lca"].nbytes
+    floors: dict[str, tuple[int, Work]] = {
         "memory map": (path.stat().st_size, lambda: reading.sum_memory_map(path)),
-        "sequential": (ds["lca"].nbytes, lambda: reading.sum_sequentially(path)),
+        "sequential": (size, lambda: reading.sum_sequentially(path)),
     }
-    contenders |= {name: (ds["lca"].nbytes, functools.partial(study, path)) for name, study in _BY_HAND.items()}
-    for name, study in (_STREAMING | _OTHERS).items():
-        contenders[name] = (ds[_BYTES_OF.get(name, "lca")].nbytes, _timed(study, ds))
-    together = [study(ds) for study in _STREAMING.values()]
-    contenders["streaming, together"] = (ds["lca"].nbytes + ds["theta"].nbytes, lambda: compute(together, quiet=True))
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    peaks: dict[str, int] = {}
-    for turn in range(repeats + 1):  # the first turn warms the page cache
-        for name, (_, work) in contenders.items():
-            with peak_memory() as peak:
-                began = time.perf_counter()
-                work()
-                taken = time.perf_counter() - began
-            peaks[name] = max(peaks.get(name, 0), peak[0])
-            if turn:
-                seconds[name].append(taken)
-    speed = {name: n / statistics.median(seconds[name]) / 1e9 for name, (n, _) in contenders.items()}
-    return {
-        "machine": {
-            **machine(),
-            "numpy": np.__version__,
-            "dask": version("dask"),
-        },
-        "iterations": ds.sizes["iteration"],
-        "parameters": ds.sizes["parameter"],
-        "file_bytes": path.stat().st_size,
-        "repeats": repeats,
-        "gigabytes_per_second": speed,
-        "peak_bytes": peaks,
-        "bound": _BOUND,
-        "memory_bound": _MEMORY_BOUND,
-    }
+    return floors | {name: (size, functools.partial(study, path)) for name, study in _BY_HAND.items()}
 
 
-def _timed(study: Study, ds: xr.Dataset) -> Callable[[], object]:
-    return lambda: compute(study(ds), quiet=True)
+def _time_streaming(taken: _Taken, ds: xr.Dataset, library: xr.Dataset, folder: Path, repeats: int) -> None:
+    """Time the streaming studies of one variable after the other, so that the page cache holds one of them twice."""
+    for variable in ("lca", "theta"):
+        with _mapped(ds, variable, folder) as mapped:
+            for name, study in _STREAMING.items():
+                if _BYTES_OF.get(name, "lca") == variable:
+                    ways = {"": ds, "memory map": mapped, "C library": library}
+                    taken.in_turns(_ways(name, study, ways), repeats)
+
+
+@contextmanager
+def _mapped(ds: xr.Dataset, variable: str, folder: Path) -> Iterator[xr.Dataset]:
+    """Give a trajectory one variable of which is a NumPy memory map of its numbers."""
+    path = folder / f"{variable}.npy"
+    try:
+        yield reading.memory_mapped(ds, variable, path)
+    finally:
+        path.unlink()
+
+
+def _ways(name: str, study: Study, ways: Mapping[str, xr.Dataset]) -> dict[str, tuple[int, Work]]:
+    """Return a study by each way of reading, the first of which is ours."""
+    variable = _BYTES_OF.get(name, "lca")
+    return {", ".join(filter(None, (name, way))): _work(study, ds, variable) for way, ds in ways.items()}
+
+
+def _work(study: Study, ds: xr.Dataset, variable: str) -> tuple[int, Work]:
+    size = study(ds).nbytes if study in _SLICES.values() else ds[variable].nbytes
+    return size, lambda: compute(study(ds), quiet=True)
+
+
+def _all_together(ds: xr.Dataset) -> tuple[int, Work]:
+    size = ds["lca"].nbytes + ds["theta"].nbytes
+    return size, lambda: compute([study(ds) for study in _STREAMING.values()], quiet=True)
+
+
+@dataclass
+class _Taken:
+    """What each contender took: by name, one number a repeat."""
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    processor: dict[str, list[float]] = field(default_factory=dict)
+    peaks: dict[str, int] = field(default_factory=dict)
+
+    def in_turns(self, contenders: Mapping[str, tuple[int, Work]], repeats: int) -> None:
+        """Time contenders in turns, after one turn that is not timed: it fills the page cache."""
+        for turn in range(repeats + 1):
+            for name, (size, work) in contenders.items():
+                with peak_memory() as peak:
+                    began, used = time.perf_counter(), time.process_time()
+                    work()
+                    taken, used = time.perf_counter() - began, time.process_time() - used
+                self.sizes[name] = size
+                self.peaks[name] = max(self.peaks.get(name, 0), peak[0])
+                if turn:
+                    self.seconds.setdefault(name, []).append(taken)
+                    self.processor.setdefault(name, []).append(used)
+
+    def speeds(self) -> dict[str, float]:
+        """Return gigabytes per second by name."""
+        return {name: size / statistics.median(self.seconds[name]) / 1e9 for name, size in self.sizes.items()}
+
+    def ratios(self, times: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
+        """Return, by study and other way, how many times as fast ours is."""
+        found: dict[str, dict[str, float]] = {}
+        for name, ours in times.items():
+            for way in _OTHER_WAYS:
+                if theirs := times.get(f"{name}, {way}"):
+                    pairs = [other / own for other, own in zip(theirs, ours, strict=True)]
+                    found.setdefault(name, {})[way] = statistics.median(pairs)
+        return found

@@ -34,7 +34,8 @@ def add(command: Command) -> None:
     _option(bench, "repeats", "measurements of each", type=int, metavar="N")
     _option(bench, "device", "cpu (default) or a GPU such as cuda")
     _option(bench, "precision", "float32 (default), bfloat16, or on a GPU tf32")
-    bench.add_argument("--json", action="store_true", help="as JSON")
+    bench.add_argument("--json", action="store_true", help="print JSON instead of text")
+    bench.add_argument("--save", metavar="FILE", help="write the result as JSON to FILE, too")
 
 
 def _option(parser: argparse.ArgumentParser, name: str, text: str, **how: Any) -> None:
@@ -44,7 +45,13 @@ def _option(parser: argparse.ArgumentParser, name: str, text: str, **how: Any) -
 
 def _bench(args: argparse.Namespace) -> None:
     from lcakit import bench
+    from lcakit.storage.atomic import written
+    from lcakit.storage.paths import writable_path
 
     given = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
     result, text = bench.run(args.what, **given)
-    print(json.dumps(result, indent=2) if args.json else text)
+    as_json = json.dumps(result, indent=2)
+    if args.save:
+        with written(writable_path(args.save)) as temporary:
+            temporary.write_text(as_json + "\n", encoding="utf-8")
+    print(as_json if args.json else text)

@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from lcakit import bench
 from lcakit.bench import load
@@ -22,9 +23,11 @@ from tests.support.forked import dask_workers
 torch = pytest.importorskip("torch")
 
 
-def test_gradients_are_those_of_autograd_and_each_floor_is_there(capsys):
-    assert main(["bench", "gradient", "--examples", "100", "--repeats", "2", "--json"]) == 0
+def test_gradients_are_those_of_autograd_and_each_floor_is_there(capsys, tmp_path):
+    saved = tmp_path / "results" / "gradient.json"
+    assert main(["bench", "gradient", "--examples", "100", "--repeats", "2", "--json", "--save", str(saved)]) == 0
     result = json.loads(capsys.readouterr().out)
+    assert json.loads(saved.read_text()) == result
     assert result["disagreement"]["float32"] < 1e-4
     assert 1e-4 < result["disagreement"]["bfloat16"] < 0.1
     assert {"as found", "all threads", "team"} <= set(result["seconds"]["floor"])
@@ -102,10 +105,10 @@ def test_a_recording_by_hand_has_the_same_numbers(tmp_path):
 
 def test_studies_by_hand_have_the_same_numbers(tmp_path):
     import lcakit as lk
-    from lcakit.bench import analysis, reading
+    from lcakit.bench import reading, synthetic
 
     path = tmp_path / "synthetic.nc"
-    lk.save(analysis._synthetic(150, 2000), path, quiet=True)
+    lk.save(synthetic.trajectory(150, 2000), path, quiet=True)
     with lk.open_trajectory(path) as ds:
         np.testing.assert_allclose(reading.help_hurt_zero(path), lk.noise.help_hurt_zero(ds).values, atol=1e-12)
         ours = lk.layers.layer_lca(ds).values
@@ -118,6 +121,30 @@ def test_studies_are_timed_beside_bare_reading_and_loops_by_hand():
     assert wanted < set(result["gigabytes_per_second"])
     assert set(result["peak_bytes"]) == set(result["gigabytes_per_second"])
     assert all(f"{name} " in text for name in wanted)
+
+
+def test_studies_are_timed_beside_a_memory_map_and_the_c_library():
+    result, text = bench.run("analysis", scale=1e-5, repeats=1)
+    seconds = result["seconds"]
+    for name in ("help, hurt, zero", "layer LCA", "iterations helped", "histogram", "weight turns"):
+        for way in ("memory map", "C library"):
+            assert result["ratios"][name][way] == pytest.approx(seconds[f"{name}, {way}"] / seconds[name])
+    for name in ("one parameter", "one iteration", "help, hurt, zero, zlib"):
+        assert result["ratios"][name]["C library"] == pytest.approx(seconds[f"{name}, C library"] / seconds[name])
+    judged = [line for line in text.splitlines() if "the bounds" in line]
+    assert len(judged) == 5 + 3
+
+
+def test_other_ways_of_reading_have_the_same_numbers(tmp_path):
+    import lcakit as lk
+    from lcakit.bench import reading, synthetic
+
+    path = lk.save(synthetic.trajectory(150, 2000), tmp_path / "synthetic.nc", quiet=True)
+    with lk.open_trajectory(path) as ds, reading.by_library(path) as library:
+        mapped = reading.memory_mapped(ds, "lca", tmp_path / "lca.npy")
+        assert library["lca"].chunks == mapped["lca"].chunks == ds["lca"].chunks
+        for other in (library, mapped):
+            xr.testing.assert_equal(lk.noise.help_hurt_zero(other), lk.noise.help_hurt_zero(ds))
 
 
 @pytest.mark.parametrize("what", bench.BENCHMARKS)

@@ -28,7 +28,6 @@ EXTRAS = {
     "record": ("torch", "torchvision", "sklearn"),
     "lab": ("holoviews", "panel", "bokeh", "jupyter_bokeh", "jupyterlab", "matplotlib", "PIL"),
     "share": ("pooch", "fsspec", "aiohttp", "requests", "h5py", "zarr", "safetensors", "pandas", "pyarrow"),
-    "fast": ("isal",),
     "transformers": ("transformers", "accelerate"),
     "lightning": ("lightning",),
 }

@@ -27,13 +27,14 @@ BENCHMARKS = (
     "load",
     "open",
     "analysis",
+    "remote",
     "share",
     "explore",
 )
 
 OPTIONS = {
-    "scale": ("growth", "together", "open", "analysis", "share", "explore"),
-    "directory": ("growth", "record", "memory", "open", "analysis", "share", "explore"),
+    "scale": ("growth", "together", "open", "analysis", "remote", "share", "explore"),
+    "directory": ("growth", "record", "memory", "open", "analysis", "remote", "share", "explore"),
     "file": ("share", "explore"),
     "parameters": ("memory",),
     "classes": ("memory", "explore"),
@@ -42,7 +43,7 @@ OPTIONS = {
     "iterations": ("precision", "record", "memory", "cluster", "load"),
     "repeats": (
         *("gradient", "convolutions", "precision", "growth", "together"),
-        *("cluster", "load", "open", "analysis", "explore"),
+        *("cluster", "load", "open", "analysis", "remote", "explore"),
     ),
     "device": ("gradient", "convolutions", "precision", "growth", "together", "record", "memory"),
     "precision": ("convolutions", "record"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -36,11 +37,16 @@ MERGED_BYTES = 28 * 2**20
 """What is merged at a time: glibc reuses the memory of arrays below 32 MB, and maps larger ones each time."""
 
 
-def dask_chunks(ds: xr.Dataset) -> dict[str, int]:
-    """Return Dask chunk sizes: multiples of the file's chunks, about 64 MB for a per-parameter variable."""
+def dask_chunks(ds: xr.Dataset, far: bool = False) -> dict[str, int]:
+    """Return Dask chunk sizes: multiples of the file's chunks, about 64 MB for a per-parameter variable.
+
+    Of a file that is ``far``, behind a URL, a block has as many chunks along iterations as along parameters: whichever
+    of the two a selection is narrow in, there are several chunks to wait for at the same time. Else its rows are long.
+    """
     sizes = {str(dim): n for dim, n in ds.sizes.items()}
     steps, columns = _file_chunks(ds)
-    wide = max(1, BLOCK_BYTES // (4 * steps * columns)) * columns
+    fitting = max(1, BLOCK_BYTES // (4 * steps * columns))
+    wide = (math.isqrt(fitting) if far else fitting) * columns
     width = max(min(wide, sizes.get("parameter", 1)), sizes.get("unit", 1) * sizes.get("class", 1))
     tall = max(1, BLOCK_BYTES // (4 * steps * width)) * steps
     chunks = {"parameter": wide, "iteration": tall, "snapshot": tall}

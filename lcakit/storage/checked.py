@@ -35,10 +35,13 @@ def labelled(ds: xr.Dataset, source: str, check: bool, stored: Any = None) -> xr
     return out
 
 
-def as_trajectory(ds: xr.Dataset, source: str, check: bool, stored: Any = None) -> xr.Dataset:
-    """Check an opened file, load its labels, and put its data into Dask chunks, with dimensions in their order."""
+def as_trajectory(ds: xr.Dataset, source: str, check: bool, stored: Any = None, far: bool = False) -> xr.Dataset:
+    """Check an opened file, load its labels, and put its data into Dask chunks, with dimensions in their order.
+
+    ``far`` says that it is behind a URL.
+    """
     out = labelled(ds, source, check, stored)
-    chunks = dask_chunks(out)
+    chunks = dask_chunks(out, far)
     names = [str(name) for name in out.data_vars]
     ordered = {name: in_order(name, out[name].variable) for name in names}
     out = out.assign({n: guard.lazily(ordered[n], chunks, f"{source}, {n!r}") for n in names})

@@ -108,7 +108,7 @@ def _open_url(url: str, check: bool) -> xr.Dataset:
     if url.rstrip("/").endswith(".zarr"):
         return _open_zarr(url, check)
     ds, structure = netcdf_reading.open_url(url)
-    return as_trajectory(ds, url, check, structure)
+    return as_trajectory(ds, url, check, structure, far=True)
 
 
 def _open_zarr(source: str, check: bool) -> xr.Dataset:
@@ -117,4 +117,4 @@ def _open_zarr(source: str, check: bool) -> xr.Dataset:
 
     with guard.reading(source):
         ds = zarr_store.open_raw(source)
-    return as_trajectory(ds, source, check)
+    return as_trajectory(ds, source, check, far=urls.is_url(source))

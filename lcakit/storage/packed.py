@@ -10,7 +10,7 @@ import numpy as np
 zlib: Any
 try:  # two to three times as fast
     from isal import isal_zlib as zlib
-except ImportError:
+except ImportError:  # it has wheels for the usual processors
     import zlib
 
 __all__ = ["DEFLATE", "FLETCHER32", "SHUFFLE", "fletcher32", "unpacked"]

@@ -58,7 +58,8 @@ MOST_UNANNOUNCED, _KEPT_FREE = 2**36, 2**28
 
 BLOCK_BYTES = 2**18  # what is asked for at once of a file's structure and labels
 
-_REQUEST_BYTES, GAP_BYTES = 2**23, 2**16  # what is so near to each other is asked for together
+_REQUEST_BYTES, GAP_BYTES = 2**20, 2**16
+"""Bytes of a request, of which many wait at the same time; and what is so near to each other is one request."""
 
 
 @contextlib.contextmanager
@@ -159,7 +160,7 @@ class Remote:
 
     def fill(self, runs: Iterable[Run]) -> None:
         """Fill arrays with the bytes at their places; what lies near to each other is one request."""
-        groups = list(_neighbours(runs))
+        groups = list(_neighbours(piece for run in runs for piece in _pieces(run)))
         ranges = [(group[0][0], max(start + view.nbytes for start, view in group)) for group in groups]
         for group, (first, _), data in zip(groups, ranges, self.parts(ranges), strict=True):
             for start, view in group:
@@ -179,6 +180,17 @@ class Remote:
                 "it was cut short, or is not what the server says. Try again, or get all of it with lk.fetch."
             )
         return data
+
+
+def _pieces(run: Run) -> Iterator[Run]:
+    """Cut what is longer than a request."""
+    start, view = run
+    if view.nbytes <= _REQUEST_BYTES:
+        yield run
+        return
+    data = view.reshape(-1).view(np.uint8)
+    for first in range(0, data.size, _REQUEST_BYTES):
+        yield start + first, data[first : first + _REQUEST_BYTES]
 
 
 def _neighbours(runs: Iterable[Run]) -> Iterator[list[Run]]:

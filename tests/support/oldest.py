@@ -35,7 +35,7 @@ def bounds() -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     optional = project["optional-dependencies"]
     stated = [*project["dependencies"], *(one for extra in EXTRAS for one in optional[extra])]
-    found = (re.fullmatch(r"([\w.-]+)(?:\[[^]]*\])?>=([\w.]+)", one) for one in stated)
+    found = (re.fullmatch(r"([\w.-]+)(?:\[[^]]*\])?>=([\w.]+)(?:;.*)?", one) for one in stated)
     return {match[1].lower(): match[2] for match in found if match}
 
 

@@ -242,7 +242,7 @@ class Recorder:
         config = {key: value for key, value in self._config.items() if key not in _MAY_CHANGE}
         where = partial_path(self.path)
         stored = None if self._overwrite else resumed_state(where, attrs, config, self._loop.kept)
-        recording = Recording(self.path, self.objective, self.settings, self._loop)
+        recording = Recording(self.path, self.objective, self.settings, self._loop, self._n_iterations)
         self._seconds += time.perf_counter() - began
         header = header_of(self.objective, self.settings, attrs, self._config, self._seed)
         recording.begin(header, stored, self._overwrite)

@@ -32,6 +32,7 @@ from lcakit.record.same_model import check_same_model
 from lcakit.record.settings import RecorderSettings
 from lcakit.storage import saving, segments
 from lcakit.storage.background import THREAD
+from lcakit.storage.early_chunks import EarlyChunks
 from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import partial_path
 
@@ -54,6 +55,8 @@ class Recording:
         The file that it becomes.
     objective, settings, loop
         What is allocated, how, and the state of the loop.
+    n_iterations
+        Optimizer steps that the loop will take, where that is known.
 
     Attributes
     ----------
@@ -67,11 +70,19 @@ class Recording:
         The loss of the loop beside the recorded one.
     """
 
-    def __init__(self, path: Path, objective: Objective, settings: RecorderSettings, loop: LoopState) -> None:
+    def __init__(
+        self,
+        path: Path,
+        objective: Objective,
+        settings: RecorderSettings,
+        loop: LoopState,
+        n_iterations: int | None = None,
+    ) -> None:
         self.path, self.partial = path, partial_path(path)
         self.objective, self._settings, self._loop = objective, settings, loop
         self._online = settings.storage.online
         self._allocator = Allocator(objective, settings.allocation, stored_online(settings))
+        self._n_iterations = n_iterations
         self._process = os.getpid()
         self._moving = False  # buffers, since the recording began
         self._count = 0
@@ -112,6 +123,7 @@ class Recording:
         row = self._first_row(theta, resuming=stored is not None)
         if replace:
             clear(self.path)
+        self._early = self._early_chunks()
         self._writer = segments.SegmentWriter(
             self.partial,
             header.assign_coords(self._buffers.start(buffers)) if buffers else header,
@@ -120,6 +132,7 @@ class Recording:
             running=self._allocator.running,
             block_rows=self._settings.writing.block_rows,
             block_seconds=self._settings.writing.block_seconds,
+            early=self._early,
         )
         if stored is None:
             try:
@@ -128,6 +141,12 @@ class Recording:
                 self._writer.close(with_state=False)
                 raise
         self.seconds += time.perf_counter() - began
+
+    def _early_chunks(self) -> EarlyChunks | None:
+        if self._settings.writing.compression is not None or self.path.suffix == ".zarr":
+            return None
+        steps, every = self._n_iterations, self._settings.storage.every
+        return EarlyChunks(self.partial, None if steps is None else -(-steps // every))
 
     def _first_row(self, theta: torch.Tensor, resuming: bool) -> dict[str, Any]:
         self._last = theta
@@ -251,7 +270,7 @@ class Recording:
         self._allocator.release()
         del self._last
         storage, compression = self._settings.storage, self._settings.writing.compression
-        saving.finish(self.path, compression=compression)
+        saving.merge(self.path, compression=compression, early=self._early)
         self.seconds += time.perf_counter() - began
         if not self._online and self._loop.steps:
             stored: dict[str, Any] = {"keep": storage.keep, "statistics": storage.statistics}

@@ -9,7 +9,7 @@ from typing import Any
 
 from lcakit.errors import RecordingError
 from lcakit.record.allocation.continuing import check_continued, refuse_other_settings
-from lcakit.storage import opening, segments
+from lcakit.storage import continuing, opening, segments
 from lcakit.storage.atomic import Lock, writable_parent
 from lcakit.storage.paths import allocation_partial, partial_path
 from lcakit.trajectory import provenance
@@ -81,7 +81,7 @@ def resumed_state(partial: Path, attrs: dict[str, Any], config: Mapping[str, Any
             "with lk.finish, or replace it with overwrite=True."
         )
     with Lock(partial):
-        state = None if segments.is_rest(partial) else segments.go_back_to_state(partial)
+        state = None if segments.is_rest(partial) else continuing.go_back_to_state(partial)
     if state is None:  # killed before the first block was whole: begin anew
         segments.remove(partial)
     return state

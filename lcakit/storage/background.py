@@ -66,6 +66,8 @@ class BackgroundWriter:
         Called on the thread with a path, a block, and the state of the loop at its end, or None.
     rows
         Size of new blocks.
+    idle
+        Called on the thread while no block waits, again and again until it returns False.
 
     Attributes
     ----------
@@ -73,9 +75,11 @@ class BackgroundWriter:
         What went wrong on the thread; nothing is written after it. The caller looks at it and raises it.
     """
 
-    def __init__(self, write: Callable[[Path, Block, bytes | None], None], rows: int) -> None:
+    def __init__(
+        self, write: Callable[[Path, Block, bytes | None], None], rows: int, idle: Callable[[], bool] = lambda: False
+    ) -> None:
         self.error: BaseException | None = None
-        self._write, self._rows = write, rows
+        self._write, self._rows, self._idle = write, rows, idle
         self._spare: list[Block] = []
         self._queue: queue.Queue[tuple[Path, Block, bytes | None] | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
@@ -95,7 +99,7 @@ class BackgroundWriter:
         self._thread.join()
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while (item := self._next()) is not None:
             if self.error is not None:
                 continue  # keep emptying the queue, so that the caller is never stuck before it sees the error
             try:
@@ -105,3 +109,12 @@ class BackgroundWriter:
             else:
                 item[1].clear()
                 self._spare.append(item[1])
+
+    def _next(self) -> tuple[Path, Block, bytes | None] | None:
+        while self.error is None:
+            try:
+                return self._queue.get_nowait()
+            except queue.Empty:
+                if not self._idle():
+                    break
+        return self._queue.get()

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import netCDF4
 import numpy as np
@@ -19,6 +19,7 @@ from xarray.backends.locks import HDF5_LOCK
 from lcakit.progress import progress
 from lcakit.storage.atomic import written_whole
 from lcakit.storage.blocks import threads_by_default, windows
+from lcakit.storage.early_chunks import EarlyChunks
 from lcakit.trajectory import schema
 
 __all__ = ["write", "write_netcdf", "write_window"]
@@ -28,20 +29,29 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def write_netcdf(ds: xr.Dataset, path: Path, encoding: Mapping[Any, Any] | None = None) -> None:
-    """Write a dataset that is in memory as a new file.
+def write_netcdf(
+    ds: xr.Dataset, path: Path, encoding: Mapping[Any, Any] | None = None, mode: Literal["w", "a"] = "w"
+) -> None:
+    """Write a dataset that is in memory as a new file, or (``mode="a"``) into one that has no variables yet.
 
     As ``to_netcdf`` does, which also asks for a client of Dask and imports ``dask.distributed`` for that (0.5 s).
     """
     with HDF5_LOCK:  # for all of it: also making a variable or an attribute is the library's work
-        new = NetCDF4DataStore.open(str(path), mode="w", lock=False)
+        new = NetCDF4DataStore.open(str(path), mode=mode, lock=False)
         try:
             ds.dump_to_store(new, encoding=encoding)
         finally:
             new.close()
 
 
-def write(ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None, quiet: bool) -> None:
+def write(
+    ds: xr.Dataset,
+    small: xr.Dataset,
+    path: Path,
+    compression: str | None,
+    quiet: bool,
+    early: EarlyChunks | None = None,
+) -> None:
     """Write a trajectory as one file, whole or not at all.
 
     Parameters
@@ -52,25 +62,48 @@ def write(ds: xr.Dataset, small: xr.Dataset, path: Path, compression: str | None
         What of it is in memory, with the attributes of the file.
     compression
         None or ``"zlib"``.
+    early
+        Chunks that are written already: their file becomes this one.
     """
     large = [str(name) for name in ds.data_vars if name not in small.variables]
+    chunks = early.chunks if early is not None else {}
+    places = [(name, window) for name in large for window in _windows(ds[name], chunks.get(name))]
     with written_whole(path) as temporary, threads_by_default():
+        if early is not None:
+            early.become(temporary, _write_nothing)
         encoding = {name: {"_FillValue": None} for name in small.variables}
-        write_netcdf(small, temporary, encoding)
-        total = sum(ds[name].nbytes for name in large)
+        write_netcdf(small, temporary, encoding, mode="w" if early is None else "a")
+        total = sum(ds[name].dtype.itemsize * math.prod(s.stop - s.start for s in window) for name, window in places)
         with progress(total, f"writing {path.name}", unit="B", quiet=quiet) as bar, _opened(temporary) as file:
-            _create(file, ds, large, compression)
-            for name, window, block in _read_ahead(ds, large):
+            _create(file, ds, large, compression, chunks)
+            for name, window, block in _read_ahead(ds, places):
                 write_window(file[name], window, block)
                 bar.update(block.nbytes)
+        if early is not None:
+            early.write_indexes(temporary)
 
 
-def _read_ahead(ds: xr.Dataset, names: list[str]) -> Iterator[tuple[str, tuple[slice, ...], np.ndarray]]:
-    """Yield the windows of variables; the next one is read while the caller has one."""
-    places = [(name, window) for name in names for window in windows(ds[name])]
+_Window = tuple[slice, ...]
+
+
+def _windows(array: xr.DataArray, chunk: tuple[int, ...] | None) -> Iterator[_Window]:
+    """Cut a variable into windows to write; of one whose chunks are there, only its last: so it gets an index."""
+    if chunk is None:
+        yield from windows(array)
+    else:
+        yield tuple(slice((n - 1) // c * c, n) for n, c in zip(array.shape, chunk, strict=True))
+
+
+def _write_nothing(path: Path) -> None:
+    with HDF5_LOCK:
+        netCDF4.Dataset(path, "w").close()
+
+
+def _read_ahead(ds: xr.Dataset, places: list[tuple[str, _Window]]) -> Iterator[tuple[str, _Window, np.ndarray]]:
+    """Yield windows of variables; the next one is read while the caller has one."""
     context = copy_context()  # holds the caller's client of Dask, where there is one
 
-    def read(place: tuple[str, tuple[slice, ...]]) -> np.ndarray:
+    def read(place: tuple[str, _Window]) -> np.ndarray:
         name, window = place
         return np.asarray(ds[name][window].values)
 
@@ -96,7 +129,13 @@ def _opened(path: Path) -> Iterator[netCDF4.Dataset]:
             file.close()
 
 
-def _create(file: netCDF4.Dataset, ds: xr.Dataset, names: list[str], compression: str | None) -> None:
+def _create(
+    file: netCDF4.Dataset,
+    ds: xr.Dataset,
+    names: list[str],
+    compression: str | None,
+    chunks: Mapping[str, tuple[int, ...]],
+) -> None:
     with HDF5_LOCK:
         for dim, size in ds.sizes.items():
             if dim not in file.dimensions:
@@ -105,7 +144,7 @@ def _create(file: netCDF4.Dataset, ds: xr.Dataset, names: list[str], compression
             array = ds[name]
             options: dict[str, Any] = {"compression": "zlib", "complevel": 1, "shuffle": True} if compression else {}
             dims = tuple(map(str, array.dims))
-            chunk = schema.chunk_sizes(dims, {str(k): v for k, v in ds.sizes.items()})
+            chunk = chunks.get(name) or schema.chunk_sizes(dims, {str(k): v for k, v in ds.sizes.items()})
             variable = file.createVariable(
                 name, array.dtype.newbyteorder("="), dims, chunksizes=chunk, fill_value=False, **options
             )

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit.errors import LcakitWarning, TrajectoryError
-from lcakit.storage import guard, segments
+from lcakit.storage import continuing, guard, segments
 from lcakit.storage.blocks import MERGED_BYTES, WINDOW_BYTES, window_shape
 from lcakit.storage.checked import checked
 from lcakit.storage.npz import JoinedArray, StoredArray, open_segment
@@ -105,7 +105,7 @@ def _statistics(directory: Path, header: xr.Dataset) -> dict[str, Any]:
     wanted = [name for name in str(header.attrs.get("statistics", "")).split() if name in schema.STATISTICS]
     if not wanted:
         return {}
-    found = segments.running_statistics(directory)
+    found = continuing.running_statistics(directory)
     if found is None:
         why = "the recording was interrupted while its running statistics were counted, so it opens without them"
         warnings.warn(f"{directory}: {why}. resume=True brings them back.", LcakitWarning, stacklevel=4)

@@ -13,13 +13,14 @@ from lcakit.packages import package
 from lcakit.storage import netcdf, segments
 from lcakit.storage.atomic import Lock, remove_stale
 from lcakit.storage.blocks import windows
+from lcakit.storage.early_chunks import EarlyChunks
 from lcakit.storage.npz import damage
 from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import Pathlike, is_zarr, unfinished, writable_path
 from lcakit.trajectory import schema
 from lcakit.trajectory.arguments import checks_arguments
 
-__all__ = ["COMPRESSIONS", "check_compression", "finish", "save"]
+__all__ = ["COMPRESSIONS", "check_compression", "finish", "merge", "save"]
 
 
 def __dir__() -> list[str]:
@@ -75,6 +76,18 @@ def save(
     TrajectoryError
         If the dataset is not a trajectory of this format.
     """
+    return _save(ds, path, overwrite, compression, quiet, cluster)
+
+
+def _save(
+    ds: xr.Dataset,
+    path: Pathlike,
+    overwrite: bool,
+    compression: str | None,
+    quiet: bool,
+    cluster: Any,
+    early: EarlyChunks | None = None,
+) -> Path:
     path = writable_path(path)
     if cluster is not None and path.suffix != ".zarr":
         raise ValueError(f"a cluster writes Zarr stores, a netCDF file has one writer; got {path}. Name it ….zarr")
@@ -91,7 +104,7 @@ def save(
         if path.suffix == ".zarr":
             _save_zarr(ds, small, path, compression, quiet, cluster)
             return path
-        netcdf.write(ds, small, path, compression, quiet)
+        netcdf.write(ds, small, path, compression, quiet, early)
     except RecordingError:
         raise
     except (OSError, RuntimeError) as error:  # the netCDF library's own errors are RuntimeErrors
@@ -143,6 +156,19 @@ def finish(
     RecordingError
         As in :func:`save`; and where running statistics would be lost.
     """
+    return merge(path, overwrite=overwrite, compression=compression, quiet=quiet, cluster=cluster)
+
+
+def merge(
+    path: Pathlike,
+    *,
+    overwrite: bool = False,
+    compression: str | None = None,
+    quiet: bool = True,
+    cluster: Any = None,
+    early: EarlyChunks | None = None,
+) -> Path:
+    """Do what :func:`finish` does, with the chunks of a file that the recorder has begun (``early``)."""
     folder = unfinished(path)
     target = folder.with_name(folder.name.removesuffix(".partial"))
     if segments.is_rest(folder):
@@ -158,11 +184,18 @@ def finish(
             "with lk.save(lk.open_trajectory(…), …), which leaves the recording as it is."
         )
     with Lock(folder):
-        for segment in segments.segment_paths(folder):
-            if damaged := damage(segment):  # the file will have no such checksum
-                raise TrajectoryError(
-                    f"{segment}: {damaged}. Restore it; or remove it and all that follow, and finish the rest."
-                )
-        save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet, cluster=cluster)
+        if early is None or not early.complete(ds):
+            early = None
+            _check_sums(folder)
+        _save(ds, target, overwrite, compression, quiet, cluster, early)
         segments.remove(folder)
     return target
+
+
+def _check_sums(folder: Path) -> None:
+    """Raise for a segment that differs from its checksum: the file will have no such checksum."""
+    for segment in segments.segment_paths(folder):
+        if damaged := damage(segment):
+            raise TrajectoryError(
+                f"{segment}: {damaged}. Restore it; or remove it and all that follow, and finish the rest."
+            )

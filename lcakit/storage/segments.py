@@ -7,6 +7,7 @@ While a run is recorded, its folder ``run.nc.partial/`` holds::
     000001.npz         …   (a member carries its CRC-32, so a damaged segment is noticed)
     000001.state       state of the training loop after block 1 (the last two are kept)
     000001.running     running statistics of all up to block 1 (the last two are kept), as one more such archive
+    early.nc           of a large recording: chunks of the file that it becomes (a process that goes on begins anew)
     lock               held by the process that writes
     merged             instead of the header: all is in a file, or was nothing; what is left here is being removed
 
@@ -29,9 +30,10 @@ import xarray as xr
 from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.storage.atomic import Lock, written_whole
 from lcakit.storage.background import BackgroundWriter, Block
+from lcakit.storage.early_chunks import EarlyChunks
 from lcakit.storage.netcdf import write_netcdf
 from lcakit.storage.netcdf_reading import open_local
-from lcakit.storage.npz import ITERATIONS, Arrays, StoredArray, open_segment, write_arrays
+from lcakit.storage.npz import Arrays, write_arrays
 
 __all__ = [
     "BLOCK",
@@ -40,18 +42,16 @@ __all__ = [
     "BLOCK_SECONDS",
     "HEADER",
     "RUNNING",
+    "STATE",
     "SegmentWriter",
-    "go_back_to_running",
-    "go_back_to_state",
     "has_rows",
     "is_rest",
-    "merge_running",
     "read_header",
     "remove",
-    "running_statistics",
     "segment_paths",
     "write_header",
     "write_rows",
+    "write_segment",
 ]
 
 
@@ -86,6 +86,8 @@ class SegmentWriter:
         large as the network, and a copy for the background thread would be another one.
     block_rows, block_bytes, block_seconds
         A block is closed when it has that many iterations or bytes, or is that old.
+    early
+        Chunks of the file, to be written in idle time; the caller merges with them.
 
     Raises
     ------
@@ -105,6 +107,7 @@ class SegmentWriter:
         block_rows: int = BLOCK_ROWS,
         block_bytes: int = BLOCK_BYTES,
         block_seconds: float = BLOCK_SECONDS,
+        early: EarlyChunks | None = None,
     ) -> None:
         self.directory = directory
         self._state, self._running = state, running
@@ -122,7 +125,8 @@ class SegmentWriter:
             ) from error
         self._next = len(segment_paths(directory))
         self._waiting: tuple[Mapping[str, Any], ...] = ()
-        self._background = BackgroundWriter(_write_block, self._rows)
+        self._early = early
+        self._background = BackgroundWriter(self._write_block, self._rows, early.add_next if early else lambda: False)
         self._begin_block()
 
     def append(self, snapshot: Mapping[str, Any], iteration: Mapping[str, Any]) -> None:
@@ -185,11 +189,19 @@ class SegmentWriter:
         except RuntimeError:
             self._waiting, self._running = (), None
 
+    def _write_block(self, path: Path, block: Block, state: bytes | None) -> None:
+        try:
+            _write_block(path, block, state)
+        except OSError:
+            if self._early is None or not self._early.give_up():
+                raise
+            _write_block(path, block, state)  # there is more room now
+
     def _write_running(self, segment: Path) -> None:
         if self._running is None:
             return
         try:
-            _write(segment.with_suffix(RUNNING), self._running())
+            write_segment(segment.with_suffix(RUNNING), self._running())
         except OSError as error:
             self._background.error = error
             self._raise_error()
@@ -213,7 +225,7 @@ def _write_block(path: Path, block: Block, state: bytes | None) -> None:
     if state is not None:
         with written_whole(path.with_suffix(STATE)) as temporary:
             temporary.write_bytes(state)
-    _write(path, block.filled().items())
+    write_segment(path, block.filled().items())
     _remove_older_states(path)
 
 
@@ -232,11 +244,12 @@ def write_rows(
         block.put(snapshot)
         block.put(iteration)
     if running is not None:
-        _write(path.with_suffix(RUNNING), running())
-    _write(path, block.filled().items())
+        write_segment(path.with_suffix(RUNNING), running())
+    write_segment(path, block.filled().items())
 
 
-def _write(path: Path, arrays: Arrays) -> None:
+def write_segment(path: Path, arrays: Arrays) -> None:
+    """Write one archive of a recording, whole or not at all."""
     with written_whole(path) as temporary:
         write_arrays(temporary, arrays)
 
@@ -285,55 +298,6 @@ def segment_paths(directory: Path) -> list[Path]:
 def has_rows(directory: Path) -> bool:
     """Say whether a recording's folder has a header and a finished segment."""
     return (directory / HEADER).exists() and bool(segment_paths(directory))
-
-
-def go_back_to_state(directory: Path) -> bytes | None:
-    """Return the loop's last state, and remove the segments behind it: they will be computed again, the same.
-
-    Where there are running statistics, those of the same iterations must be there. None, and no segment left, where no
-    state was kept.
-    """
-    paths = segment_paths(directory)
-    counted = any(path.with_suffix(RUNNING).exists() for path in paths)
-    while paths and not (paths[-1].with_suffix(STATE).exists() and (not counted or _has_running(directory))):
-        paths.pop().unlink()
-    return paths[-1].with_suffix(STATE).read_bytes() if paths else None
-
-
-def _has_running(directory: Path) -> bool:
-    try:
-        return running_statistics(directory) is not None
-    except TrajectoryError:  # damaged
-        return False
-
-
-def go_back_to_running(directory: Path) -> None:
-    """Remove the segments behind the last running statistics: they will be computed again, the same."""
-    paths = segment_paths(directory)
-    while paths and not _has_running(directory):
-        paths.pop().unlink()
-
-
-def running_statistics(directory: Path) -> dict[str, StoredArray] | None:
-    """Return the running statistics of the iterations in a folder; None where there are none of just these."""
-    paths = segment_paths(directory)
-    running = paths[-1].with_suffix(RUNNING) if paths else None
-    if running is None or not running.exists():
-        return None
-    stored = open_segment(running)
-    lengths = (open_segment(path).get("iteration") for path in paths)
-    count = sum(length.shape[0] for length in lengths if length is not None)
-    return stored if ITERATIONS in stored and int(stored[ITERATIONS][0]) == count else None
-
-
-def merge_running(directory: Path, merge: Callable[[list[Any]], Mapping[str, np.ndarray]]) -> None:
-    """Let blocks that were written in any order, with running statistics of their own, end with those of all of them.
-
-    ``merge`` joins those of blocks, the earliest first.
-    """
-    if running_statistics(directory) is None:
-        files = [path.with_suffix(RUNNING) for path in segment_paths(directory)]
-        _write(files[-1], merge([open_segment(path) for path in files]).items())
 
 
 def is_rest(directory: Path) -> bool:

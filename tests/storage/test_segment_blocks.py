@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from lcakit.storage import segments
+from lcakit.storage import continuing, segments
+from lcakit.storage.npz import open_segment
 
 
 def test_blocks_stay_within_their_bytes(tmp_path):
@@ -15,7 +16,7 @@ def test_blocks_stay_within_their_bytes(tmp_path):
     for step in range(20):
         writer.append(rows, {"lca": np.zeros(600, np.float32), "iteration": step})
     writer.close()
-    sizes = [part["lca"].shape[0] for part in map(segments.open_segment, segments.segment_paths(writer.directory))]
+    sizes = [part["lca"].shape[0] for part in map(open_segment, segments.segment_paths(writer.directory))]
     assert sizes == [4] * 5
 
 
@@ -30,7 +31,7 @@ def test_a_block_is_closed_when_it_is_old(tmp_path, monkeypatch):
         writer.append(rows, {"residual": 0.0, "iteration": step})
     writer.close()
     paths = segments.segment_paths(writer.directory)
-    assert [segments.open_segment(path)["iteration"].shape[0] for path in paths] == [3, 3]
+    assert [open_segment(path)["iteration"].shape[0] for path in paths] == [3, 3]
 
 
 def test_going_back_passes_all_blocks_without_statistics(tmp_path):
@@ -38,5 +39,5 @@ def test_going_back_passes_all_blocks_without_statistics(tmp_path):
         rows = [({}, {"iteration": 2 * number + k}) for k in range(2)]
         running = (lambda: [("iterations", np.array([4]))]) if number == 1 else None
         segments.write_rows(tmp_path / f"{number:06d}.npz", rows, 2, running)
-    segments.go_back_to_running(tmp_path)
+    continuing.go_back_to_running(tmp_path)
     assert [path.name for path in segments.segment_paths(tmp_path)] == ["000000.npz", "000001.npz"]

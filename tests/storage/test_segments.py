@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lcakit as lk
-from lcakit.storage import segments
+from lcakit.storage import continuing, segments
 from lcakit.storage.paths import partial_path
 from tests.support.recordings import record
 
@@ -46,5 +46,5 @@ def test_states_are_kept_for_the_last_two_segments(ds, tmp_path):
     path = tmp_path / "run.nc"
     record(ds, path, block_rows=3, state=lambda: str(next(count)).encode()).close()
     partial = partial_path(path)
-    assert segments.go_back_to_state(partial) == b"3"
+    assert continuing.go_back_to_state(partial) == b"3"
     assert sorted(p.name for p in partial.glob("*.state")) == ["000002.state", "000003.state"]

@@ -18,6 +18,7 @@ import torch
 import lcakit as lk
 from lcakit.experiments.batches import Batches
 from lcakit.record.allocation import allocate  # noqa: F401  (imported before the fork)
+from lcakit.storage import early_chunks
 from tests.support.networks import dropout_net, examples
 
 KILLS = 20
@@ -25,6 +26,7 @@ STEPS = 600
 
 
 def record(path: str, steps: int = STEPS) -> None:
+    early_chunks.LEAST_BYTES = 0  # so that small recordings have them too
     torch.set_num_threads(1)
     torch.manual_seed(5)
     model, (x, y) = dropout_net(), examples()

@@ -19,7 +19,7 @@ from lcakit.record.allocation.settings import AllocationSettings
 from lcakit.record.allocation.statistics import wanted
 from lcakit.record.allocation.stored import Stored
 from lcakit.record.objective.objective import Evaluation, Objective
-from lcakit.storage import segments
+from lcakit.storage import continuing
 from lcakit.storage.npz import Arrays
 from lcakit.trajectory.schema import LAYER_COUNTS
 
@@ -180,7 +180,7 @@ class Allocator:
         """
         if self.statistics is None:
             return
-        stored = segments.running_statistics(partial)
+        stored = continuing.running_statistics(partial)
         if stored is None:
             raise RecordingError(
                 f"{partial} has no running statistics of its iterations, so these cannot go on. Remove it to start "

@@ -36,7 +36,7 @@ from lcakit.record.allocation.spec import ObjectiveSpec
 from lcakit.record.allocation.statistics import merge_files
 from lcakit.record.allocation.stored import Stored
 from lcakit.record.objective.objective import Objective
-from lcakit.storage import opening, segments
+from lcakit.storage import continuing, opening, segments
 from lcakit.storage.atomic import Lock
 from lcakit.storage.paths import given_path
 from lcakit.storage.segments import BLOCK
@@ -138,7 +138,7 @@ class SharedWork:
                     waiting.append(self._submit((*what, start, stop, str(segment)), start, stop))
             self._wait(waiting, bar)
             if stored.statistics:
-                segments.merge_running(partial, merge_files)
+                continuing.merge_running(partial, merge_files)
 
     def _prepare(self, source: xr.Dataset, partial: Path, attrs: Row) -> int:
         """Write the header, or find one with the same settings; return the block size."""

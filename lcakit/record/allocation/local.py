@@ -19,7 +19,7 @@ from lcakit.record.allocation.settings import AllocationSettings
 from lcakit.record.allocation.spec import ObjectiveSpec
 from lcakit.record.allocation.stored import Stored
 from lcakit.record.objective.objective import Objective
-from lcakit.storage import segments
+from lcakit.storage import continuing, segments
 from lcakit.storage.atomic import Lock
 from lcakit.storage.partial import open_partial
 from lcakit.storage.segments import BLOCK, SegmentWriter, read_header
@@ -89,7 +89,7 @@ def _on_host(row: Row) -> Row:
 def _continued(partial: Path, allocator: Allocator) -> int:
     """Go on where an interrupted call ended; return the number of iterations that it finished."""
     if allocator.statistics is not None:
-        segments.go_back_to_running(partial)
+        continuing.go_back_to_running(partial)
     if not segments.segment_paths(partial):
         return 0
     allocator.resume(partial)

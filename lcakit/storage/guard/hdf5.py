@@ -81,6 +81,9 @@ class Stored:
     address: int = 0
     """Of what describes it: how others point to it."""
 
+    index: int = UNDEFINED
+    """Address of the root of the index of its chunks."""
+
     @property
     def packed(self) -> bool:
         """Whether numbers are stored in another form than in memory."""
@@ -299,7 +302,8 @@ class _Walker:
             if len(chunk) != rank + 1 or 0 in chunk or chunk[-1] != size:
                 raise CorruptError(f"{name!r} is cut into chunks {chunk[:-1]} that do not fit its shape {stored.shape}")
             index = ChunkIndex(self._blocks, stored.shape, chunk, stored.packed, name)
-            stored = replace(stored, complete=index.visit(layout.address), chunk=chunk[:-1], ranges=index.ranges)
+            complete = index.visit(layout.address)
+            stored = replace(stored, complete=complete, chunk=chunk[:-1], ranges=index.ranges, index=layout.address)
             return replace(stored, texts=self._text(stored, name)) if stored.dtype.kind == read.SEQUENCE else stored
         if layout.size != stored.nbytes and (stored.complete or layout.kind == "compact"):
             raise CorruptError(f"{name!r} declares {stored.nbytes:,} bytes and stores {layout.size:,}")

@@ -46,6 +46,7 @@ def add(command: Command) -> None:
     share.add_argument("-o", "--out", required=True, metavar="FILE", help="file to write")
     share.add_argument("--resolution", choices=("parameter", "unit", "layer"), default="parameter")
     share.add_argument("--iterations", type=iterations, metavar="FIRST:LAST", help="labels, both included")
+    share.add_argument("--layers", nargs="+", metavar="LAYER", help="only these layers, such as fc3")
     share.add_argument("--keepbits", type=int, help="mantissa bits that gradient and LCA keep")
     share.add_argument("--drop", nargs="*", default=[], metavar="VARIABLE", help="variables to leave out")
     share.add_argument("--overwrite", action="store_true", help="replace what is there")
@@ -133,7 +134,21 @@ def _share(args: argparse.Namespace) -> None:
     from lcakit.sharing.copies import share
 
     options = {"resolution": args.resolution, "iterations": args.iterations, "keepbits": args.keepbits}
-    print(share(args.file, args.out, **options, drop=args.drop, overwrite=args.overwrite, quiet=False))
+    with _layers_of(args.file, args.layers) as source:
+        print(share(source, args.out, **options, drop=args.drop, overwrite=args.overwrite, quiet=False))
+
+
+@contextlib.contextmanager
+def _layers_of(file: str, layers: list[str] | None) -> Iterator[Any]:
+    """Give a file, or a selection of its layers."""
+    if layers is None:
+        yield file
+        return
+    from lcakit.storage.opening import open_trajectory
+    from lcakit.trajectory.select import select
+
+    with open_trajectory(file) as ds:
+        yield select(ds, layer=layers)
 
 
 def _fetch(args: argparse.Namespace) -> None:

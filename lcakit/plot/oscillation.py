@@ -79,11 +79,11 @@ def turns(
     """
     load(backend)
     wanted = {
-        "weight turn": (iterations_per_turn, "theta"),
-        "gradient crossing": (iterations_per_crossing, "gradient"),
+        "weight turn": (iterations_per_turn, ("theta", "turn_count")),
+        "gradient crossing": (iterations_per_crossing, ("gradient", "crossing_count")),
     }
-    kept = {name: study for name, (study, needs) in wanted.items() if needs in ds} or {
-        "weight turn": iterations_per_turn
+    kept = {name: study for name, (study, either) in wanted.items() if any(one in ds for one in either)} or {
+        "weight turn": iterations_per_turn  # which says what is missing
     }
     series = compute({name: over_runs(study(ds, by), confidence) for name, study in kept.items()}, quiet=True)
     names = [str(name) for name in next(iter(series.values()))[by].values]

@@ -257,7 +257,7 @@ def _write(ds: xr.Dataset, path: Path, keepbits: int, what: str, quiet: bool) ->
     large = [str(name) for name in ds.data_vars if {"parameter", "unit"} & set(ds[name].dims)]
     small = ds.drop_vars(large).load().drop_encoding()
     small.attrs = {k: v for k, v in ds.attrs.items() if k != "partial"} | schema.names_stored(ds)
-    write_netcdf(small, path, {name: {"_FillValue": None} for name in small.variables})
+    write_netcdf(small, path, {name: _encoding(array) for name, array in small.variables.items()})
     sizes = {str(dim): n for dim, n in ds.sizes.items()}
     errors: dict[str, float] = {}
     with progress(sum(ds[name].nbytes for name in large), what, unit="B", quiet=quiet) as bar:
@@ -265,6 +265,12 @@ def _write(ds: xr.Dataset, path: Path, keepbits: int, what: str, quiet: bool) ->
             bits = keepbits if schema.split_name(name)[0] in ROUNDED else None
             errors[name] = _write_variable(path, ds[name], sizes, bits, bar)
     return errors
+
+
+def _encoding(array: xr.Variable) -> dict[str, Any]:
+    """Return how a small variable is stored: labels of parameters hold long runs of equal numbers."""
+    packed = {"compression": "zlib", "complevel": LEVEL, "shuffle": True} if "parameter" in array.dims else {}
+    return {"_FillValue": None, **packed}
 
 
 def _write_variable(path: Path, array: xr.DataArray, sizes: dict[str, int], keepbits: int | None, bar: Any) -> float:

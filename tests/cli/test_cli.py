@@ -62,6 +62,12 @@ def test_share_and_import(recorded, tmp_path, capsys):
     assert lk.open_trajectory(small).sizes["iteration"] == 6
     assert main(["share", str(recorded), "-o", str(small)]) == 2
     assert "exists already" in capsys.readouterr().err
+    last = tmp_path / "last.nc"
+    assert main(["share", str(recorded), "-o", str(last), "--layers", "fc3", "--drop", "lca_unit_class"]) == 0
+    assert lk.open_trajectory(last).sizes["parameter"] == 50 * 10 + 10
+    assert main(["validate", str(last)]) == 0
+    assert main(["share", str(recorded), "-o", str(last), "--layers", "fc4", "--overwrite"]) == 2
+    assert "fc3" in capsys.readouterr().err
     for step in (0, 10):
         torch.save(torch.nn.Linear(3, 2).state_dict(), tmp_path / f"step{step}.pt")
     checkpoints = [str(tmp_path / f"step{step}.pt") for step in (0, 10)]

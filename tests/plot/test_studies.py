@@ -79,6 +79,15 @@ def test_saliency_of_a_recurrent_layer_shows_its_gates_side_by_side():
     np.testing.assert_allclose(np.stack([got[:, 3 * g : 3 * g + 2] for g in range(4)]), gates)
 
 
+def test_turns_of_running_counts_are_those_of_the_series():
+    counts = {"turn_count": lk.oscillation.weight_turns(DS), "crossing_count": lk.oscillation.gradient_crossings(DS)}
+    kept = DS.drop_vars(["theta", "gradient"]).assign({name: n.astype("i4") for name, n in counts.items()}).compute()
+    drawn = [[(mark.label, mark.columns()) for mark in plot.turns(ds) if mark.label] for ds in (DS, kept)]
+    assert [label for label, _ in drawn[1]] == ["weight turn", "gradient crossing"]
+    for (_, series), (_, running) in zip(*drawn, strict=True):
+        np.testing.assert_equal(series, running)
+
+
 def test_tiers_of_peaks_are_those_of_the_analysis():
     peaks = lk.synchronization.peak_iterations(DS, 8)
     found = lk.synchronization.tiers(peaks, (0.5, 1.0))

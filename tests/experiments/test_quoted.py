@@ -1,0 +1,114 @@
+"""What the guide quotes of the experiments with layers is computed from the bare numbers of the files in the box."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pytest
+from scipy import stats
+
+ROOT = Path(__file__).parents[2]
+NETWORK = "digits-resnet8w8"
+
+
+@functools.cache
+def read(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """LCA over the run of each kernel layer, and the loss at the snapshots, of a file in the box."""
+    with netCDF4.Dataset(ROOT / "data" / f"{NETWORK}-{name}.nc") as file:
+        by_row = file["lca_unit_class"][:].astype(float).sum(axis=(0, 2))
+        kernel = file["kernel_layer"][:][file["unit_layer"][:]]
+        return np.array([by_row[kernel == one].sum() for one in np.unique(kernel)]), file["loss"][:].astype(float)
+
+
+def seeds_of(arm: str) -> list[int]:
+    found = (path.stem.rpartition("-") for path in (ROOT / "data").glob(f"{NETWORK}-{arm}-*.nc"))
+    return sorted(int(seed) for kind, _, seed in found if kind == f"{NETWORK}-{arm}")
+
+
+def lower(plain: list[np.ndarray], arm: list[np.ndarray]) -> tuple[str, str]:
+    """How much lower a loss is, in how many pairs, and Student's p of the pairs: the last one, and the second half."""
+
+    def said(number) -> str:
+        a, b = (np.array([number(loss) for loss in losses]) for losses in (plain, arm))
+        word = "lower" if b.mean() < a.mean() else "higher"
+        p = stats.ttest_rel(a, b).pvalue
+        pairs = f"{((b < a) == (word == 'lower')).sum()} of {len(a)} pairs"
+        return f"{word} in {pairs} (by {abs((b - a).mean()):.2f}, paired p = {p:.2g})"
+
+    return said(lambda loss: loss[-1]), said(lambda loss: loss[loss.size // 2 :].mean())
+
+
+def compared(arm: str, layer: int) -> list[str]:
+    """What the row of an experiment has to say of an arm."""
+    seeds = seeds_of(arm)
+    plain, changed = ([read(f"{kind}-{seed}") for seed in seeds] for kind in ("plain", arm))
+    final, half = lower(*([loss for _, loss in runs] for runs in (plain, changed)))
+    both = np.mean([b - a for (a, _), (b, _) in zip(plain, changed, strict=True)], axis=0)
+    others = both.sum() - both[layer]
+    return [f"final loss {final}", f"second half {half}", f"{abs(others):.2f} nats {'less' if others > 0 else 'more'}"]
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
+    out = np.empty(p.size)
+    out[order] = np.minimum(stepped, 1)
+    return out
+
+
+def ends() -> list[str]:
+    """First and last layer of the plain runs: in how many seeds they hurt, mean, p over all layers (Holm)."""
+    lca = np.array([read(f"plain-{seed}")[0] for seed in seeds_of("plain")])
+    p = holm(stats.ttest_1samp(lca, 0, axis=0).pvalue)
+    return [
+        f"{(lca[:, k] > 0).sum()} of {len(lca)} seeds ({lca[:, k].mean():+.2f} nats, p = {p[k]:.2g}" for k in (0, -1)
+    ]
+
+
+def trend(kind: str) -> list[str]:
+    """The slope over delays with an intercept for each seed, and its p: least squares with a column for each seed."""
+    found = [path.stem.split("-")[-2:] for path in sorted((ROOT / "data").glob(f"{NETWORK}-{kind}-*-*.nc"))]
+    y = np.array([read(f"{kind}-{delay}-{seed}")[0][-1] for delay, seed in found])
+    delays, seeds = np.array(found, int).T
+    design = np.column_stack([delays, *(seeds == seed for seed in np.unique(seeds))]).astype(float)
+    fitted, squares, *_ = np.linalg.lstsq(design, y, rcond=None)
+    freedom = y.size - design.shape[1]
+    error = np.sqrt(squares[0] / freedom * np.linalg.inv(design.T @ design)[0, 0])
+    p = 2 * stats.t.sf(abs(fitted[0] / error), freedom)
+    runs = f"{y.size} runs, seeds {seeds.min()} to {seeds.max()}"
+    return [f"{fitted[0]:.2f} nats an iteration of delay", f"p = {p:.2g}", runs]
+
+
+SAID = {
+    "last-layer": lambda: [
+        *ends(),
+        *(part for arm in ("frozen", "slow", "last-argmin") for part in compared(arm, -1)[:2]),
+    ],
+    "first-layer": lambda: [part for arm in ("first-argmin",) for part in compared(arm, 0)],
+    "delays": lambda: trend("delay"),
+    "delays-same-step": lambda: trend("same-step"),
+}
+
+
+@pytest.mark.parametrize("experiment", SAID)
+def test_the_row_of_an_experiment_quotes_its_files(experiment):
+    lines = (ROOT / "notebooks" / "paper.md").read_text(encoding="utf-8").splitlines()
+    (row,) = (line for line in lines if line.startswith(f"| `{experiment}` |"))
+    assert [part for part in SAID[experiment]() if part not in row] == []
+
+
+def test_what_must_hold_of_these_runs():
+    """First and last layer hurt, freezing the last lowers the loss, the trend with the delay is steep and sure."""
+    seeds = seeds_of("plain")
+    lca = np.array([read(f"plain-{seed}")[0] for seed in seeds])
+    below = [read(f"frozen-{seed}")[1][-1] < read(f"plain-{seed}")[1][-1] for seed in seeds]
+    assert len(seeds) >= 8
+    assert (lca[:, [0, -1]] > 0).sum(0).min() >= 7
+    assert sum(below) >= 7
+    slope, p, *_ = (float(re.search(r"[\d.]+(e-\d+)?", part).group()) for part in trend("delay"))
+    assert slope > 0.3
+    assert p < 1e-6

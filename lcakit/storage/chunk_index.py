@@ -1,7 +1,7 @@
 """The index of a variable's chunks, written into a file of HDF5: a version-1 B-tree over chunks that are there already.
 
 The library writes the index of the chunks that it writes itself. Those of a recording lie in the file before the
-variable exists (:mod:`lcakit.storage.ahead`), so only their index is left to write when it is over.
+variable exists (:mod:`lcakit.storage.early_chunks`), so only their index is left to write when it is over.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from lcakit.experiments.interventions import plan
 from lcakit.experiments.names import split_name
 from lcakit.experiments.networks import build
 from lcakit.record.objective.describe import describe
+from tests.support import forked
 from tests.support.sweeps import DIVERGING, FROZEN, TINY, read, run, tiny
 
 
@@ -119,6 +120,7 @@ def test_files_are_cut_down_to_the_sums_that_a_table_needs(sweep, tmp_path):
 @pytest.mark.slow
 def test_helping_by_setting_goes_on_without_the_runs_that_failed(tmp_path):
     """Here each run has a process of its own."""
+    forked.context()  # from which they are forked
     experiment = tiny({"base": TINY, "learning-rate-1e30": DIVERGING}, hyperparameters.helping_by_setting, seeds=(3,))
     outcome = run(experiment, tmp_path, jobs=2)
     assert list(outcome.failed) == ["learning-rate-1e30-3"]

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from multiprocessing.context import BaseContext
 
 import torch
 
@@ -81,8 +82,19 @@ def _side_by_side(tasks: Sequence[Task], jobs: int, threads: int) -> Outcomes:
         pool.shutdown(cancel_futures=True)
 
 
+def _fresh() -> BaseContext:
+    """Return how processes start: forked copies of this one, which has used torch, may hang.
+
+    On Linux they are forked from one that has done nothing but imports: those take seconds, and runs are many.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload([Task.__module__, "torchvision", "sklearn.datasets"])
+    return found
+
+
 def _in_own_process(task: Task, threads: int) -> None:
     """Record in a new process: its memory is its own, and a crash does not take other runs with it."""
-    fresh = multiprocessing.get_context("spawn")  # forked copies of a process that has used torch may hang
-    with ProcessPoolExecutor(1, fresh, torch.set_num_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(1, _fresh(), torch.set_num_threads, (threads,)) as pool:
         pool.submit(task.record).result()

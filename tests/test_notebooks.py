@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -80,10 +79,16 @@ def test_the_first_cell_makes_pictures_work_offline(path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="kernels import everything themselves here")
 def test_what_kernels_have_imported_says_nothing():
-    from tests.support.forked import IMPORTED
+    from tests.support.forked import run
 
-    found = subprocess.run([sys.executable, "-c", f"import {', '.join(IMPORTED)}"], capture_output=True, text=True)
-    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+    run(all_imported_quietly)
+
+
+def all_imported_quietly():
+    from tests.support import imported
+
+    assert imported.WRITTEN == ""
+    assert [name for name in imported.MODULES if name not in sys.modules] == []
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import lcakit as lk
+from tests.support import forked
 from tests.support.networks import dense, examples, flat
 
 x, y = examples(40)
@@ -52,7 +53,8 @@ def train_in_group(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_the_first_of_two_processes_records_and_the_other_trains(tmp_path):
-    torch.multiprocessing.spawn(train_in_group, (str(tmp_path),), nprocs=PROCESSES)
+    method = forked.context().get_start_method()
+    torch.multiprocessing.start_processes(train_in_group, (str(tmp_path),), nprocs=PROCESSES, start_method=method)
     ends = [torch.load(tmp_path / f"{rank}.pt") for rank in range(PROCESSES)]
     assert torch.equal(ends[0]["theta"], ends[1]["theta"])
     assert [end["steps"] for end in ends] == [STEPS, 0]

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support import forked
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
     "--no-sandbox",
@@ -74,12 +76,10 @@ def stopped(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
 
 
 @contextmanager
-def view(*arguments: str, folder: Path | None = None) -> Iterator[str]:
+def view(*arguments: str, folder: Path | None = None, log: Path | None = None) -> Iterator[str]:
     """Run `lcakit view`, in a folder; give its address."""
-    command = [sys.executable, "-m", "lcakit.cli", "view", *arguments, "--port", "0", "--no-browser"]
-    with stopped(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder)) as server:
-        line = server.stdout.readline()
-        yield re.search(r"http://\S+", line)[0]
+    with forked.command("view", *arguments, "--port", "0", "--no-browser", folder=folder, log=log) as printed:
+        yield re.search(r"http://\S+", printed.readline())[0]
 
 
 @contextmanager

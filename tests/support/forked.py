@@ -10,21 +10,14 @@ import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import dask
-
-IMPORTED = (
-    *("torch", "torchvision", "sklearn.datasets", "scipy.stats", "h5py", "netCDF4", "pooch", "distributed"),
-    *("ipykernel.kernelapp", "ipywidgets", "matplotlib.pyplot", "bokeh.models", "bokeh.plotting", "markdown_it"),
-    *("lcakit.analysis.accessor", "lcakit.experiments.training"),
-    *("lcakit.landscapes.nqm.training", "lcakit.landscapes.wedges.paths", "tests.support.in_notebook"),
-)
-"""What is slow to import."""
 
 
 def context() -> multiprocessing.context.BaseContext:
@@ -32,7 +25,7 @@ def context() -> multiprocessing.context.BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(list(IMPORTED))
+    found.set_forkserver_preload(["tests.support.imported"])
     forkserver.ensure_running()
     return found
 
@@ -56,3 +49,33 @@ def run(function: Callable[..., Any], *arguments: Any) -> None:
 def _call(log: Path, function: Callable[..., Any], *arguments: Any) -> None:
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
     function(*arguments)
+
+
+@contextmanager
+def command(*arguments: str, folder: Path | None = None, log: Path | None = None) -> Iterator[IO[str]]:
+    """Run ``lcakit`` with these arguments until the end of the block; give what it prints, its errors go to the log."""
+    here, there = context().Pipe(duplex=False)
+    process = context().Process(target=_command, args=(arguments, folder or Path.cwd(), log, there))
+    process.start()
+    there.close()
+    try:
+        with os.fdopen(os.dup(here.fileno())) as printed:
+            yield printed
+    finally:
+        process.terminate()
+        process.join(15)
+        process.kill()  # also if it does not want to
+        process.join()
+
+
+def _command(arguments: tuple[str, ...], folder: Path, log: Path | None, printed: Connection) -> None:
+    import pyviz_comms
+
+    from lcakit.cli.main import main
+
+    pyviz_comms._in_ipython = False  # it was imported as in a notebook
+    os.chdir(folder)
+    os.dup2(printed.fileno(), 1)
+    if log is not None:
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
+    sys.exit(main(list(arguments)))

@@ -15,22 +15,21 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import json
 import os
-import queue
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from tests.support.forked import context
 
 DEADLINE = 20.0  # seconds for one mutation, without those in which its process waits for a processor
 MEMORY = 2**30  # that a worker may take beyond what it has when it is ready
@@ -165,8 +164,8 @@ def _differs(got: Any, expected: Any, data_too: bool) -> str:
     return ""
 
 
-def work(seed: int, folder: Path) -> None:
-    """Judge the mutations whose numbers come on standard input; answer on standard output."""
+def work(seed: int, folder: Path, parent: Connection) -> None:
+    """Judge the mutations whose numbers come from the parent, and send it what is tried and what came of it."""
     import resource
 
     import dask
@@ -181,12 +180,11 @@ def work(seed: int, folder: Path) -> None:
         judge(truth.path, truth, False, False)
         lk.validate(truth.path, quiet=True)
     _limit_memory(resource)
-    print(json.dumps({"ready": True}), flush=True)
-    for line in sys.stdin:
-        number = int(line)
+    parent.send({"ready": True})
+    while (number := parent.recv()) is not None:
         rng = random.Random(f"{seed}:{number}")
         mutation = mutate(rng, truths, folder / "mutated")
-        print(json.dumps({"kind": mutation.kind, "what": mutation.what}), flush=True)
+        parent.send({"kind": mutation.kind, "what": mutation.what})
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         try:
             outcome = _judged(mutation, truths[mutation.of])
@@ -196,7 +194,7 @@ def work(seed: int, folder: Path) -> None:
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
         if grown > GROWTH:
             outcome = f"MEMORY: {grown / 2**20:,.0f} MB; {outcome}"
-        print(json.dumps({"outcome": outcome}), flush=True)
+        parent.send({"outcome": outcome})
 
 
 def _judged(mutation: Any, truth: Truth) -> str:
@@ -222,29 +220,24 @@ class Worker:
 
     def __init__(self, seed: int) -> None:
         self.folder = tempfile.mkdtemp(prefix="fuzz-")
-        command = [sys.executable, "-m", "tests.support.fuzz", "--worker", self.folder, "--seed", str(seed)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen(command, text=True, bufsize=1, env=environment, **pipes)
-        self._answers: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        forked = context()
+        self._answers, there = forked.Pipe()
+        self._process = forked.Process(target=work, args=(seed, Path(self.folder), there), daemon=True)
+        self._process.start()
+        there.close()  # so that the pipe ends where the process does
         if "ready" not in self._answer(300):
             raise RuntimeError("the worker of the fuzz test did not start")
 
     def judge(self, number: int) -> dict[str, Any]:
         """Return kind and outcome of a mutation; the caller replaces a worker that died or hung over it."""
-        self._process.stdin.write(f"{number}\n")
         told: dict[str, Any] = {"done": number, "kind": "?", "what": "making it"}
+        with contextlib.suppress(BrokenPipeError):  # it has died: there is no answer either
+            self._answers.send(number)
         while True:
             answer = self._answer(DEADLINE)
             told |= answer
             if "outcome" in answer:
                 return told
-
-    def _listen(self) -> None:
-        for line in self._process.stdout:
-            self._answers.put(line)
-        self._answers.put("")
 
     def _waited(self) -> float:
         """Seconds in which its threads could have run, and others did: on a busy machine most of them."""
@@ -254,31 +247,33 @@ class Worker:
                 waited += int(thread.read_text().split()[1])
         return waited / 1e9
 
-    def _line(self, seconds: float) -> str:
+    def _in_time(self, seconds: float) -> bool:
+        """Say whether there is an answer, or an end, before the process has had these seconds."""
         began, waited = time.monotonic(), self._waited()
         while (left := seconds + self._waited() - waited - (time.monotonic() - began)) > 0:
-            with contextlib.suppress(queue.Empty):
-                return self._answers.get(timeout=left)
-        return self._answers.get_nowait()
+            if self._answers.poll(left):
+                return True
+        return self._answers.poll()
 
     def _answer(self, seconds: float) -> dict[str, Any]:
-        try:
-            line = self._line(seconds)
-        except queue.Empty:
+        if not self._in_time(seconds):
             self._process.kill()
-            self._process.wait()
+            self._process.join()
             return {"outcome": f"HANG: more than {seconds:.0f} s", "dead": True}
-        if line:
-            return json.loads(line)
-        status = self._process.wait()
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return {"outcome": f"CRASH: {how}", "dead": True}
+        try:
+            answer: dict[str, Any] = self._answers.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            status = self._process.exitcode
+            how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            return {"outcome": f"CRASH: {how}", "dead": True}
+        return answer
 
     def close(self) -> None:
         """End the process and remove its files."""
-        if self._process.poll() is None:
-            self._process.stdin.close()
-            self._process.wait()
+        if self._process.is_alive():
+            self._answers.send(None)
+            self._process.join()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -321,11 +316,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--only", type=int, help="one mutation by its number")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.worker:
-        work(args.seed, Path(args.worker))
-        return 0
     began = time.monotonic()
     numbers = range(args.mutations) if args.only is None else range(args.only, args.only + 1)
     answers = run(numbers, args.seed, args.workers)

@@ -8,8 +8,6 @@ import http.client
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -34,8 +32,8 @@ def path(tmp_path_factory):
 
 
 class Served:
-    def __init__(self, process):
-        self.port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
+    def __init__(self, address):
+        self.port = int(re.search(r":(\d+)/", address)[1])
 
     def get(self, host=None, method="GET", place="/"):
         """Return status and text of an answer; ``host`` may be a list, for several or no headers of that name."""
@@ -59,10 +57,8 @@ class Served:
 @pytest.fixture(scope="module")
 def served(path, tmp_path_factory):
     log = tmp_path_factory.mktemp("log") / "log"
-    command = [sys.executable, "-m", "lcakit.cli", "view", str(path), "--port", "0", "--no-browser"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log.open("w"), text=True)
-    with browser.stopped(process):
-        yield Served(process)
+    with browser.view(str(path), log=log) as address:
+        yield Served(address)
     assert log.read_text() == ""  # whatever clients did, the server had nothing to complain about
 
 

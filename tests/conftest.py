@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 _PROCESSES = 4  # each loads torch and more: two to three GiB in the end
 
@@ -14,16 +16,30 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# for properties that do not say how many; other ones in every run, and many with --hypothesis-profile thorough
+settings.register_profile("quick", deadline=None, max_examples=15)
+settings.register_profile("thorough", deadline=None, max_examples=200)
+settings.load_profile("quick")
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Share the whole suite between processes; run what was named on the command line in one."""
     everything = config.args_source != pytest.Config.ArgsSource.ARGS and not config.option.collectonly
     return min(_PROCESSES, os.cpu_count() or 1) if everything else 0
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of long tests, where files are shared between processes: so these end at the same time."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -slow[item.path])
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector from walking what was imported, again and again: a tenth of the tests' time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture

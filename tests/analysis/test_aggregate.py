@@ -36,7 +36,6 @@ def check(got: xr.DataArray, values: np.ndarray, names: list[str]) -> None:
         assert np.all(np.abs(column - expected[str(name)]) <= 1e-6 * size[str(name)])
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(sorted(RUNS)),
     st.sampled_from(GROUPINGS),
@@ -54,7 +53,6 @@ def test_sum_by_against_a_loop(run, by, variable, chunks):
     check(got, ds[variable].values, names_of(ds, by))
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.sampled_from(["unit", "layer", "kernel_layer"]), any_chunks())
 def test_sum_by_over_units(by, chunks):
     ds = rechunked(RUNS["tiny"], chunks)

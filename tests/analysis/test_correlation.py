@@ -48,7 +48,6 @@ def dataset(values: np.ndarray, outputs: int, inputs: int) -> xr.Dataset:
     return build_dataset(Labels((spec,)).coords() | steps, {"lca": values})
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.integers(2, 40), st.integers(0, 5), st.sampled_from(["conv1", "fc"]), st.data())
 def test_mean_correlation_against_all_pairs(chunks, iterations, seed, layer, data):
     like = data.draw(st.sampled_from(["output", "input"]))
@@ -66,7 +65,6 @@ def test_mean_correlation_against_all_pairs(chunks, iterations, seed, layer, dat
     np.testing.assert_allclose(got, slow_groups(values, expected), rtol=1e-9, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.integers(0, 5), st.sampled_from(["conv1", "fc"]), st.sampled_from(["output", "input"]))
 def test_random_groups_apart_against_all_pairs(chunks, seed, layer, like):
     ds = rechunked(tiny_trajectory(12, seed=seed), chunks)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -44,7 +44,6 @@ def factors(factor: float) -> np.ndarray:
 # ---- the measure ----------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.none() | st.sampled_from(GROUPINGS), st.sampled_from([1.0, 1e-30]))
 def test_fisher_against_a_loop(chunks, by, scale):
     ds = tiny_trajectory(6)
@@ -100,7 +99,6 @@ def test_bad_measures_are_named(call, says):
 # ---- the change of parametrization ----------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.sampled_from([0.25, 1.0, 3.0, 8.0, 1e-3]))
 def test_rescaled_against_a_loop(chunks, factor):
     ds = tiny_trajectory(5, layers=CHAIN)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lcakit as lk
@@ -28,7 +28,6 @@ def groups(ds, values: np.ndarray, by: str | None) -> np.ndarray:
     return np.stack([values[:, ids == g].sum(-1) for g in range(names.size)], -1)
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.sampled_from(["kernel_layer", "unit", "parameter", None]), st.integers(1, 11))
 def test_against_loops(chunks, by, window):
     plain = with_validation(11)

@@ -28,7 +28,6 @@ def slow_counts(values: np.ndarray, per_octave: int) -> dict[tuple[str, float], 
     return out
 
 
-@settings(deadline=None, max_examples=80)
 @given(VALUES, SIZES, st.sampled_from([1, 2, 4, 32, 128]), st.sampled_from([3, 1 << 17]))
 def test_histogram_against_a_loop(values, sizes, per_octave, slab):
     ds = chunked(values, sizes)
@@ -102,7 +101,6 @@ def test_any_byte_order_and_memory_order_counts_alike():
     assert as_counts(histogram(turned)) == expected
 
 
-@settings(deadline=None, max_examples=20)
 @given(any_chunks(), st.sampled_from(GROUPINGS))
 def test_histogram_by_group(chunks, by):
     ds = tiny_trajectory(7)

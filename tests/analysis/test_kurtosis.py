@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -20,7 +20,6 @@ def windows_of(n: int, window: int | str | None) -> list[slice]:
     return [slice(a, a + size) for a in range(0, n, size)]
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     any_chunks(),
     st.sampled_from([None, 1, 2, 5, 11, "run"]),

@@ -164,7 +164,6 @@ def test_blocks_that_leave_nothing_to_fit_are_refused(blocks, says):
         layer_trend(runs(range(4)), [0, 0, 1, 1], blocks=blocks)
 
 
-@settings(deadline=None, max_examples=80)
 @given(any_chunks(), st.integers(1, 30), st.integers(0, 999), st.integers(0, 2))
 def test_argmin_against_a_loop(chunks, iterations, seed, most):
     plain = tiny_trajectory(iterations)

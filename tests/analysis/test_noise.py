@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lcakit as lk
@@ -14,7 +14,6 @@ from lcakit.testing import tiny_trajectory
 from tests.support.laziness import any_chunks, is_lazy, nothing_computed, rechunked, two_runs
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.integers(0, 99))
 def test_iterations_helped_against_counting(chunks, seed):
     values = np.random.default_rng(seed).integers(-1, 2, (40, 61)).astype(np.float32)
@@ -59,7 +58,6 @@ def test_more_rows_than_a_byte_counts():
     assert (iterations_helped(ds).sel(outcome="helping") == 600).all()
 
 
-@settings(deadline=None, max_examples=30)
 @given(any_chunks())
 def test_helping_by_window(chunks):
     plain = tiny_trajectory(30)
@@ -101,7 +99,6 @@ def test_iterations_of_several_steps_are_called_recorded():
         assert iterations_helped(plain).attrs["long_name"] == "iterations by outcome"
 
 
-@settings(deadline=None, max_examples=30)
 @given(any_chunks(), st.sampled_from(["unit", "parameter"]))
 def test_signs_per_class_against_loops(chunks, of):
     plain = tiny_trajectory(6, class_parameters=True)

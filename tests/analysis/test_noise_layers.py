@@ -24,7 +24,6 @@ def slow_fraction_helping(lca: np.ndarray) -> float:
     return float(np.mean(rows)) if rows else float("nan")
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.integers(0, 3), st.sampled_from([1, 2048]))
 def test_help_hurt_zero_against_a_loop(chunks, seed, long_run):
     ds = rechunked(tiny_trajectory(5, seed=seed), chunks)
@@ -44,7 +43,6 @@ def test_help_hurt_zero_against_a_loop(chunks, seed, long_run):
     assert np.all(got.sel(outcome="zero") >= 12 / 61)
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.none() | st.sampled_from(GROUPINGS), st.sampled_from([1, 2048]))
 def test_fraction_helping_against_a_loop(chunks, by, long_run):
     ds = tiny_trajectory(5)
@@ -82,7 +80,6 @@ def test_a_run_that_moves_nothing_is_nan():
     assert np.isnan(fraction_helping(ds.assign(lca=ds["lca"] * 0)))
 
 
-@settings(deadline=None, max_examples=20)
 @given(any_chunks(), st.sampled_from(["layer", "kernel_layer"]))
 def test_layer_lca(chunks, by):
     whole = tiny_trajectory(5, class_parameters=True)

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lcakit as lk
@@ -34,7 +34,6 @@ def slow_correlations(max_lag: int, by: str) -> list[list[float]]:
     return [[slow_correlation(ds, ids == g, lag) for lag in range(-max_lag, max_lag + 1)] for g in range(names.size)]
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.integers(0, 5), st.sampled_from(["kernel_layer", "unit"]))
 def test_against_loops(chunks, max_lag, by):
     ds = rechunked(tiny_trajectory(15), chunks)

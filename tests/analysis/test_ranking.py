@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lcakit as lk
@@ -13,7 +13,6 @@ from lcakit.trajectory.labels import group_ids, parameter_index, parameter_name
 from tests.support.laziness import any_chunks, is_lazy, nothing_computed, rechunked, two_runs
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.sampled_from(["parameter", "unit", "tensor", "kernel_layer"]), st.integers(1, 2), st.booleans())
 def test_extremes_against_sorting(chunks, by, k, part):
     plain = tiny_trajectory(10)
@@ -73,7 +72,6 @@ def test_iterations_outside_the_run_are_refused():
         extremes(tiny_trajectory(3), "units")
 
 
-@settings(deadline=None, max_examples=20)
 @given(any_chunks())
 def test_dead_units(chunks):
     plain = tiny_trajectory(8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lcakit.analysis.saliency import saliency
@@ -24,7 +24,6 @@ def linear(inputs: int, units: int = 3) -> xr.Dataset:
     return network(first, TensorSpec("fc1.bias", (units,), "bias", "fc1", "linear"))
 
 
-@settings(deadline=None, max_examples=30)
 @given(any_chunks(), st.integers(0, 2), st.sampled_from([(16, None), (12, None), (12, (2, 6)), (12, (3, 1, 4))]))
 def test_saliency_of_a_linear_layer(chunks, unit, case):
     inputs, shape = case
@@ -41,7 +40,6 @@ def test_saliency_of_a_linear_layer(chunks, unit, case):
     np.testing.assert_allclose(got, expected.reshape(expected_shape), rtol=1e-6, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=20)
 @given(any_chunks(), st.integers(0, 2))
 def test_saliency_of_a_convolution_is_that_of_the_first_kernel(chunks, unit):
     ds = tiny_trajectory(6)
@@ -80,7 +78,6 @@ def slow_saliency(ds, entry, inputs):
     return out
 
 
-@settings(deadline=None, max_examples=20)
 @given(any_chunks(), st.integers(1, 3), st.integers(0, 2), st.sampled_from([(4, None), (6, (2, 3)), (6, (1, 3, 2))]))
 def test_saliency_of_a_kernel_whose_columns_are_units(chunks, groups, unit, case):
     """As that of transformers' Conv1D: (in, out), here with ``groups`` × 3 units."""

@@ -37,7 +37,6 @@ def slow_shares(sums: np.ndarray, top: list[int]) -> np.ndarray:
     return np.array(out)
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.integers(0, 3), st.none() | st.tuples(st.integers(0, 6), st.integers(0, 6)))
 def test_sums_and_shares_against_a_loop(chunks, seed, ends):
     ds = tiny_trajectory(7, seed=seed)
@@ -79,7 +78,6 @@ def test_shares_in_closed_form(chunks):
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
-@settings(deadline=None, max_examples=30)
 @given(any_chunks(), st.sampled_from([0.0, 0.5, 0.8, 0.95]), st.sampled_from(["layer", "kernel_layer"]))
 def test_fraction_against_a_loop(chunks, threshold, by):
     ds = tiny_trajectory(7, seed=2)
@@ -107,7 +105,6 @@ def test_the_threshold_itself_is_not_above_it():
     assert float(specialized_fraction(ds, [1], 0.74)[0, 0]) == 1
 
 
-@settings(deadline=None, max_examples=30)
 @given(any_chunks(), st.sampled_from([(0, "conv1", 0), (2, "norm1", 5), (3, "fc", 9), (7, None, 7)]))
 def test_class_curves_against_a_loop(chunks, choice):
     unit, layer, row = choice

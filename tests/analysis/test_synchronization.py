@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lcakit as lk
@@ -84,7 +84,6 @@ def test_what_is_a_peak(series, expected):
     np.testing.assert_array_equal(got["value"][0], [*[series[t] for t in expected], *[np.nan] * (n - len(expected))])
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.integers(1, 40), st.integers(0, 9), st.data())
 def test_peaks_of_lca_against_a_loop(chunks, iterations, seed, data):
     k = data.draw(st.integers(1, iterations))
@@ -111,7 +110,6 @@ def test_peaks_of_lca_against_a_loop(chunks, iterations, seed, data):
             assert np.isnan(part["value"][len(expected) :]).all()
 
 
-@settings(deadline=None, max_examples=30)
 @given(any_chunks(), st.integers(1, 40), st.integers(0, 9), st.sampled_from(GROUPINGS))
 def test_peaks_of_norms_against_a_loop(chunks, iterations, seed, by):
     ds = rechunked(whole_numbers(iterations, seed), chunks)
@@ -174,7 +172,6 @@ def test_another_objective():
     np.testing.assert_array_equal(peak_iterations(ds, 9, "movement", lca="lca_val"), peak_iterations(ds, 9, "movement"))
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.data(), st.integers(2, 7), st.integers(1, 6), st.floats(0.01, 1), st.booleans())
 def test_synchronized_against_sets(data, n_layers, k, fraction, lazy):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
@@ -248,7 +245,6 @@ def test_shifted_layers_meet_and_fall_off_the_run():
     np.testing.assert_array_equal(leaves, expected)
 
 
-@settings(deadline=None, max_examples=25)
 @given(any_chunks(), st.integers(0, 9), st.integers(1, 3), st.sampled_from([0.3, 0.5, 1.0]), st.booleans())
 def test_the_test_against_a_loop(chunks, seed, max_shift, fraction, classes):
     ds = rechunked(whole_numbers(25, seed), chunks)

@@ -54,7 +54,6 @@ def test_an_unknown_way_to_shift_is_refused():
         synchronization_test(tiny_trajectory(30), k=5, shift="class")
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 99), st.booleans(), st.sampled_from([(0.25, 0.5), (0.5,), (0.2, 0.6, 1.0)]))
 def test_tiers_against_sets(seed, lazy, fractions):
     rng = np.random.default_rng(seed)

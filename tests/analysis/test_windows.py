@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lcakit as lk
@@ -24,7 +24,6 @@ def slow_groups(ds, by: str) -> np.ndarray:
     return np.stack([sums[str(i)] for i in range(names.size)], axis=-1)
 
 
-@settings(deadline=None, max_examples=60)
 @given(any_chunks(), st.integers(1, 23), st.sampled_from(["parameter", None, "kernel_layer", "unit"]))
 def test_windows_against_slices(chunks, size, by):
     plain = tiny_trajectory(23)
@@ -45,7 +44,6 @@ def test_a_window_that_is_no_number_of_iterations(size):
         window_lca(tiny_trajectory(23), size)
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.sampled_from([None, "parameter", "kernel_layer", "class"]), st.booleans())
 def test_cumulative_against_cumsum(chunks, by, classes):
     plain = tiny_trajectory(9, class_parameters=True)
@@ -74,7 +72,6 @@ def test_the_running_sum_ends_at_the_loss_change():
     assert float(cumulative_lca(ds)[-1]) == pytest.approx(change, rel=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.none() | st.sampled_from([*GROUPINGS, "parameter"]))
 def test_rms_against_numpy(chunks, by):
     plain = tiny_trajectory(6)

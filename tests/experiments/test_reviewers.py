@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -56,7 +56,6 @@ def slow_agreement(a: np.ndarray, n: int, place: int) -> dict[str, float]:
     }
 
 
-@settings(deadline=None, max_examples=25)
 @given(any_chunks(), st.sampled_from(["start", "centre"]), st.lists(st.integers(2, 12), min_size=1, max_size=3))
 def test_agreement_against_a_loop(chunks, at, windows):
     ds = tiny_trajectory(12)

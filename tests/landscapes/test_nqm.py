@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lcakit import landscapes
@@ -58,7 +58,6 @@ def slow_loss(p: NoisyQuadratic, o: Optimizer, batch_size: float, snapshots, rat
     return np.array(out)
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(OPTIMIZERS),
     st.sampled_from([0.5, 8, 1e4, np.inf]),

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
@@ -34,7 +34,6 @@ def slow_opposite(mx: float, my: float, cov: np.ndarray) -> float:
     return sum(integrate.quad(density, *ends, points=[m for m in (mx,) if ends[0] < m < ends[1]])[0] for ends in parts)
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0]))
 def test_opposite_signs_against_an_integral(seed, with_x, with_y):
     rng = np.random.default_rng(seed)
@@ -68,7 +67,6 @@ def test_opposite_signs_at_the_edges(arguments, expected):
     assert opposite_signs(*arguments) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=25)
 @given(st.none() | st.tuples(*[st.integers(1, 9)] * 3), st.sampled_from(["direction", "parameter"]))
 def test_lca_against_a_loop(chunks, dim):
     p = problem()
@@ -87,7 +85,6 @@ def test_lca_against_a_loop(chunks, dim):
                 assert abs(values[run, t, i] - (0.5 * h * b**2 - 0.5 * h * a**2)) < 1e-12
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6), st.sampled_from([1.0, -1.0]))
 def test_opposite_signs_of_numbers_that_move_together(seed, sign):
     """Twin: x and y are both lines in one normal number, whose quantiles are tried one by one."""

@@ -31,7 +31,6 @@ def parts(ds, *names):
     return {name: ds[name].data for name in names}
 
 
-@settings(deadline=None, max_examples=25)
 @given(any_chunks(), st.integers(1, 9), st.integers(0, 3))
 def test_a_taken_apart_trajectory_is_put_together(chunks, iterations, seed):
     whole = tiny_trajectory(iterations, seed=seed, class_parameters=True)

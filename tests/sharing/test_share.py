@@ -49,7 +49,6 @@ def test_copy_against_a_loop(tmp_path_factory, chunks, keepbits, iterations, siz
         assert lk.validate(got).ok
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(
         [

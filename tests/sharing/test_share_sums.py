@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lcakit as lk
@@ -22,7 +22,6 @@ def slow_sums(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     return out
 
 
-@settings(deadline=None, max_examples=25)
 @given(any_chunks(), st.sampled_from(["unit", "layer"]), st.sampled_from(["lca_unit_class", "lca_class", "lca"]))
 def test_aggregated_against_a_loop(chunks, resolution, source):
     ds = tiny_trajectory(9, class_parameters=True)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 
 import lcakit as lk
 from lcakit.sharing.validation import GROUPS
@@ -44,7 +44,6 @@ def add(index, value):
     return change
 
 
-@settings(deadline=None, max_examples=25)
 @given(any_chunks())
 def test_a_sound_trajectory_passes_every_check(chunks):
     report = lk.validate(rechunked(tiny(), chunks))

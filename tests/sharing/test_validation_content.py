@@ -67,7 +67,6 @@ def compare(got: dict, expected: dict) -> None:
             assert not np.isfinite(found[~known]).any(), name
 
 
-@settings(deadline=None, max_examples=40)
 @given(any_chunks(), st.integers(0, 20), st.sampled_from([(1, 3), (2, 7), (32, 8192)]))
 def test_moves_against_loops_on_any_chunks_and_tiles(chunks, seed, tile):
     ds = spoilt(seed)

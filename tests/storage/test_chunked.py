@@ -10,7 +10,7 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lcakit.errors import TrajectoryError
@@ -76,7 +76,6 @@ def cases(draw):
     )
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     cases(),
     st.sampled_from(FILTERS),

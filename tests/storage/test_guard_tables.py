@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lcakit as lk
@@ -66,7 +66,6 @@ def test_a_selection_beyond_the_network(ds):
     assert lk.validate(beyond, quiet=True)["parameter labels"].status == "fail"
 
 
-@settings(deadline=None, max_examples=25)
 @given(st.lists(st.lists(st.integers(1, 4), max_size=4), min_size=1, max_size=4), st.data())
 def test_labels_of_any_network_are_no_contradiction(shapes, data):
     layers = tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import netCDF4
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lcakit as lk
@@ -21,7 +21,6 @@ from tests.support.mutations.forged import sealed
 # ---- what netCDF libraries write ------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_the_walk_finds_what_netcdf_shows(tmp_path_factory, data):
     sizes = data.draw(st.dictionaries(st.sampled_from("xyz"), st.integers(1, 90), min_size=1))

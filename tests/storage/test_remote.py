@@ -10,7 +10,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lcakit as lk
@@ -196,7 +196,6 @@ def keys(size: int) -> st.SearchStrategy[int | slice]:
     return st.integers(0, size - 1) | st.builds(slice, bound, bound, step)
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)).flatmap(
         lambda shape: st.tuples(

@@ -22,7 +22,7 @@ from lcakit.storage import early_chunks
 from tests.support.networks import dropout_net, examples
 
 KILLS = 20
-STEPS = 600
+STEPS = 300
 
 
 def record(path: str, steps: int = STEPS) -> None:

@@ -37,7 +37,7 @@ from tests.support import killed
 from tests.support.networks import dense, examples
 from tests.support.recordings import record
 
-STEPS = 60
+STEPS = 30
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _save(path: Path) -> None:
 
 def _experiment(path: Path) -> None:
     if not path.exists() or "lca_val" not in loaded(path):
-        run = Run("digits-fc", iterations=30, batch_size=50)
+        run = Run("digits-fc", iterations=16, batch_size=50, train_examples=300)
         record_run(run, path, validation=True, resume=True, quiet=True, block_rows=4)
 
 

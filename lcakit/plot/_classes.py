@@ -15,9 +15,10 @@ from lcakit.plot._colours import look_of
 from lcakit.plot._marks import plain
 from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.class_kind import class_kind
+from lcakit.trajectory.configurations import require_alike
 from lcakit.trajectory.select import select
 
-__all__ = ["Classes", "as_list", "by_classes", "class_looks", "in_words", "of_classes"]
+__all__ = ["Classes", "alike", "as_list", "by_classes", "class_looks", "in_words", "of_classes"]
 
 Classes = str | Iterable[str] | None
 _MOST_NAMES = 4
@@ -49,6 +50,15 @@ def of_classes(data: Any, classes: Classes, keep: tuple[str, ...] = ()) -> Any:
     return part.assign({name: data[name] for name in keep if name in data and name not in part})
 
 
+def alike(data: Any) -> None:
+    """Refuse trajectories whose runs, which a picture averages, are not of one configuration."""
+    if isinstance(data, xr.Dataset):
+        require_alike(data)
+    elif isinstance(data, Mapping):
+        for part in data.values():
+            alike(part)
+
+
 @overload
 def by_classes(draw: Callable[..., Any]) -> Callable[..., Any]: ...
 
@@ -66,6 +76,7 @@ def by_classes(draw: Callable[..., Any] | None = None, *, keep: tuple[str, ...] 
 
     @functools.wraps(draw)
     def drawn(ds: Any, *given: Any, classes: Classes = None, **named: Any) -> Any:
+        alike(ds)
         if classes is None:
             return draw(ds, *given, **named)
         names = as_list(classes)

@@ -9,7 +9,7 @@ import xarray as xr
 
 from lcakit.analysis.computing import compute
 from lcakit.errors import TrajectoryError
-from lcakit.plot._classes import Classes, as_list, class_looks, of_classes
+from lcakit.plot._classes import Classes, alike, as_list, class_looks, of_classes
 from lcakit.plot._colours import look_of
 from lcakit.plot._runs import mean_line, one_run
 from lcakit.plot._style import (
@@ -83,6 +83,7 @@ def loss(
     ['class a', 'class b', 'class c']
     """
     load(backend)
+    alike(ds)
     wanted = [] if classes is None or isinstance(classes, bool) else as_list(classes)
     series = _by_class(ds, wanted) if classes else _by_objective(ds)
     values = compute(list(series.values()), quiet=True)

@@ -11,7 +11,7 @@ from lcakit.analysis.computing import compute
 from lcakit.analysis.oscillation import iterations_per_crossing, iterations_per_turn, oscillation_detail
 from lcakit.analysis.phase import phase_lag as analysed_lag
 from lcakit.plot._bars import bars, over_runs
-from lcakit.plot._classes import by_classes
+from lcakit.plot._classes import alike, by_classes
 from lcakit.plot._runs import mean_line, one_run
 from lcakit.plot._style import (
     PALETTE,
@@ -78,6 +78,7 @@ def turns(
     ['weight turn', 'gradient crossing']
     """
     load(backend)
+    alike(ds)
     wanted = {
         "weight turn": (iterations_per_turn, ("theta", "turn_count")),
         "gradient crossing": (iterations_per_crossing, ("gradient", "crossing_count")),
@@ -245,6 +246,7 @@ def phase_lag(
     ['conv1', 'fc']
     """
     load(backend)
+    alike(ds)
     result = ds if "gradient_correlation" in ds else analysed_lag(ds, by, max_lag)
     values = compute(result["gradient_correlation"], quiet=True)
     axes = "lag (iterations); to the right the movement follows", "correlation"

@@ -13,7 +13,7 @@ from lcakit.analysis.saliency import saliency as analysed_saliency
 from lcakit.analysis.specialization import class_curves as analysed_curves
 from lcakit.analysis.specialization import specialized_fraction as analysed_fraction
 from lcakit.plot._bars import bars, over_runs
-from lcakit.plot._classes import Classes, by_classes, class_looks, of_classes
+from lcakit.plot._classes import Classes, alike, by_classes, class_looks, of_classes
 from lcakit.plot._images import image
 from lcakit.plot._runs import mean_line, one_run
 from lcakit.plot._style import MOST_LINES, label, level, load, picture, size
@@ -78,6 +78,7 @@ def specialized_fraction(
     ['1 class', '2 classes']
     """
     load(backend)
+    alike(ds)
     found = analysed_fraction(ds, top, threshold, by, lca)
     series = {f"{k} {class_kind(ds, many=k > 1)}": over_runs(found.sel(top=k, drop=True), confidence) for k in top}
     series = compute(series, quiet=True)
@@ -134,6 +135,7 @@ def class_curves(
     ['class a', 'class b', 'class c']
     """
     load(backend)
+    alike(ds)
     found = analysed_curves(of_classes(ds, classes), unit, layer, lca)
     many = class_kind(ds, many=True)
     names = [f"{class_kind(ds)} {name}" for name in found["class"].values]

@@ -12,7 +12,7 @@ import xarray as xr
 from lcakit.analysis.computing import compute
 from lcakit.analysis.peaks import peak_iterations
 from lcakit.analysis.synchronization import tiers
-from lcakit.plot._classes import Classes, of_classes
+from lcakit.plot._classes import Classes, alike, of_classes
 from lcakit.plot._runs import one_run
 from lcakit.plot._style import HEIGHT, PALETTE, dots, level, load, picture, plain, size
 from lcakit.storage.given import of_trajectories
@@ -83,6 +83,7 @@ def peaks(
     30
     """
     load(backend)
+    alike(ds)
     if classes is not None and not isinstance(classes, bool):
         ds, classes = of_classes(ds, classes), True
     found = ds if isinstance(ds, xr.DataArray) else peak_iterations(one_run(ds, "peaks"), k, of, by, bool(classes), lca)

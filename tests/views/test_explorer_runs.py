@@ -13,9 +13,9 @@ pytest.importorskip("panel")
 
 import lcakit as lk
 from lcakit.testing import tiny_trajectory
+from lcakit.trajectory.configurations import configurations
 from lcakit.trajectory.provenance import with_config
 from lcakit.views.explorer import address, app
-from lcakit.views.explorer.configurations import configurations
 from lcakit.views.explorer.folder import Folder
 from lcakit.views.explorer.opened import Library
 from tests.support.explorers import IMAGES, QUIET, number, text

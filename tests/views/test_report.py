@@ -14,7 +14,9 @@ from lcakit.analysis.layerwise import layer_lca
 from lcakit.cli.main import main
 from lcakit.progress import progress
 from lcakit.testing import tiny_trajectory
-from lcakit.views.report import drawing, findings, writing
+from lcakit.trajectory.join import join
+from lcakit.trajectory.provenance import with_config
+from lcakit.views.report import beside, drawing, findings, noise, over_time, writing
 from lcakit.views.report.context import number, percent
 from tests.support.pages import CLASSES, EVIL, Page, both_objectives, unpainted, write
 
@@ -149,3 +151,30 @@ def test_command_writes_beside_the_file(quick, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "fc.gif").stat().st_size > 1000
     assert capsys.readouterr().out.split() == ["run.html", "fc.gif"]
     assert main(["report", "run.nc", "-o", "run.nc"]) == 2
+
+
+def unlike(*rates):
+    runs = {f"run-{n}": with_config(tiny_trajectory(30, seed=n), {"rate": rate}) for n, rate in enumerate(rates)}
+    return join(runs)
+
+
+def test_runs_of_several_configurations_are_never_averaged(quick, tmp_path, monkeypatch):
+    averaged, mean = [], over_time.mean_over_runs
+    for module in (over_time, beside, findings, noise):
+        monkeypatch.setattr(
+            module, "mean_over_runs", lambda array: (averaged.append(array), mean(array))[1], raising=False
+        )
+    ds = unlike(0.1, 0.2, 0.1)
+    page = Page(lk.report(ds, tmp_path / "a.html", layers=[], classes=[], quiet=True))
+    assert "The runs are of 2 configurations: run-0 (2), run-1 (1)." in page.text
+    for title in ("run-0: Findings", "run-1: Findings", "run-0: Loss", "run-1: Loss"):
+        assert title in page.text
+    allowed = [["run-0", "run-2"], ["run-1"]]
+    assert averaged
+    assert all(array["run"].values.tolist() in allowed for array in averaged if "run" in array.dims)
+    ends = ds["loss"].values[:, -1]
+    assert f"run-0 {number(ends[[0, 2]].mean(), 'nats')} (2 runs), run-1 {number(ends[1], 'nats')} (1 run)" in page.text
+    for n in range(3):
+        assert f"{lk.account(ds.isel(run=n, drop=True)).lca_sum:.6g}" in page.text
+    with pytest.raises(lk.TrajectoryError, match="5 configurations"):
+        lk.report(unlike(1, 2, 3, 4, 5), tmp_path / "a.html", [], [], quiet=True)

@@ -9,8 +9,8 @@ import xarray as xr
 
 from lcakit.errors import LcakitError
 from lcakit.storage.paths import run_names
+from lcakit.trajectory.configurations import configurations
 from lcakit.trajectory.schema import loss_unit, with_suffix
-from lcakit.views.explorer.configurations import configurations
 from lcakit.views.explorer.examples import Examples, known
 from lcakit.views.explorer.figures import LINES
 from lcakit.views.explorer.model import Model, objectives

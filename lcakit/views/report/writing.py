@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lcakit.trajectory.class_kind import class_kind
 from lcakit.trajectory.schema import creator, now, split_name
 from lcakit.trajectory.select import with_class_dimension
 from lcakit.views.report import findings, noise, over_time, page, tables, units
+from lcakit.views.report.beside import by_configuration, section
 from lcakit.views.report.context import MOST_CHOICES, Section, Subject, chosen, get, kernel_layers
 from lcakit.views.report.drawing import draw
 
@@ -34,8 +35,9 @@ def __dir__() -> list[str]:
 
 
 _Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | xr.Dataset
+_APART = "Each has its own findings and figures; means and intervals are over the runs of one."
 MOST_RUNS = 12
-"""Most runs with an account of their own."""
+"""Most runs with an account of their own, of one configuration."""
 
 
 @checks_arguments
@@ -55,7 +57,8 @@ def report(
     ----------
     trajectory
         A dataset, or whatever :func:`lcakit.open_trajectory` opens. Of several runs, pictures that can show means with
-        intervals over runs; the others show the first run, and say so.
+        intervals over runs; the others show the first run, and say so. Runs of up to four configurations have figures
+        of their own each: they are told apart by what is stored of their making, or else by their names.
     out
         File to write, ending in ``.html`` or ``.htm``; an existing file is replaced once the new page is complete.
     layers, classes
@@ -72,7 +75,8 @@ def report(
     Raises
     ------
     TrajectoryError
-        If a path cannot be opened as a trajectory, or the recording has no iteration yet.
+        If a path cannot be opened as a trajectory, the recording has no iteration yet, or the runs are of more than
+        four configurations.
     ValueError
         For another suffix, or a layer or class that is not in the file.
     LcakitError
@@ -122,16 +126,33 @@ def _page(
     writable_now(path)
     ds = with_class_dimension(ds)
     checks = validate(ds, quiet=quiet)
-    accounts = {} if _broken(checks) else _accounts(ds, quiet)
-    found = [("account", "Account", _account(accounts, ds.sizes.get("run", 1))), ("checks", "Checks", _checks(checks))]
-    controls, opening = "", list[tuple[str, str, str]]()
-    if accounts:
-        subject = _subject(ds, next(iter(accounts.values())), layers, classes)
-        controls = page.controls(subject.layers, subject.classes, subject.kind())
-        opening, studies = _figures(subject, quiet)
-        found += studies
+    parts = by_configuration(ds)
+    accounts = {} if _broken(checks) else {text: _accounts(part, quiet) for text, part in parts.items()}
+    listed = {run: one for of_one in accounts.values() for run, one in of_one.items()}
+    found = [("account", "Account", _account(listed, ds.sizes.get("run", 1))), ("checks", "Checks", _checks(checks))]
+    controls, opening = "", list[_Part]()
+    if listed:
+        subjects = _subjects(parts, accounts, layers, classes)
+        first = next(iter(subjects.values()))
+        controls = page.controls(first.layers, first.classes, first.kind())
+        together = [] if len(parts) == 1 else _drawn([section(parts, first.unit)], first, quiet)
+        drawn = {text: _figures(subject, quiet) for text, subject in subjects.items()}
+        opening = together + [part for text, (opens, _) in drawn.items() for part in _of(text, opens)]
+        found += [part for text, (_, studies) in drawn.items() for part in _of(text, studies)]
     found.append(("origin", "How it was made", _origin(ds)))
-    return page.page(f"Report of {printable(name, 80)}", _lead(ds, accounts), controls, [*opening, *found])
+    return page.page(f"Report of {printable(name, 80)}", _lead(ds, listed, parts), controls, [*opening, *found])
+
+
+_Part = tuple[str, str, str]
+"""Anchor, title and content of a section."""
+
+
+def _of(configuration: str, parts: list[_Part]) -> list[_Part]:
+    """Return sections that say of which configuration they are."""
+    if not configuration:
+        return parts
+    anchor = "-".join(f"{ord(letter):x}" for letter in configuration)
+    return [(f"of-{anchor}-{at}", f"{printable(configuration, 40)}: {title}", text) for at, title, text in parts]
 
 
 # ---- account and checks ----------------------------------------------------------------------------------------
@@ -173,8 +194,8 @@ def _account(accounts: dict[str, Account], runs: int) -> str:
         "LCA allocates every change of the loss to the parameters that caused it: negative helps (the loss falls), "
         "positive hurts. The allocations should add up to the change of the loss; the errors say by how much they fail."
     )
-    if runs > MOST_RUNS:
-        note += f" The first {MOST_RUNS} of {runs} runs are listed; pictures of several runs are of all of them."
+    if runs > len(accounts):
+        note += f" {len(accounts)} of {runs} runs are listed; pictures of several runs are of all of them."
     return f'<p class="question">{note}</p>{tables.account_table(accounts)}'
 
 
@@ -191,6 +212,20 @@ def _checks(checks: Report) -> str:
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------
+
+
+def _subjects(
+    parts: Mapping[str, xr.Dataset],
+    accounts: Mapping[str, Mapping[str, Account]],
+    layers: Sequence[str] | None,
+    classes: Sequence[str] | None,
+) -> dict[str, Subject]:
+    """Return what is shown of each configuration: the same layers and classes of all."""
+    out: dict[str, Subject] = {}
+    for text, part in parts.items():
+        out[text] = _subject(part, next(iter(accounts[text].values())), layers, classes)
+        layers, classes = out[text].layers, out[text].classes
+    return out
 
 
 def _subject(ds: xr.Dataset, numbers: Account, layers: Sequence[str] | None, classes: Sequence[str] | None) -> Subject:
@@ -223,27 +258,37 @@ def _sections(s: Subject) -> list[Section]:
     ]
 
 
-def _figures(s: Subject, quiet: bool) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
-    """Return anchor, title and content of the findings, if there are any, and of each study."""
+def _figures(s: Subject, quiet: bool) -> tuple[list[_Part], list[_Part]]:
+    """Return the findings, if there are any, and the studies."""
     sections = _sections(s)
+    parts = _drawn(sections, s, quiet)
+    first = 1 if any(group.figures for group in sections[0].groups) else 0
+    return [("findings", *part[1:]) for part in parts[:first]], parts[first:]
+
+
+def _drawn(sections: list[Section], s: Subject, quiet: bool) -> list[_Part]:
+    """Return the sections that have figures, drawn."""
     groups = [group for section in sections for group in section.groups]
     drawn = iter(draw([figure for group in groups for figure in group.figures], quiet))
     by_group = {id(group): [next(drawn) for _ in group.figures] for group in groups}
     shown = [one for one in sections if any(group.figures for group in one.groups)]
-    parts = [(f"study-{n}", one.title, page.section(one, by_group, s.kind())) for n, one in enumerate(shown)]
-    first = 1 if shown and shown[0] is sections[0] else 0
-    return [("findings", *part[1:]) for part in parts[:first]], parts[first:]
+    return [(f"study-{n}", one.title, page.section(one, by_group, s.kind())) for n, one in enumerate(shown)]
 
 
 # ---- origin ----------------------------------------------------------------------------------------------------
 
 
-def _lead(ds: xr.Dataset, accounts: dict[str, Account]) -> str:
+def _lead(ds: xr.Dataset, accounts: dict[str, Account], parts: Mapping[str, xr.Dataset]) -> str:
     parameters = f" of {ds.sizes['parameter']:,} parameters" if "parameter" in ds.sizes else ""
     runs = f"{ds.sizes['run']} runs: " if "run" in ds.sizes else ""
     objective = printable(ds.attrs.get("loss_name", "loss"), 60)
     text = f"{runs}{ds.sizes['iteration']:,} iterations{parameters}, loss {objective}."
     lead = f'<p class="lead">{tables.text(text)} Written by {creator()} on {now()[:10]}.</p>'
+    if len(parts) > 1:
+        several = ", ".join(f"{printable(text, 40)} ({part.sizes['run']})" for text, part in parts.items())
+        lead += (
+            f'<p class="notice">{tables.text(f"The runs are of {len(parts)} configurations: {several}. {_APART}")}</p>'
+        )
     if ds.attrs.get("partial"):
         lead += '<p class="notice">This recording is not finished: the report is of what is on disk so far.</p>'
     if accounts and not any(one.has_lca for one in accounts.values()):

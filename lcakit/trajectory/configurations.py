@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import xarray as xr
 
+from lcakit.errors import TrajectoryError
+from lcakit.text import printable
 from lcakit.trajectory.provenance import config_of
 
-__all__ = ["configurations"]
+__all__ = ["configurations", "require_alike", "runs_of"]
 
 
 def __dir__() -> list[str]:
@@ -19,13 +22,15 @@ def __dir__() -> list[str]:
 
 _OF_CHANCE = ("seed", "command", "subset_seed", "device", "threads")
 """What does not make a run another configuration."""
+_MOST_NAMED = 4
 _NUMBER = re.compile(r"[-_. ]*\d+$")
 
 
 def configurations(runs: Mapping[str, xr.Dataset]) -> dict[str, list[str]]:
     """Return the configurations of runs, by name.
 
-    Runs are of one configuration if what is stored of their making is the same but for seeds; where nothing is stored,
+    Runs are of one configuration if what is stored of their making is the same but for seeds, what is None or empty
+    being as good as not there; where nothing is stored,
     if their names are the same but for a number at the end. A configuration is called what its names have in common and
     those of others have not: ``frozen`` and ``plain`` for ``resnet-frozen-0``, ``resnet-frozen-1``, ``resnet-plain-0``.
 
@@ -54,5 +59,43 @@ def _shared(stems: list[str]) -> str:
 
 
 def _made(run: str, ds: xr.Dataset) -> str:
-    config = {key: value for key, value in config_of(ds).items() if key not in _OF_CHANCE}
+    config = _stored(ds)
     return json.dumps(config, sort_keys=True) if config else _NUMBER.sub("", run)
+
+
+def _stored(ds: xr.Dataset) -> dict[str, Any]:
+    """Return what is stored of the making of a run, without what is of chance and what says nothing."""
+    said = config_of(ds).items()
+    return {key: value for key, value in said if key not in _OF_CHANCE and value not in (None, [], {}, "")}
+
+
+def runs_of(ds: xr.Dataset) -> dict[str, xr.Dataset]:
+    """Return the runs of a dataset with a dimension ``run``, by name; {} for one without."""
+    if "run" not in ds.dims:
+        return {}
+    names = ds["run"].values if "run" in ds.coords else range(ds.sizes["run"])
+    return {str(name): ds.isel(run=n, drop=True) for n, name in enumerate(names)}
+
+
+def require_alike(ds: xr.Dataset) -> None:
+    """Refuse runs that are stored to be of several configurations, where they would be averaged as replicates.
+
+    Raises
+    ------
+    TrajectoryError
+        If what is stored of their making differs by more than chance; runs of which nothing is stored are taken as they
+        are given.
+    """
+    runs = runs_of(ds)
+    if len({json.dumps(_stored(run), sort_keys=True) for run in runs.values()}) < 2:
+        return
+    groups = configurations(runs)
+    several = ", ".join(
+        f"{printable(name, 40)} ({len(members)})" for name, members in list(groups.items())[:_MOST_NAMED]
+    )
+    more = f" and {len(groups) - _MOST_NAMED} more" if len(groups) > _MOST_NAMED else ""
+    raise TrajectoryError(
+        f"these runs are of {len(groups)} configurations, "
+        f"so their mean is of nothing that was trained: {several}{more}. "
+        "Draw the runs of one, ds.sel(run=[…]), or one picture for each."
+    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import netCDF4
 import numpy as np
 import pytest
+from PIL import Image
 
 import lcakit as lk
 from lcakit.testing import tiny_trajectory
@@ -190,4 +192,19 @@ def test_a_film_steps_without_a_kernel(chromium, tmp_path):
         canvas.press("Space")
         sync_api.expect(text).not_to_have_text(shown.frames.texts[-1])
         assert inside.locator("#play").text_content() == "Pause"
+        inside.locator("#play").click()
+        canvas.press("Home")
+        canvas.press("ArrowRight")
+        with page.expect_download() as waiting:
+            inside.get_by_label("Save the numbers of this frame as CSV").click()
+        assert waiting.value.suggested_filename == "LCA-of-fc.weight-iteration-1.csv"
+        table = np.genfromtxt(waiting.value.path(), delimiter=",", skip_header=1)
+        np.testing.assert_allclose(table[:, 2], shown.frames.scale.decode(shown.frames.codes[1]).ravel(), rtol=1e-3)
+        assert table[:, :2].tolist() == np.argwhere(np.ones(shown.frames.codes[1].shape)).tolist()
+        with page.expect_download() as waiting:
+            inside.get_by_label("Save this frame as PNG").click()
+        shutil.copy(waiting.value.path(), tmp_path / "frame.png")
+        picture = np.asarray(Image.open(tmp_path / "frame.png").convert("RGB"))
+        wanted = np.array([tuple(bytes.fromhex(palette(True)[code][1:])) for code in shown.frames.codes[1].ravel()])
+        assert {tuple(one) for one in wanted.tolist()} <= {tuple(one) for one in picture.reshape(-1, 3).tolist()}
     assert [one for one in trouble if not one.startswith("request file:")] == []

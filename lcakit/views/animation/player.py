@@ -18,7 +18,7 @@ def __dir__() -> list[str]:
 
 WIDTH = 720
 """Largest width of the player in a notebook, in pixels."""
-_AROUND = 190
+_AROUND = 226
 """Height of title, controls and colour bar together, in pixels."""
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -37,7 +37,8 @@ p { margin: 2px 0 6px; color: var(--soft); font-variant-numeric: tabular-nums; }
 .controls input { flex: 1; min-width: 80px; }
 button, select { font: inherit; color: inherit; background: var(--page); border: 1px solid var(--line);
   border-radius: 5px; padding: 2px 8px; }
-button { min-width: 72px; }
+#play { min-width: 72px; }
+.saving { justify-content: flex-end; font-size: 12px; }
 #bar { display: block; width: 100%; height: 12px; border: 1px solid var(--line); image-rendering: pixelated; }
 .ticks { position: relative; height: 20px; color: var(--soft); font-size: 12px; }
 .ticks span { position: absolute; transform: translateX(-50%); white-space: nowrap; }
@@ -86,6 +87,47 @@ document.addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
+function decoded(code) {
+  const level = code - film.levels, share = Math.abs(level) / film.levels * Math.log1p(film.limit / film.weak);
+  return level > film.levels ? NaN : Math.sign(level) * film.weak * Math.expm1(share);
+}
+function save(suffix, blob) {
+  const link = document.createElement("a"), name = `${film.title} ${film.texts[+slider.value].split(",")[0]}`;
+  link.href = URL.createObjectURL(blob);
+  link.download = name.replace(/[^A-Za-z0-9.]+/g, "-").replace(/[.]{2,}|^[-.]+|[-.]+$/g, "").slice(0, 150) + suffix;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+at("save-numbers").addEventListener("click", () => {
+  const part = codes.subarray(+slider.value * size, (+slider.value + 1) * size), lines = ["row,column,value"];
+  for (let n = 0; n < size; n++) {
+    const value = decoded(part[n]), row = Math.floor(n / film.columns);
+    if (!Number.isNaN(value)) lines.push(`${row},${n % film.columns},${Number(value.toPrecision(4))}`);
+  }
+  save(".csv", new Blob([lines.join("\\n") + "\\n"], {type: "text/csv"}));
+});
+at("save-picture").addEventListener("click", () => {
+  const wide = 960, edge = 24, inner = wide - 2 * edge, box = canvas.getBoundingClientRect();
+  const high = Math.round(inner * box.height / box.width), whole = document.createElement("canvas");
+  whole.width = wide; whole.height = high + 190;
+  const pen = whole.getContext("2d");
+  pen.fillStyle = "#ffffff"; pen.fillRect(0, 0, wide, whole.height);
+  const write = (text, x, y, font, align) => {
+    pen.fillStyle = "#1d2329"; pen.font = font; pen.textAlign = align; pen.fillText(text, x, y, inner);
+  };
+  write(film.title, edge, 34, "bold 20px sans-serif", "left");
+  write(film.texts[+slider.value], edge, 62, "16px sans-serif", "left");
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(canvas, edge, 80, inner, high);
+  pen.drawImage(at("bar"), edge, high + 96, inner, 16);
+  pen.strokeStyle = "#8a8a8a"; pen.strokeRect(edge, 80, inner, high); pen.strokeRect(edge, high + 96, inner, 16);
+  for (const tick of document.querySelectorAll(".ticks span")) {
+    const align = tick.className === "first" ? "left" : tick.className === "last" ? "right" : "center";
+    write(tick.textContent, edge + inner * parseFloat(tick.style.left) / 100, high + 132, "14px sans-serif", align);
+  }
+  write(film.label, wide / 2, high + 160, "14px sans-serif", "center");
+  whole.toBlob((blob) => save(".png", blob));
+});
 canvas.addEventListener("pointermove", (event) => {
   const box = canvas.getBoundingClientRect();
   const cell = (share, cells) => Math.min(cells - 1, Math.max(0, Math.floor(share * cells)));
@@ -93,8 +135,7 @@ canvas.addEventListener("pointermove", (event) => {
   const column = cell((event.clientX - box.left) / box.width, film.columns);
   const level = codes[+slider.value * size + row * film.columns + column] - film.levels;
   if (level > film.levels) { canvas.title = ""; return; }
-  const share = Math.abs(level) / film.levels * Math.log1p(film.limit / film.weak);
-  const value = Math.sign(level) * film.weak * Math.expm1(share);
+  const value = decoded(level + film.levels);
   canvas.title = (level ? "about " : "exactly ") + value.toPrecision(2) + " (" + film.label + ")";
 });
 paint(at("bar"), Uint8Array.from({length: 2 * film.levels + 1}, (_, n) => n), 2 * film.levels + 1, 1);
@@ -125,6 +166,7 @@ def page(frames: Frames) -> str:
         "limit": frames.scale.limit,
         "label": frames.label,
         "texts": frames.texts,
+        "title": frames.title,
         "palette": palette(frames.helps),
     }
     data = json.dumps(film).replace("<", "\\u003c")  # so that no text of a file can end the script
@@ -144,6 +186,10 @@ def page(frames: Frames) -> str:
 <label>frames a second <select id="speed">{speeds}</select></label></div>
 <canvas id="bar" role="img" aria-label="colour bar"></canvas><div class="ticks">{_ticks(frames)}</div>
 <div class="label">{label}</div>
+<div class="controls saving"><span>Save this frame</span>
+<button id="save-picture" type="button" aria-label="Save this frame as PNG">PNG</button>
+<button id="save-numbers" type="button" aria-label="Save the numbers of this frame as CSV"
+  title="as the colours show them: steps of a few per cent">CSV</button></div>
 <script type="application/json" id="film">{data}</script><script type="text/plain" id="codes">{codes}</script>
 <script>{_SCRIPT}</script></body></html>
 """

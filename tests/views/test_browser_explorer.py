@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -148,6 +149,46 @@ def test_nothing_is_cut_on_narrow_pages(chromium, address, width):
         assert trouble == []
 
 
+_TABBED = """() => {
+  const path = [];
+  let one = document.activeElement;
+  while (one && one.shadowRoot && one.shadowRoot.activeElement) one = one.shadowRoot.activeElement;
+  if (!one || one === document.body) return null;
+  const box = one.getBoundingClientRect();
+  const labels = one.labels ? [...one.labels].map(label => label.textContent).join("") : "";
+  const name = one.getAttribute("aria-label") || labels || one.title || one.textContent;
+  return {name: name.trim(), x: box.x + window.scrollX, y: box.y + window.scrollY, high: box.height, wide: box.width};
+}"""
+"""What has the focus: its name, and where it is on the page."""
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_tab_goes_through_the_page_in_its_order(chromium, address, width):
+    with browser.watched(chromium, width, 900) as (page, trouble):
+        page.goto(address)
+        page.locator(".bk-Figure").nth(8).wait_for()
+        page.get_by_label("Save Parameter as CSV").wait_for()
+        found = []
+        for _ in range(150):
+            page.keyboard.press("Tab")
+            one = page.evaluate(_TABBED)
+            if one is None:
+                break
+            found.append(one)
+        names = [one["name"] for one in found]
+        assert len(names) < 150  # the focus leaves the page: it is nowhere caught
+        assert all(one["wide"] and one["high"] for one in found)  # seen where it is
+        wanted = ["Iteration", "Play", "First iteration of the span", "Last iteration of the span", "Whole run"]
+        wanted += ["over the span", "Quantity", "blue-orange", "Layers shown", "Classes", "Role of tensors"]
+        wanted += ["Layer opened", "Unit", "Parameter", "Save Loss as PNG", "Save Layers as PNG"]
+        wanted += ["Save Saliency as netCDF", "Save Parameter as PNG", "Save Parameter as netCDF"]
+        assert [name for name in names if name in wanted] == wanted
+        for before, after in itertools.pairwise(found):  # never back up within a column
+            if after["y"] + after["high"] < before["y"]:
+                assert after["x"] > before["x"], (before["name"], after["name"])
+        assert trouble == []
+
+
 def test_every_control_has_a_name(page):
     page.wait_for_timeout(1500)
     unnamed = page.evaluate(
@@ -197,6 +238,13 @@ def test_another_file_of_the_folder_is_opened(chromium, path, tmp_path):
         says(page, "Unit", "unit 0 of a")
         page.goto(f"{address}?file=../other.nc")
         page.get_by_text("unknown file of this folder '../other.nc'").wait_for()
+        page.get_by_role("button", name="Several files together").click()
+        page.get_by_label("Files of the folder").select_option(["other.nc", "run.nc"])
+        page.get_by_role("button", name="Open them together").click()
+        page.wait_for_url("**/?file=other.nc&file=run.nc")
+        says(page, "The layer in every run", "1 run without this layer, class or unit left out")  # of another network
+        page.get_by_label("Run", exact=True).select_option("run")
+        says(page, "Unit", "unit 0 of a")
         assert trouble == []
 
 

@@ -16,6 +16,7 @@ from lcakit.testing import tiny_trajectory
 from lcakit.trajectory.configurations import configurations
 from lcakit.trajectory.provenance import with_config
 from lcakit.views.explorer import address, app
+from lcakit.views.explorer.file_widgets import file_widgets
 from lcakit.views.explorer.folder import Folder
 from lcakit.views.explorer.opened import Library
 from tests.support.explorers import IMAGES, QUIET, number, text
@@ -190,9 +191,35 @@ def test_a_library_opens_what_it_lists(paths):
 
 
 def test_the_address_keeps_the_file(paths):
-    page = app.Explorer(app.Models(lk.open_trajectory(paths[0])), files=["x", "a&b=?.nc"], file="a&b=?.nc")
+    page = app.Explorer(app.Models(lk.open_trajectory(paths[0])), files=["x", "a&b=?.nc"], shown=["a&b=?.nc"])
     page.controls.live.layer = "b"
     assert page.address._shown.value == "?file=a%26b%3D%3F.nc&layer=b"
     assert address.asked(page.address._shown.value) == {"layer": "b"}
     page.controls.panel[0][0].value = 0
     assert page.address._opened.value == "?"
+
+
+def test_several_files_of_the_folder_are_opened_together(paths):
+    library = Library(paths[0], paths[0].parent)
+    names = library.names()
+    both = library.get(*names[:2])
+    assert both.models.runs == [name.removesuffix(".nc") for name in names[:2]]
+    assert library.get(*names[:2]) is both
+    with pytest.raises(ValueError, match="61 files are too many"):
+        library.get(*(f"run-{n}.nc" for n in range(61)))
+    opened: list[tuple[str, ...]] = []
+    one, card = file_widgets(["x.nc", *names], names[:2], lambda *given: opened.append(given))
+    several, button = card
+    assert (one.value, several.value, button.disabled, card.collapsed) == (-1, [0, 1], False, False)
+    several.value = [3, 1]
+    button.clicks += 1
+    one.value = 0
+    one.value = 2
+    assert opened == [(names[1], names[3]), (), (names[1],)]
+    several.value = [1]
+    assert button.disabled
+    (_, card) = file_widgets(["x.nc", *names], [], opened.append)
+    assert card.collapsed
+    page = app.Explorer(both.models, files=["x.nc", *names], shown=names[:2])
+    page.controls.live.layer = "b"
+    assert page.address._shown.value == f"?file={names[0]}&file={names[1]}&layer=b"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
@@ -13,7 +13,7 @@ from bokeh.models.widgets import TextInput
 from lcakit.text import printable
 from lcakit.views.explorer.live import FIELDS, LiveSelection
 
-__all__ = ["Address", "asked", "asked_file", "first_query", "query"]
+__all__ = ["Address", "asked", "asked_files", "first_query", "query"]
 
 
 def __dir__() -> list[str]:
@@ -93,12 +93,12 @@ class Address:
         The selection.
     went
         Called after the user went back or forward, with the fields that the address then asks for.
-    file
-        Name of the file that the page shows, if it is not the one that was given.
+    files
+        Names of the files that the page shows, if they are not those that were given.
     """
 
-    def __init__(self, live: LiveSelection, went: Callable[[dict[str, Any]], None], file: str = "") -> None:
-        self._live, self._file = live, file
+    def __init__(self, live: LiveSelection, went: Callable[[dict[str, Any]], None], files: Sequence[str] = ()) -> None:
+        self._live, self._files = live, list(files)
         self.usual = {field: getattr(live, field) for field in FIELDS}
         make: Any = TextInput
         self._shown, self._asked, self._opened = (make(value="", visible=False) for _ in range(3))
@@ -114,29 +114,29 @@ class Address:
 
     def write(self) -> None:
         """Put the selection into the address."""
-        now = _with_file(self._file, query(self._live, self.usual))
+        now = _with_files(self._files, query(self._live, self.usual))
         if self._shown.value != now:
             self._shown.value = now
 
-    def open(self, name: str) -> None:
-        """Let the browser leave this page for that of another file."""
-        self._opened.value = _with_file(name, "") or "?"
+    def open(self, *names: str) -> None:
+        """Let the browser leave this page for that of other files; none for those that were given."""
+        self._opened.value = _with_files(names, "") or "?"
 
 
-def _with_file(name: str, rest: str) -> str:
-    """Return a query that names a file first."""
-    if not name:
+def _with_files(names: Sequence[str], rest: str) -> str:
+    """Return a query that names files first."""
+    if not names:
         return rest
-    return f"?{urlencode([(_FILE, name)], quote_via=quote)}{rest.replace('?', '&', 1)}"
+    return f"?{urlencode([(_FILE, name) for name in names], quote_via=quote)}{rest.replace('?', '&', 1)}"
 
 
-def asked_file(document: Any) -> str:
-    """Return the name of the file that a served page was asked for with; empty for none."""
+def asked_files(document: Any) -> list[str]:
+    """Return the names of the files that a served page was asked for with."""
     try:
         found = parse_qs(first_query(document).removeprefix("?"), max_num_fields=_MOST_FIELDS)
     except ValueError:
-        return ""
-    return found.get(_FILE, [""])[0]
+        return []
+    return found.get(_FILE, [])
 
 
 def first_query(document: Any) -> str:

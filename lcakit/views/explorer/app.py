@@ -165,14 +165,16 @@ class Pages:
     def new(self) -> Explored:
         """Return a new page; of the files as they are now, if they have changed since the last one."""
         served, trouble = pn.state.curdoc, ""
-        name = address.asked_file(served) if served is not None and served.session_context is not None else ""
+        names: Sequence[str] = ()
+        if served is not None and served.session_context is not None:
+            names = address.asked_files(served)
         try:
-            opened = self._library.get(name)
+            opened = self._library.get(*names)
         except (LcakitError, ValueError) as error:
-            name, opened, trouble = "", self._library.own, str(error)
+            names, opened, trouble = (), self._library.own, str(error)
         trouble = opened.refresh() or trouble
-        files = [self.title, *(one for one in self._library.names() if one != self.title)]
-        return Explorer(opened.models, opened.sources.title, opened.sources, trouble, files, name).panel
+        files = [self.title, *self._library.names()]
+        return Explorer(opened.models, opened.sources.title, opened.sources, trouble, files, names).panel
 
 
 class Explorer:
@@ -184,8 +186,8 @@ class Explorer:
         The files, where they are to be watched.
     trouble
         What is wrong with them already.
-    files, file
-        What can be opened instead: first what was given, then names of the folder; and which of these this is.
+    files, shown
+        What can be opened instead: first what was given, then names of the folder; and which of the folder are shown.
     """
 
     def __init__(
@@ -195,7 +197,7 @@ class Explorer:
         sources: Sources | None = None,
         trouble: str = "",
         files: Sequence[str] = (),
-        file: str = "",
+        shown: Sequence[str] = (),
     ) -> None:
         self.models, self._sources, self._trouble, self._unfit, self._unsaved = models, sources, trouble, "", ""
         served = pn.state.curdoc
@@ -221,9 +223,9 @@ class Explorer:
         self.model = models.first()
         self.controls.load(self.model)
         self._source = self.controls.source
-        self.address = address.Address(self.controls.live, self.go, file)
-        if len(files) > 1:
-            self.controls.offer_files(files, file, self.address.open)
+        self.address = address.Address(self.controls.live, self.go, shown)
+        if len(set(files)) > 1:
+            self.controls.offer_files(files, shown, self.address.open)
         if self._document is not None:
             self.go(address.asked(address.first_query(self._document)))
             self.address.connect(self._document)

@@ -13,6 +13,7 @@ from lcakit.plot._colours import SIGNS
 from lcakit.text import capitalized
 from lcakit.trajectory.class_kind import class_kind
 from lcakit.views.explorer import figures, tensors
+from lcakit.views.explorer.file_widgets import file_widgets
 from lcakit.views.explorer.live import FIELDS, LiveSelection
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.names import options, safe, shown
@@ -148,12 +149,12 @@ class Controls:
         look = {"flex": f"1 1 {_WIDTH + 20}px", "align-self": "flex-start"}
         return pn.FlexBox(*groups, styles=look, stylesheets=[_BESIDE], align_content="flex-start")
 
-    def offer_files(self, files: Sequence[str], file: str, chosen: Callable[[str], None]) -> None:
-        """Let the user open another file; ``chosen`` gets its name, or ``""`` for the first, which was given."""
-        place = files.index(file) if file in files else 0
-        widget = pn.widgets.Select(name="File", options=options(files), value=place, **_WIDE)
-        widget.param.watch(lambda event: chosen(files[event.new] if event.new else ""), "value")
-        self.panel[0].insert(0, widget)
+    def offer_files(self, files: Sequence[str], shown: Sequence[str], chosen: Callable[..., None]) -> None:
+        """Let the user open another file, or several together.
+
+        ``chosen`` gets their names, none for the first, which was given.
+        """
+        self.panel[0][:0] = file_widgets(files, shown, chosen)
 
     # ---- the state ---------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from lcakit.views.explorer.folder import Folder
 from lcakit.views.explorer.runs import Models
 from lcakit.views.explorer.sources import Pathlike, Sources
 
-__all__ = ["Library", "Opened"]
+__all__ = ["MOST_TOGETHER", "Library", "Opened"]
 
 
 def __dir__() -> list[str]:
@@ -19,7 +19,9 @@ def __dir__() -> list[str]:
 
 
 _MOST_OPEN = 3
-"""Most files of the folder whose numbers are kept."""
+"""Most choices of files of the folder whose numbers are kept."""
+MOST_TOGETHER = 60
+"""Most files that a page opens together: as many runs as it lays over each other."""
 
 
 class Opened:
@@ -72,27 +74,30 @@ class Library:
     ) -> None:
         self.own = Opened(given, examples)
         self._folder = None if folder is None else Folder(folder)
-        self._others: dict[str, Opened] = {}
+        self._others: dict[tuple[str, ...], Opened] = {}
 
     def names(self) -> list[str]:
         """Return the names of the files that can be opened."""
         return [] if self._folder is None else self._folder.names()
 
-    def get(self, name: str) -> Opened:
-        """Return a file of the folder by its name, or those given for ``""``.
+    def get(self, *names: str) -> Opened:
+        """Return files of the folder by their names, together; those that were given for no name, or ``""``.
 
         Raises
         ------
         ValueError
-            If the folder has no such file.
+            If the folder has no such file, or for more files than are opened together.
         TrajectoryError
-            If it cannot be opened or explored.
+            If one cannot be opened, or the first cannot be explored.
         """
-        if not name or self._folder is None:
+        wanted = tuple(dict.fromkeys(name for name in names if name))
+        if not wanted or self._folder is None:
             return self.own
-        path = self._folder.path(name)
-        found = self._others.pop(name, None) or Opened(path)
-        self._others[name] = found  # last: the least recently used one comes first
+        if len(wanted) > MOST_TOGETHER:
+            raise ValueError(f"{len(wanted)} files are too many to open together: choose at most {MOST_TOGETHER}.")
+        paths = [self._folder.path(name) for name in wanted]
+        found = self._others.pop(wanted, None) or Opened(paths)
+        self._others[wanted] = found  # last: the least recently used one comes first
         if len(self._others) > _MOST_OPEN:
             del self._others[next(iter(self._others))]
         return found

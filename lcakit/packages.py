@@ -27,7 +27,7 @@ def __dir__() -> list[str]:
 EXTRAS = {
     "record": ("torch", "torchvision", "sklearn"),
     "lab": ("holoviews", "panel", "bokeh", "jupyter_bokeh", "jupyterlab", "matplotlib", "PIL"),
-    "share": ("pooch", "fsspec", "aiohttp", "requests", "h5py", "zarr", "safetensors", "pandas", "pyarrow"),
+    "share": ("pooch", "fsspec", "aiohttp", "requests", "zarr", "safetensors", "pandas", "pyarrow"),
     "transformers": ("transformers", "accelerate"),
     "lightning": ("lightning",),
 }

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints-oldest.txt"
 EXTRAS = ("record", "lab", "share", "transformers", "lightning")
-TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "nbclient", "nbformat", "playwright")
+TOOLS = ("h5py", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "nbclient", "nbformat", "playwright")
 CORE = """
 trajectory plot/test_pictures.py plot/test_studies.py plot/test_saving.py views/test_explore.py views/test_report.py
 storage/test_opening.py storage/test_saving.py storage/test_zarr.py storage/test_remote.py storage/test_segments.py

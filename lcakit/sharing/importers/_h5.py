@@ -1,26 +1,24 @@
-"""HDF5 files of other programs, opened with care: their structure is walked before the HDF5 library sees them.
+"""HDF5 files of other programs, read without the HDF5 library: their structure is walked, as that of trajectories is.
 
-What they declare is compared with what is stored before memory is taken for it, packed chunks are inflated by lcakit,
-never beyond what a chunk holds, and a file that is overwritten or replaced later is refused. The walk
+What they declare is compared with what is stored before memory is taken for it, packed chunks are inflated never beyond
+what a chunk holds, and a file that is overwritten or replaced later is refused. The walk
 (:mod:`lcakit.storage.guard.hdf5`) knows what h5py writes unless it is told to use the newest structures.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from xarray.backends.locks import HDF5_LOCK
 
 from lcakit.errors import TrajectoryError
-from lcakit.packages import package
 from lcakit.storage.chunked import ChunkArray, chunks_of
 from lcakit.storage.guard import CorruptError, Stored
 from lcakit.storage.guard.hdf5 import walk
+from lcakit.storage.guard.messages import TEXT, Attribute
 from lcakit.storage.local import LocalFile
 from lcakit.storage.state import State
 from lcakit.text import printable
@@ -32,7 +30,6 @@ _REWRITE = "If it is whole, write it again by h5py with its own settings (libver
 
 def find(folder: Path, name: str) -> File | None:
     """Return the file ``name`` of a folder, with or without an ending of HDF5; None if there is none."""
-    package("h5py", "reading HDF5 files")  # before any of them is walked
     found = [path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_file()]
     if len(found) > 1:
         raise TrajectoryError(f"{folder}: which file is meant, {' or '.join(p.name for p in found)}? Keep one of them.")
@@ -124,31 +121,19 @@ class File:
 
     def text(self, name: str, owner: str) -> str:
         """Return a text attribute of an array, or of the file."""
-        with self._opened() as file:
-            for holder in (file[owner], file):
-                if name in holder.attrs:
-                    return self._as_text(holder.attrs[name], name)
+        for attributes in (self._numbers(owner).attributes, self._stored.attributes):
+            if name in attributes:
+                return self._as_text(attributes[name], name)
         raise TrajectoryError(f"{self}: attribute {name!r} of {owner!r} is not there")
 
-    def _as_text(self, value: Any, name: str) -> str:
-        value = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
-        value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        if not isinstance(value, str):
+    def _as_text(self, attribute: Attribute, name: str) -> str:
+        kind, one = attribute.dtype.kind, math.prod(attribute.shape) == 1
+        if not one or not (kind == TEXT or attribute.dtype.text):
             raise TrajectoryError(f"{self}: attribute {name!r} is not text")
+        value = attribute.value if kind == TEXT else b"".join(attribute.held)
         if len(value) > _MOST_TEXT:
             raise TrajectoryError(f"{self}: attribute {name!r} has {len(value):,} letters, over {_MOST_TEXT:,}")
-        return value
-
-    @contextmanager
-    def _opened(self) -> Iterator[Any]:
-        h5py = package("h5py", "reading HDF5 files")
-        with HDF5_LOCK:
-            try:
-                self._check_unchanged()
-                with h5py.File(self.path, "r") as file:
-                    yield file
-            except (OSError, RuntimeError, KeyError) as error:
-                raise TrajectoryError(f"{self}: cannot be read as an HDF5 file ({printable(error, 400)})") from error
+        return value.rstrip(b"\0").decode("utf-8", "replace")
 
     def _check_unchanged(self) -> None:
         if State.of(os.fspath(self.path)) != self.state:

@@ -95,8 +95,6 @@ def read_lca_hdf5(folder: str | os.PathLike[str], *, attrs: Mapping[str, Any] | 
     ------
     TrajectoryError
         If there is no ``weights``, or a file does not fit the others or the reading above; the message names it.
-    LcakitError
-        If h5py is not installed.
 
     Examples
     --------

@@ -20,6 +20,7 @@ from xarray.core import indexing
 from lcakit.errors import TrajectoryError
 from lcakit.storage.guard.hdf5 import Stored
 from lcakit.storage.guard.messages import TEXT
+from lcakit.storage.kept import Kept
 from lcakit.storage.local import Run
 from lcakit.storage.memory import empty
 from lcakit.storage.packed import unpacked
@@ -51,6 +52,10 @@ class Source(Protocol):
 
     def fill(self, runs: Iterable[Run]) -> None:
         """Fill arrays with the bytes at their places."""
+        ...
+
+    def check(self) -> None:
+        """Raise TrajectoryError where it is known that the file was overwritten."""
         ...
 
 
@@ -110,6 +115,7 @@ class ChunkArray(BackendArray):
     def __init__(self, file: Source, chunks: Chunks, where: str) -> None:
         self.file, self.chunks, self.where = file, chunks, where
         self.shape, self.dtype = chunks.shape, chunks.dtype
+        self._mine = object()
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         """Return the numbers at a key of xarray."""
@@ -181,12 +187,9 @@ class ChunkArray(BackendArray):
         return zip(offsets.ravel().tolist(), rows, strict=True)
 
     def _unpack(self, group: list[_Wanted], out: np.ndarray) -> None:
-        ranges, size = self.chunks.ranges, self.dtype.itemsize
-        packed = [(ranges[place][0], np.empty(ranges[place][1] - ranges[place][0], np.uint8)) for place, _ in group]
-        self.file.fill(packed)
+        size = self.dtype.itemsize
         apart: Any = out.view(np.uint8).reshape(*out.shape, size) if out.ndim else out.reshape(1).view(np.uint8)
-        for (_, parts), (_, data) in zip(group, packed, strict=True):
-            values = unpacked(data, self.chunks.filters, self.chunks.nbytes, size)
+        for parts, values in self._unpacked(group):
             for part in parts:
                 inside: Any = tuple(a for a, _ in part)
                 where: Any = tuple(b for _, b in part)
@@ -195,6 +198,34 @@ class ChunkArray(BackendArray):
                     continue
                 for byte in range(size):  # so each is a plain copy
                     apart[(*where, byte)] = values[:, byte].reshape(self.chunks.chunk)[inside]
+
+    def _unpacked(self, group: list[_Wanted]) -> Iterator[tuple[list[tuple[_Part, ...]], np.ndarray]]:
+        """Yield what is wanted of each chunk, with its numbers; a chunk of which little is wanted is kept."""
+        ranges, kept = self.chunks.ranges, {}
+        for place, _ in group:
+            if (values := _KEPT.get((self._mine, place))) is not None:
+                kept[place] = values
+        if kept:
+            self.file.check()
+        sizes = {place: ranges[place][1] - ranges[place][0] for place, _ in group if place not in kept}
+        missing = {place: np.empty(size, np.uint8) for place, size in sizes.items()}
+        if missing:
+            self.file.fill((ranges[place][0], data) for place, data in missing.items())
+        for place, parts in group:
+            if place in kept:
+                values = kept[place]
+            else:
+                values = unpacked(missing.pop(place), self.chunks.filters, self.chunks.nbytes, self.dtype.itemsize)
+                if 2 * self._wanted(parts) <= math.prod(self.chunks.chunk):
+                    _KEPT.put((self._mine, place), values)
+            yield parts, values
+
+    @staticmethod
+    def _wanted(parts: list[tuple[_Part, ...]]) -> int:
+        return sum(math.prod(inside.stop - inside.start for inside, _ in part) for part in parts)
+
+
+_KEPT = Kept()
 
 
 def _region(part: tuple[_Part, ...]) -> tuple[Any, ...]:

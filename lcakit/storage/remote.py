@@ -166,6 +166,9 @@ class Remote:
             for start, view in group:
                 view.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8, view.nbytes, start - first)
 
+    def check(self) -> None:
+        """Ask nothing: that the file changed is noticed with the next request."""
+
     def parts(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes from each start to each end, asked for at once."""
         starts, ends = [start for start, _ in ranges], [end for _, end in ranges]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lcakit.errors import TrajectoryError
-from lcakit.storage import chunked, local, memory, packed
+from lcakit.storage import chunked, kept, local, memory, packed
 from lcakit.storage.chunked import ChunkArray, Chunks, chunks_of
 from lcakit.storage.guard import check_file
 from lcakit.storage.local import LocalFile
@@ -134,6 +134,51 @@ class Counting:
         runs = list(runs)
         self.bytes += sum(view.nbytes for _, view in runs)
         self.file.fill(runs)
+
+    def check(self):
+        self.file.check()
+
+
+def test_packed_chunks_are_kept_for_the_next_small_part_of_them(tmp_path, monkeypatch):
+    values = np.arange(64 * 400, dtype="f4").reshape(64, 400)
+    write(tmp_path / "x.nc", values, zlib=True, chunksizes=(16, 100))
+    array = opened(tmp_path / "x.nc")
+    array.file = Counting(array.file)
+    column, row = (slice(None), 130), (5, slice(None))
+    np.testing.assert_array_equal(array.read(column), values[column])
+    read = array.file.bytes
+    np.testing.assert_array_equal(array.read((slice(None), 199)), values[:, 199])
+    assert array.file.bytes == read
+    np.testing.assert_array_equal(array.read(row), values[row])
+    assert array.file.bytes > read  # three more chunks
+    monkeypatch.setattr(kept, "MOST_BYTES", 2 * 4 * 1600)  # two chunks, of the four of a column
+    array.read((40, slice(None)))
+    for _ in range(2):
+        read = array.file.bytes
+        np.testing.assert_array_equal(array.read(column), values[column])
+        assert array.file.bytes > read
+
+
+def test_kept_chunks_of_a_file_that_was_overwritten_are_not_given(tmp_path):
+    path = tmp_path / "x.nc"
+    write(path, np.ones((8, 8), "f4"), zlib=True, chunksizes=(8, 8))
+    array = opened(path)
+    assert array.read((0, slice(None))).tolist() == [1] * 8
+    data = path.read_bytes()
+    with path.open("r+b") as file:
+        file.write(data)
+    os.utime(path, (1, 1))
+    with pytest.raises(TrajectoryError, match=r"x\.nc"):
+        array.read((0, slice(None)))
+
+
+def test_large_parts_of_packed_chunks_are_not_kept(tmp_path):
+    write(tmp_path / "x.nc", np.ones((8, 8), "f4"), zlib=True, chunksizes=(8, 8))
+    array = opened(tmp_path / "x.nc")
+    array.file = Counting(array.file)
+    for _ in range(2):
+        array.read((slice(None), slice(None)))
+    assert array.file.bytes == 2 * sum(b - a for a, b in array.chunks.ranges.values())
 
 
 def test_of_chunks_that_are_not_packed_only_what_is_wanted_is_read(tmp_path):

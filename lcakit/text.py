@@ -86,6 +86,11 @@ def format_bytes(n: float) -> str:
     return f"{n:.3g} TB"
 
 
+def format_range(least: float, most: float) -> str:
+    """Return a range of times as text: 20, 200 -> ``20 s to 3 min 20 s``."""
+    return f"{format_seconds(float(f'{least:.2g}'))} to {format_seconds(float(f'{most:.2g}'))}"
+
+
 def format_seconds(seconds: float) -> str:
     """Return a time as text: 200 -> ``3 min 20 s``."""
     if seconds < 90:

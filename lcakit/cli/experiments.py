@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lcakit.cli.options import device_options, seeds
+from lcakit.progress import phase
 
 __all__ = ["DONE", "SOME_FAILED", "Command", "add"]
 
@@ -40,8 +41,10 @@ def _jobs(text: str) -> int:
     return int(text)
 
 
+@phase("working")
 def _experiment(args: argparse.Namespace) -> int:
-    from lcakit.experiments.declared import EXPERIMENTS, run_experiment
+    with phase("loading PyTorch"):
+        from lcakit.experiments.declared import EXPERIMENTS, run_experiment
 
     if args.name is None:
         print(

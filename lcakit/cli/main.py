@@ -14,6 +14,7 @@ from lcakit.cli.files import UNREADABLE
 from lcakit.cli.words import in_options, options_of
 from lcakit.errors import LcakitError
 from lcakit.packages import missing
+from lcakit.progress import phase
 from lcakit.version import __version__
 
 __all__ = ["main"]
@@ -46,10 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 # ---- commands --------------------------------------------------------------------------------------------------
 
 
+@phase("working")
 def _demo(args: argparse.Namespace) -> None:
-    from lcakit.analysis.account import account
-    from lcakit.experiments.training import Run, record_run
-    from lcakit.storage.opening import open_trajectory
     from lcakit.storage.paths import given_path, writable_now
 
     folder = given_path(args.out)
@@ -57,10 +56,16 @@ def _demo(args: argparse.Namespace) -> None:
         raise LcakitError(f"{folder} is a file, and the demo writes several. Give a folder: --out DIR.")
     path = writable_now(folder / "digits-fc.nc")
     print("A small network (100-50-10) learns 1 500 real images of handwritten digits; every change of its loss over")
-    print("all of them is allocated to its 12 060 parameters.\n")
+    print("all of them is allocated to its 12 060 parameters.\n", flush=True)
+    with phase("loading PyTorch"):
+        from lcakit.analysis.account import account
+        from lcakit.experiments.training import Run, record_run
+        from lcakit.storage.opening import open_trajectory
     record_run(Run("digits-fc", "sgd"), path, overwrite=True)
-    print(account(open_trajectory(path)).to_text(explain=True))
-    report.report_of_demo(path)
+    with phase("adding up"):
+        print(account(open_trajectory(path)).to_text(explain=True), flush=True)
+    with phase("drawing the report"):
+        report.report_of_demo(path)
     print(f"\nThe trajectory is in {path}. Look at it again:\n")
     print(f"  lcakit view {path}      # the explorer, in a browser")
     print(f"  lcakit info {path}\n  lcakit account {path}\n  lcakit validate {path}")

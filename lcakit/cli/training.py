@@ -20,6 +20,7 @@ from lcakit.cli.options import (
     training_options,
     writing_options,
 )
+from lcakit.progress import phase
 from lcakit.storage.paths import given_path
 
 __all__ = ["Command", "add"]
@@ -95,8 +96,10 @@ def _add_reproduce(command: Command) -> None:
 # ---- commands --------------------------------------------------------------------------------------------------
 
 
+@phase("working")
 def _record(args: argparse.Namespace) -> None:
-    from lcakit.experiments.training import record_run
+    with phase("loading PyTorch"):
+        from lcakit.experiments.training import record_run
 
     runs = {_path_of(args, seed): _run_of(args, seed).resolved() for seed in args.seeds}
     finished = _checked(args, runs) if len(args.seeds) > 1 else set()
@@ -159,6 +162,7 @@ def _is_finished(path: Path, validation: bool) -> bool:
     return path.exists() and (not validation or "loss_val" in open_trajectory(path))
 
 
+@phase("working")
 def _allocate(args: argparse.Namespace) -> None:
     from lcakit.record.allocation.allocate import allocate
     from lcakit.record.allocation.spec import ObjectiveSpec
@@ -195,6 +199,7 @@ def _client(args: argparse.Namespace) -> Any:
     return connected(args.scheduler, args.workers or len(args.gpus))
 
 
+@phase("working")
 def _estimate(args: argparse.Namespace) -> None:
     from lcakit.experiments.training import make_model, make_objective, make_optimizer
 
@@ -221,12 +226,14 @@ def _timed_estimate(args: argparse.Namespace, objective: Any, iterations: int, p
     return estimate(objective, iterations, classes=classes, keep=keep, **options)
 
 
+@phase("working")
 def _finish(args: argparse.Namespace) -> None:
     from lcakit.storage.saving import finish
 
     print(finish(args.file, overwrite=args.overwrite, compression=args.compression, quiet=False))
 
 
+@phase("working")
 def _reproduce(args: argparse.Namespace) -> None:
     from lcakit.experiments.reproduce import STUDIES, reproduce
     from lcakit.experiments.runs_table import costs_to_markdown, findings_to_markdown, to_markdown

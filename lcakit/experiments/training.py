@@ -17,7 +17,7 @@ from lcakit.experiments.interventions import Freezer, Intervention, parameter_gr
 from lcakit.experiments.names import split_name
 from lcakit.experiments.networks import build
 from lcakit.experiments.run import OPTIMIZERS, Run, run_of
-from lcakit.progress import progress
+from lcakit.progress import phase, progress
 from lcakit.record.allocation.allocate import allocate
 from lcakit.record.allocation.continuing import refuse_other_settings
 from lcakit.record.allocation.facts import objective_attrs
@@ -171,7 +171,8 @@ def record_run(
     path = writable_path(path).absolute()
     if options.get("resume"):
         refuse_other_end(path, run)
-    data = run.data()
+    with phase("reading the data", quiet=quiet):
+        data = run.data()
     model = make_model(run, data).to(usable_device(device or "cpu"))
     how: dict[str, Any] = {"device": device or "cpu", "precision": precision}
     objective = make_objective(run, model, data, **how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from lcakit.errors import ArgumentError, BudgetError, unknown
-from lcakit.text import format_bytes, format_seconds, parse_bytes
+from lcakit.text import format_bytes, format_range, parse_bytes
 from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.class_kind import CLASS
 from lcakit.trajectory.labels import Labels
 from lcakit.trajectory.schema import STATISTICS, VARIABLES
 
-__all__ = ["KEEP", "LABEL_BYTES", "Estimate", "check_count", "check_keep", "estimate", "statistics_of"]
+__all__ = ["KEEP", "LABEL_BYTES", "Estimate", "check_count", "check_keep", "estimate", "load_per_core", "statistics_of"]
 
 
 def __dir__() -> list[str]:
@@ -28,6 +29,8 @@ LABEL_BYTES = 20
 
 _IN_PLACE_OF_LCA = LABEL_BYTES + sum(int(VARIABLES[name].dtype[1:]) for name in STATISTICS)
 """Bytes for each parameter that are stored where ``lca`` is not kept."""
+
+_BUSY = 1.5  # runnable processes for each core from which the estimate says so
 
 _NODES_INSIDE = {"first_order": 0, "trapezoid": 0, "midpoint": 1, "rk4": 1, "boole": 3}
 
@@ -45,7 +48,9 @@ class Estimate:
     gradient_evaluations : int
         Full-set gradients that the rule needs without refinement.
     seconds : float or None
-        Time of these gradients; None before one has been timed.
+        Time of these gradients, each as the one that was timed; None before that.
+    load : float
+        Runnable processes for each core when this was estimated: others take their share of the machine.
     every : int
         Optimizer steps from one snapshot to the next.
     class_factor : float
@@ -74,6 +79,18 @@ class Estimate:
     class_kind: str = CLASS
     why_slower: str = "with BatchNorm"
     notes: tuple[str, ...] = ()
+    load: float = 1.0
+
+    @property
+    def seconds_range(self) -> tuple[float, float] | None:
+        """Least and most time that the recording may take; None before a gradient has been timed.
+
+        At least half of ``seconds`` on a machine that others no longer use: a gradient is timed when much is done for
+        the first time. At most twice ``seconds``: steps of training, and iterations that are allocated in finer steps.
+        """
+        if self.seconds is None:
+            return None
+        return self.seconds / (2 * max(1.0, self.load)), 2 * self.seconds
 
     @property
     def bytes(self) -> int:
@@ -83,7 +100,9 @@ class Estimate:
     def to_text(self) -> str:
         """Return the estimate as a few lines."""
         parts = ", ".join(f"{name} {format_bytes(n)}" for name, n in self.bytes_by_variable.items())
-        took = f", about {format_seconds(self.seconds)}" if self.seconds is not None else ""
+        took = f", about {format_range(*self.seconds_range)}" if self.seconds_range is not None else ""
+        if took and self.load > _BUSY:
+            took += f" (this machine is busy: {self.load:.0f} runnable processes for each core)"
         return (
             f"{self.n_iterations:,} iterations × {self.n_parameters:,} parameters: {format_bytes(self.bytes)} "
             f"({parts}); {self.gradient_evaluations:,} full-set gradients{took}{self._why_slower()}"
@@ -217,7 +236,14 @@ def estimate(
     seconds = None if seconds_per_gradient is None else count * seconds_per_gradient
     told = {name: getattr(model, name) for name in ("class_kind", "why_slower", "notes") if hasattr(model, name)}
     factor = getattr(model, "class_factor", 1.0) if by_class else 1.0
-    return Estimate(steps, k, found, count, seconds, every, factor, **told)
+    return Estimate(steps, k, found, count, seconds, every, factor, load=load_per_core(), **told)
+
+
+def load_per_core() -> float:
+    """Return how many processes want to run, for each core of this machine: the mean of a minute; 1 if not known."""
+    if not hasattr(os, "getloadavg"):  # Windows
+        return 1.0
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 def _labels(model: Any) -> Labels:

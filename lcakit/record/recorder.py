@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import weakref
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from lcakit.record.loopstate import LoopState
 from lcakit.record.objective.describe import unwrap
 from lcakit.record.objective.objective import Objective
 from lcakit.record.optimizers import checked_optimizers, states_of
+from lcakit.record.pace import Pace
 from lcakit.record.processes import claim, stands_aside
 from lcakit.record.recording import Recording
 from lcakit.record.resume import refuse_existing, resumed_state
@@ -190,7 +190,7 @@ class Recorder:
         others = [part for part in further.values() if isinstance(part, torch.optim.Optimizer)]
         self._watch = StepWatch(self._optimizers, others, self._step)
         self._losses = BatchLosses()
-        self._aside = False
+        self._aside, self._pace = False, Pace.silent()
         self._recording: Recording | None = None
         self._give_up: Any = None
 
@@ -245,12 +245,11 @@ class Recorder:
         recording = Recording(self.path, self.objective, self.settings, self._loop, self._n_iterations)
         self._seconds += time.perf_counter() - began
         header = header_of(self.objective, self.settings, attrs, self._config, self._seed)
-        recording.begin(header, stored, self._overwrite)
+        recording.begin(header, stored, self._overwrite, self._quiet)
         self._recording = recording
         self._give_up = weakref.finalize(self, _give_up, self._watch, recording)
         if not self._quiet:
-            per = "" if self._n_iterations else "for every 1,000 steps (n_iterations is not given): "
-            print(f"lcakit: {per}{estimate().to_text()}", file=sys.stderr)
+            self._pace = Pace.announced(estimate(), self._n_iterations)
 
     def stop(self) -> None:
         """End the recording, and make it a file: what the ``with`` form does when its block ends without an error.
@@ -336,6 +335,7 @@ class Recorder:
                 "rec.start() before the loop and rec.stop() after it"
             )
         self._loop.steps += 1
+        self._pace.step()
         if self.steps % self.settings.storage.every == 0:
             recording.record(self._told())
 

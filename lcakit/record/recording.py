@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 
 from lcakit.errors import DivergedError, LcakitWarning, RecordingError
+from lcakit.progress import phase
 from lcakit.record.allocation.allocate import allocate
 from lcakit.record.allocation.allocator import Allocator
 from lcakit.record.allocation.integral import is_finite
@@ -99,7 +100,7 @@ class Recording:
 
     # ---- beginning -----------------------------------------------------------------------------------------------
 
-    def begin(self, header: xr.Dataset, stored: bytes | None, replace: bool) -> None:
+    def begin(self, header: xr.Dataset, stored: bytes | None, replace: bool, quiet: bool) -> None:
         """Open the writer, with the first row, or behind the rows of a recording that is continued.
 
         Parameters
@@ -110,6 +111,8 @@ class Recording:
             State of the loop to go on from, or None.
         replace
             Remove what is there, once all that can fail before has not.
+        quiet
+            Do not say that the first gradient takes long.
         """
         began = time.perf_counter()
         if stored is not None:
@@ -120,7 +123,8 @@ class Recording:
         self._independence.check(theta)
         buffers = self._independence.buffers()
         self._buffers = BufferTable.of(buffers)
-        row = self._first_row(theta, resuming=stored is not None)
+        with phase("computing the first gradient", quiet=quiet):
+            row = self._first_row(theta, resuming=stored is not None)
         if replace:
             clear(self.path)
         self._early = self._early_chunks()
@@ -270,7 +274,8 @@ class Recording:
         self._allocator.release()
         del self._last
         storage, compression = self._settings.storage, self._settings.writing.compression
-        saving.merge(self.path, compression=compression, early=self._early)
+        with phase(f"writing {self.path.name}", quiet=quiet):
+            saving.merge(self.path, compression=compression, quiet=quiet, early=self._early)
         self.seconds += time.perf_counter() - began
         if not self._online and self._loop.steps:
             stored: dict[str, Any] = {"keep": storage.keep, "statistics": storage.statistics}

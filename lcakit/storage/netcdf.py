@@ -29,6 +29,9 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_LONG = 2.0  # seconds of writing, after which a bar shows how far it is
+
+
 def write_netcdf(
     ds: xr.Dataset, path: Path, encoding: Mapping[Any, Any] | None = None, mode: Literal["w", "a"] = "w"
 ) -> None:
@@ -74,7 +77,10 @@ def write(
         encoding = {name: {"_FillValue": None} for name in small.variables}
         write_netcdf(small, temporary, encoding, mode="w" if early is None else "a")
         total = sum(ds[name].dtype.itemsize * math.prod(s.stop - s.start for s in window) for name, window in places)
-        with progress(total, f"writing {path.name}", unit="B", quiet=quiet) as bar, _opened(temporary) as file:
+        with (
+            progress(total, f"writing {path.name}", unit="B", quiet=quiet, after=_LONG) as bar,
+            _opened(temporary) as file,
+        ):
             _create(file, ds, large, compression, chunks)
             for name, window, block in _read_ahead(ds, places):
                 write_window(file[name], window, block)

@@ -19,6 +19,7 @@ from lcakit.experiments.declared.execute import run_missing
 from lcakit.experiments.declared.experiment import Claim, Derived, Experiment, Scale, seeded
 from lcakit.experiments.declared.results import Results
 from lcakit.experiments.names import split_name
+from lcakit.progress import phase
 from lcakit.trajectory.arguments import checks_arguments, checks_creation
 from lcakit.version import __version__
 
@@ -112,12 +113,15 @@ def run_experiment(
         files.task(arm, seeded(run, seed, data_root)) for seed in seeds for arm, run in declared.arms.items()
     ]
     refuse_other_settings([*tasks, *_derived(declared, tasks, files)])
-    _load_data([task for task in tasks if not task.finished])
+    with phase("reading the data", quiet=quiet):
+        _load_data([task for task in tasks if not task.finished])
     directory.mkdir(parents=True, exist_ok=True)
-    failed = run_missing(tasks, jobs, quiet)
-    derived = _derived(declared, tasks, files)
-    failed |= run_missing(derived, jobs, quiet)
-    return _outcome(chosen, scale, Results([*tasks, *derived], directory), failed)
+    with phase("training and recording runs", quiet=quiet):
+        failed = run_missing(tasks, jobs, quiet)
+        derived = _derived(declared, tasks, files)
+        failed |= run_missing(derived, jobs, quiet)
+    with phase("making the table", quiet=quiet):
+        return _outcome(chosen, scale, Results([*tasks, *derived], directory), failed)
 
 
 def _derived(scale: Scale, tasks: Sequence[Task], files: Files) -> list[Task]:

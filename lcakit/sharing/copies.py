@@ -31,12 +31,13 @@ from lcakit.errors import RecordingError, TrajectoryError, unknown
 from lcakit.progress import progress
 from lcakit.sharing.rounding import MANTISSA, relative_error, rounded
 from lcakit.storage.atomic import remove_stale, writable_parent, written_whole
-from lcakit.storage.netcdf import write_netcdf
+from lcakit.storage.netcdf import opened, write_columns, write_netcdf
 from lcakit.storage.opening import open_trajectory
 from lcakit.storage.paths import given_path, writable_path
 from lcakit.text import format_bytes
 from lcakit.trajectory import schema
 from lcakit.trajectory.arguments import checks_arguments, checks_itself
+from lcakit.trajectory.columns import LABELS, is_held
 from lcakit.trajectory.select import select_iterations
 
 __all__ = [
@@ -65,6 +66,7 @@ TIMES = ("snapshot", "iteration")
 CHUNK_ROWS, CHUNK_ENTRIES = 256, 2**18  # 1 MB: whole series save 2 % more, and make one iteration slow to read
 WINDOW_ENTRIES = 2**22
 LEVEL = 4  # of zlib: 6 saves 2 % and takes 2.4 times as long, 1 costs 3 % and takes 0.75 of the time
+_PACKED: dict[str, Any] = {"compression": "zlib", "complevel": LEVEL, "shuffle": True}
 
 
 @dataclass(frozen=True)
@@ -255,9 +257,12 @@ def layout(dims: Sequence[str], sizes: dict[str, int]) -> tuple[tuple[str, ...],
 def _write(ds: xr.Dataset, path: Path, keepbits: int, what: str, quiet: bool) -> dict[str, float]:
     """Write a dataset; return the largest relative error of each large variable."""
     large = [str(name) for name in ds.data_vars if {"parameter", "unit"} & set(ds[name].dims)]
-    small = ds.drop_vars(large).load().drop_encoding()
+    columns = [name for name in LABELS if name in ds.coords and not is_held(ds[name].size)]
+    small = ds.drop_vars([*large, *columns]).load().drop_encoding()
     small.attrs = {k: v for k, v in ds.attrs.items() if k != "partial"} | schema.names_stored(ds)
     write_netcdf(small, path, {name: _encoding(array) for name, array in small.variables.items()})
+    with opened(path) as file:
+        write_columns(file, ds, columns, **_PACKED)
     sizes = {str(dim): n for dim, n in ds.sizes.items()}
     errors: dict[str, float] = {}
     with progress(sum(ds[name].nbytes for name in large), what, unit="B", quiet=quiet) as bar:
@@ -269,8 +274,7 @@ def _write(ds: xr.Dataset, path: Path, keepbits: int, what: str, quiet: bool) ->
 
 def _encoding(array: xr.Variable) -> dict[str, Any]:
     """Return how a small variable is stored: labels of parameters hold long runs of equal numbers."""
-    packed = {"compression": "zlib", "complevel": LEVEL, "shuffle": True} if "parameter" in array.dims else {}
-    return {"_FillValue": None, **packed}
+    return {"_FillValue": None, **(_PACKED if "parameter" in array.dims else {})}
 
 
 def _write_variable(path: Path, array: xr.DataArray, sizes: dict[str, int], keepbits: int | None, bar: Any) -> float:
@@ -299,13 +303,12 @@ def _create(
     sizes: dict[str, int],
     dtype: np.dtype[Any],
 ) -> None:
-    options: dict[str, Any] = {"compression": "zlib", "complevel": LEVEL, "shuffle": True}
     coords = " ".join(str(c) for c in array.coords if c not in array.dims)
     with HDF5_LOCK, netCDF4.Dataset(path, "a") as file:
         for dim in order:
             if dim not in file.dimensions:
                 file.createDimension(dim, sizes[dim])
-        variable = file.createVariable(str(array.name), dtype, order, chunksizes=chunk, **options)
+        variable = file.createVariable(str(array.name), dtype, order, chunksizes=chunk, **_PACKED)
         variable.setncatts(array.attrs | ({"coordinates": coords} if coords else {}))
 
 

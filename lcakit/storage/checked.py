@@ -12,6 +12,7 @@ from lcakit.errors import LcakitWarning, TrajectoryError
 from lcakit.storage import guard
 from lcakit.storage.blocks import dask_chunks, in_order
 from lcakit.trajectory import schema
+from lcakit.trajectory.columns import LABELS, is_held
 
 __all__ = ["as_trajectory", "checked", "labelled"]
 
@@ -64,16 +65,18 @@ def checked(ds: xr.Dataset, source: str) -> xr.Dataset:
     if "snapshot" in ds.dims and "iteration" not in ds.dims:  # older files without an iteration
         ds = ds.assign_coords(iteration=np.zeros(0, np.int64))
     with guard.reading(source):
-        labels = {str(name): ds[name].variable.load() for name in ds.coords if name not in ds.dims}
-        return ds.assign_coords({name: _as_declared(name, label) for name, label in labels.items()})
+        labels = {str(name): ds[name].variable for name in ds.coords if name not in ds.dims}
+        return ds.assign_coords({name: _label(name, label, source) for name, label in labels.items()})
 
 
-def _as_declared(name: str, label: xr.Variable) -> xr.Variable:
-    """Return whole numbers in the type that the format has for them: narrower ones overflow when they are used."""
+def _label(name: str, label: xr.Variable, source: str) -> xr.Variable:
+    """Load a label, or leave a long one in the file; whole numbers in the type of the format: narrow ones overflow."""
     spec = schema.COORDINATES.get(name)
-    if spec is None or label.dtype.kind != "i" or label.dtype == spec.dtype or not spec.dtype.startswith("i"):
-        return label
-    out = label.astype(spec.dtype)
-    if not np.array_equal(out.values, label.values):
-        raise ValueError(f"{name!r} holds numbers that do not fit into {spec.dtype}")
-    return out
+    whole = spec is not None and label.dtype.kind == "i" and spec.dtype.startswith("i")
+    dtype = np.dtype(spec.dtype) if spec is not None and whole else label.dtype
+    if name in LABELS and whole and label.ndim == 1 and not is_held(label.size):
+        return guard.column(label, dtype, f"{source}, {name!r}")
+    loaded = label.load()
+    if label.dtype == dtype:
+        return loaded
+    return xr.Variable(label.dims, guard.as_type(loaded.values, dtype, repr(name)), label.attrs, label.encoding)

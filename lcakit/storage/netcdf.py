@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -21,8 +21,9 @@ from lcakit.storage.atomic import written_whole
 from lcakit.storage.blocks import threads_by_default, windows
 from lcakit.storage.early_chunks import EarlyChunks
 from lcakit.trajectory import schema
+from lcakit.trajectory.columns import parts
 
-__all__ = ["write", "write_netcdf", "write_window"]
+__all__ = ["opened", "write", "write_columns", "write_netcdf", "write_window"]
 
 
 def __dir__() -> list[str]:
@@ -68,6 +69,7 @@ def write(
     early
         Chunks that are written already: their file becomes this one.
     """
+    columns = [str(name) for name in ds.coords if name not in small.variables]
     large = [str(name) for name in ds.data_vars if name not in small.variables]
     chunks = early.chunks if early is not None else {}
     places = [(name, window) for name in large for window in _windows(ds[name], chunks.get(name))]
@@ -79,8 +81,9 @@ def write(
         total = sum(ds[name].dtype.itemsize * math.prod(s.stop - s.start for s in window) for name, window in places)
         with (
             progress(total, f"writing {path.name}", unit="B", quiet=quiet, after=_LONG) as bar,
-            _opened(temporary) as file,
+            opened(temporary) as file,
         ):
+            write_columns(file, ds, columns)
             _create(file, ds, large, compression, chunks)
             for name, window, block in _read_ahead(ds, places):
                 write_window(file[name], window, block)
@@ -105,6 +108,24 @@ def _write_nothing(path: Path) -> None:
         netCDF4.Dataset(path, "w").close()
 
 
+def write_columns(file: netCDF4.Dataset, ds: xr.Dataset, names: Iterable[str], **compression: Any) -> None:
+    """Write the label columns of a large network in parts, each a chunk where there is compression."""
+    for name in names:
+        column = ds[name].variable
+        chunk = next(parts(column.size)).stop
+        options = {"chunksizes": (chunk,), **compression} if compression else {}
+        with HDF5_LOCK:
+            if "parameter" not in file.dimensions:
+                file.createDimension("parameter", column.size)
+            stored = file.createVariable(
+                name, column.dtype.newbyteorder("="), ("parameter",), fill_value=False, **options
+            )
+            stored.setncatts(column.attrs)
+            stored.set_auto_maskandscale(False)
+        for part in parts(column.size):
+            write_window(stored, (part,), np.asarray(column[part].values))
+
+
 def _read_ahead(ds: xr.Dataset, places: list[tuple[str, _Window]]) -> Iterator[tuple[str, _Window, np.ndarray]]:
     """Yield windows of variables; the next one is read while the caller has one."""
     context = copy_context()  # holds the caller's client of Dask, where there is one
@@ -123,7 +144,7 @@ def _read_ahead(ds: xr.Dataset, places: list[tuple[str, _Window]]) -> Iterator[t
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[netCDF4.Dataset]:
+def opened(path: Path) -> Iterator[netCDF4.Dataset]:
     """Open a file to write to; the library's lock is held for opening and closing, not between."""
     with HDF5_LOCK:
         file = netCDF4.Dataset(path, "a")

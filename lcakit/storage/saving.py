@@ -19,6 +19,7 @@ from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import Pathlike, is_zarr, unfinished, writable_path
 from lcakit.trajectory import schema
 from lcakit.trajectory.arguments import checks_arguments
+from lcakit.trajectory.columns import LABELS, is_held
 
 __all__ = ["COMPRESSIONS", "check_compression", "finish", "merge", "save"]
 
@@ -96,7 +97,8 @@ def _save(
         raise RecordingError(f"{path} exists already. Choose another name, or pass overwrite=True to replace it.")
     schema.check_version(ds.attrs, "the dataset to save")
     large = [str(name) for name in ds.data_vars if ds[name].ndim > 1 or "parameter" in ds[name].dims]
-    small = ds.drop_vars(large).load()
+    columns = [name for name in LABELS if path.suffix != ".zarr" and name in ds.coords and not is_held(ds[name].size)]
+    small = ds.drop_vars([*large, *columns]).load()
     small.attrs = {k: v for k, v in ds.attrs.items() if k not in _OF_STORAGE} | schema.names_stored(ds)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

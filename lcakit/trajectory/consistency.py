@@ -14,8 +14,9 @@ import xarray as xr
 
 from lcakit.text import printable
 from lcakit.trajectory import schema
+from lcakit.trajectory.columns import LABELS
+from lcakit.trajectory.label_consistency import label_problems
 from lcakit.trajectory.labels import runs_of
-from lcakit.trajectory.unit_axes import PLAIN_UNITS
 
 __all__ = [
     "LABELS",
@@ -41,12 +42,8 @@ def __dir__() -> list[str]:
 TENSOR_TABLE = ("tensor", "tensor_layer", "tensor_role", "tensor_offset", "tensor_size", "tensor_shape")
 LAYER_TABLE = ("layer", "layer_kind", "kernel_layer")
 UNIT_TABLE = ("unit", "unit_layer", "unit_channel")
-LABELS = ("tensor_index", "layer_index", "unit_index", "input_index", "tap_index")
 
 _MOST_PARAMETERS, _MOST_UNITS = 2**40, 2**30
-
-
-_PART = 2**20
 
 
 def contradictions(ds: xr.Dataset) -> Iterator[str]:
@@ -193,104 +190,3 @@ def class_problems(ds: xr.Dataset) -> Iterator[str]:
     """Look for repeated names of classes."""
     if ds["class"].ndim:
         yield from _repeated(ds, "class")
-
-
-# ---- labels of parameters --------------------------------------------------------------------------------------
-
-
-def label_problems(ds: xr.Dataset) -> list[str]:
-    """Compare the labels of the parameters with the tables."""
-    problems = _outside(ds, "tensor_index", ds.sizes["tensor"]) + _outside(ds, "layer_index", ds.sizes["layer"])
-    for name in ("input_index", "tap_index"):
-        problems += _outside(ds, name, int(ds["tensor_size"].values.max(initial=1)), least=-1)
-    problems = problems or [*_tensor_label_problems(ds), *_unit_label_problems(ds)]
-    return problems or [*_axis_problems(ds), *_place_problems(ds)]
-
-
-def _tensor_label_problems(ds: xr.Dataset) -> Iterator[str]:
-    total = int(ds["tensor_size"].values.sum())
-    tensor = ds["tensor_index"].values
-    selected = "parameter" in ds.coords  # the index in the whole network, kept by ds.lk.sel
-    if not selected and tensor.size != total:
-        yield f"{tensor.size} parameters, but the tensor table has {total}"
-        return
-    where = ds["parameter"].values if selected else range(total)
-    if selected and _unsorted(np.asarray(where), total):
-        yield f"parameter is not strictly increasing from 0 to at most {total - 1}"
-        return
-    offsets, of_tensor, layer = (ds[name].values for name in ("tensor_offset", "tensor_layer", "layer_index"))
-    parts = list(_parts(tensor.size))
-    if not all(np.array_equal(np.searchsorted(offsets, where[p], side="right") - 1, tensor[p]) for p in parts):
-        yield "tensor_index disagrees with tensor_offset"
-    elif not all(np.array_equal(of_tensor[tensor[p]], layer[p]) for p in parts):
-        yield "layer_index disagrees with tensor_layer"
-
-
-def _parts(size: int) -> Iterator[slice]:
-    """Cut the parameter axis, so that what is computed of a column takes the memory of a part."""
-    yield from (slice(start, min(start + _PART, size)) for start in range(0, size, _PART))
-
-
-def _unsorted(where: np.ndarray, total: int) -> bool:
-    if where.dtype.kind not in "iu":
-        return True
-    return bool(where.size and (where[0] < 0 or where[-1] >= total or (np.diff(where.astype(np.int64)) <= 0).any()))
-
-
-def _unit_label_problems(ds: xr.Dataset) -> Iterator[str]:
-    units, index = ds["unit"].values, ds["unit_index"].values
-    if not units.size:
-        yield "the unit table is empty"
-        return
-    of_unit, layer = ds["unit_layer"].values, ds["layer_index"].values
-    rows = ((part, np.searchsorted(units, index[part]).clip(max=units.size - 1)) for part in _parts(index.size))
-    agree = [(np.array_equal(units[r], index[p]), np.array_equal(of_unit[r], layer[p])) for p, r in rows]
-    if not all(named for named, _ in agree):
-        yield "unit_index names units that are not in the unit table"
-    elif not all(same for _, same in agree):
-        yield "unit_index points to units of other layers"
-
-
-def _axis_problems(ds: xr.Dataset) -> Iterator[str]:
-    """Tensors of two axes or more have inputs, of three or more taps; the entries of others have none (-1).
-
-    Where units are not rows (gates of one neuron, rows of one head), what tells their entries apart may be either.
-    """
-    tensor = ds["tensor_index"].values
-    rank = (ds["tensor_shape"].values > 0).sum(axis=1)[tensor]
-    usual = np.ones(rank.size, bool)
-    if "tensor_unit" in ds.coords:
-        usual = np.isin(ds["tensor_unit"].values.astype(str), ("", *PLAIN_UNITS))[tensor]
-    for name, least in (("input_index", 2), ("tap_index", 3)):
-        if not np.array_equal(ds[name].values[usual] >= 0, rank[usual] >= least):
-            yield f"{name} is not -1 in exactly the tensors of fewer than {least} axes"
-
-
-def _place_problems(ds: xr.Dataset) -> Iterator[str]:
-    """Look for two parameters with one place: tensor, unit, input and tap together name each entry once."""
-    columns = [ds[f"{name}_index"].values for name in ("tensor", "unit", "input", "tap")]
-    spans = [int(c.max()) - int(c.min()) + 1 if c.size else 1 for c in columns]
-    if np.prod(spans, dtype=np.float64) > 2**62:
-        return  # no disk holds such a network
-    key = np.zeros(columns[0].size, np.int64)
-    for column, span in zip(columns, spans, strict=True):
-        key *= span  # one column at a time is widened: they are as long as the network is large
-        key += column.astype(np.int64) - int(column.min(initial=0))
-    # in C order, the usual one, the key grows from entry to entry: no need to sort it
-    if (np.diff(key) <= 0).any() and np.unique(key).size < key.size:
-        yield "two parameters have the same tensor, unit, input and tap"
-    elif "parameter" not in ds.coords and key.size:
-        yield from _span_problems(ds, columns[1:])
-
-
-def _span_problems(ds: xr.Dataset, columns: list[np.ndarray]) -> Iterator[str]:
-    """In each whole tensor there are units × inputs × taps entries (but for transposed convolutions in groups)."""
-    size = ds["tensor_size"].values
-    held = size > 0
-    starts = ds["tensor_offset"].values[held]
-    highs = [np.maximum.reduceat(c, starts).astype(np.int64) for c in columns]
-    spans = [high - np.minimum.reduceat(c, starts) + 1 for c, high in zip(columns, highs, strict=True)]
-    kinds = ds["layer_kind"].values[ds["tensor_layer"].values[held]]
-    usual = np.array(["transpose" not in str(kind) for kind in kinds])
-    if (np.prod(spans, axis=0)[usual] != size[held][usual]).any():
-        yield "unit_index, input_index and tap_index do not span their tensors"

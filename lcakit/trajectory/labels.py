@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.trajectory.columns import LABELS, column_of
 from lcakit.trajectory.schema import ROLES
 from lcakit.trajectory.unit_axes import PLAIN_UNITS, UnitAxes, parse_axes
 
@@ -115,6 +117,11 @@ class Labels:
         return tuple(dict.fromkeys(t.layer for t in self.tensors))
 
     @cached_property
+    def layer_row(self) -> dict[str, int]:
+        """Row of each layer in the layer table."""
+        return {layer: i for i, layer in enumerate(self.layers)}
+
+    @cached_property
     def units_per_layer(self) -> tuple[int, ...]:
         """Number of units of each layer: those of its tensors, which may share them."""
         ends = dict.fromkeys(self.layers, 0)
@@ -135,25 +142,42 @@ class Labels:
 
     def parameter_labels(self) -> dict[str, np.ndarray]:
         """Return ``tensor_index, layer_index, unit_index, input_index, tap_index``, each int32 of length K."""
-        names = ("tensor", "layer", "unit", "input", "tap")
-        columns = {f"{name}_index": np.empty(self.n_parameters, np.int32) for name in names}
-        layer_row = {layer: i for i, layer in enumerate(self.layers)}
-        for row, (spec, offset) in enumerate(zip(self.tensors, self.offsets, strict=True)):
-            place = slice(offset, offset + spec.size)
-            columns["tensor_index"][place] = row
-            columns["layer_index"][place] = layer_row[spec.layer]
-            axes = spec.unit_axes
-            columns["unit_index"][place] = axes.index("unit") + (self.first_unit[spec.layer] + spec.first_unit)
-            columns["input_index"][place] = axes.index("input")
-            columns["tap_index"][place] = axes.index("tap")
-        return columns
+        return {name: self.column(name, 0, self.n_parameters) for name in LABELS}
 
-    def coords(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-        """Return all label coordinates and tables as ``name -> (dims, values)``, for ``schema.build_dataset``."""
-        out: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-        for name, values in self.parameter_labels().items():
-            out[name] = (("parameter",), values)
-        layer_row = {layer: i for i, layer in enumerate(self.layers)}
+    def column(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return a part of a label column, int32."""
+        out = np.empty(stop - start, np.int32)
+        first = max(0, int(np.searchsorted(self.offsets, start, "right")) - 1)
+        for row in range(first, len(self.tensors)):
+            offset, size = self.offsets[row], self.tensors[row].size
+            if offset >= stop:
+                break
+            left, right = max(start, offset), min(stop, offset + size)
+            if left < right:
+                out[left - start : right - start] = self._of_tensor(name, row, left - offset, right - offset)
+        return out
+
+    def _of_tensor(self, name: str, row: int, start: int, stop: int) -> np.ndarray | int:
+        spec = self.tensors[row]
+        if name == "tensor_index":
+            return row
+        if name == "layer_index":
+            return self.layer_row[spec.layer]
+        axes = spec.unit_axes
+        step = spec.size // (axes.sizes or (1,))[0]
+        rows = slice(start // step, -(-stop // step))
+        place = axes.index(name.removesuffix("_index"), rows)[start - rows.start * step : stop - rows.start * step]
+        return place + (self.first_unit[spec.layer] + spec.first_unit) if name == "unit_index" else place
+
+    def coords(self) -> dict[str, tuple[tuple[str, ...], Any]]:
+        """Return all label coordinates and tables as ``name -> (dims, values)``, for ``schema.build_dataset``.
+
+        The labels of very many parameters are computed where they are read (:mod:`lcakit.trajectory.columns`).
+        """
+        out: dict[str, tuple[tuple[str, ...], Any]] = {}
+        for name in LABELS:
+            out[name] = (("parameter",), column_of(partial(self.column, name), self.n_parameters))
+        layer_row = self.layer_row
         rank = max(1, *(len(t.shape) for t in self.tensors))
         shapes = [t.shape + (0,) * (rank - len(t.shape)) for t in self.tensors]
         tensor: dict[str, np.ndarray] = {

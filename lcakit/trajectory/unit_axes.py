@@ -73,14 +73,18 @@ class UnitAxes:
         groups, before, units, *after = sizes
         return groups, before, units, math.prod(after)
 
-    def index(self, word: str) -> np.ndarray:
-        """Return the place of each entry along the axes of a word, flat in C order, int32; -1 where there is none."""
+    def index(self, word: str, rows: slice = slice(None)) -> np.ndarray:
+        """Return the place of each entry along the axes of a word, flat in C order, int32; -1 where there is none.
+
+        ``rows``: only of the entries at these places of the first axis.
+        """
+        sizes = self.sizes or (1,)
         place = np.full(1, -1 if word != "unit" else 0, np.int32)
         for axis, (size, own) in enumerate(zip(self.sizes, self.words, strict=True)):
             if own == word or (own == "group" and word in ("unit", "input")):
-                steps = np.arange(size, dtype=np.int32).reshape(-1, *[1] * (len(self.sizes) - axis - 1))
-                place = np.maximum(place, 0) * size + steps
-        return np.broadcast_to(place, self.sizes or (1,)).ravel()
+                steps = np.arange(size, dtype=np.int32)[rows if axis == 0 else slice(None)]
+                place = np.maximum(place, 0) * size + steps.reshape(-1, *[1] * (len(sizes) - axis - 1))
+        return np.broadcast_to(place, (len(range(sizes[0])[rows]), *sizes[1:])).ravel()
 
 
 @lru_cache(maxsize=1024)

@@ -26,7 +26,7 @@ from lcakit.sharing.importers.arrays import from_arrays
 from lcakit.sharing.importers.beside_theta import BesideTheta
 from lcakit.sharing.importers.model_states import Buffers, Checkpoints, Names
 from lcakit.sharing.importers.numbered import Paths, numbered
-from lcakit.sharing.importers.rows import lazy
+from lcakit.sharing.importers.rows import Rows, lazy, to_write
 from lcakit.sharing.importers.states import WRAPPERS, State, logged_rates, read_state, stated_step
 from lcakit.storage import opening, saving
 from lcakit.storage.paths import writable_path
@@ -103,7 +103,7 @@ def from_checkpoints(
     xarray.Dataset
         One snapshot per checkpoint, ``theta`` in float32. ``learning_rate`` where a trainer wrote it: the mean of what
         it logged between two checkpoints, or the value before. One checkpoint at a time is in memory, as far as the
-        rows are read one at a time.
+        rows are read one at a time; with ``out`` no more than two, or some tens of megabytes.
 
     Raises
     ------
@@ -139,20 +139,24 @@ def from_checkpoints(
     model = objective.model if model is None and objective is not None else model
     names = Names.of_file(next(iter(files.values()))) if model is None else Names.of_model(model, objective, prefix)
     buffers = _check(list(files.values()), names, model, objective)
-    theta = lazy(Checkpoints(tuple(files.values()), names), whole_rows=True)
+    theta = _blocks(Checkpoints(tuple(files.values()), names), "parameter", target)
     facts = {"imported_from": "checkpoints"} | dict(attrs or {})
     rates = {} if order == "time" else _learning_rates(files)
     table = BufferTable.of(buffers)
     if buffers:
-        rates["buffers"] = lazy(Buffers(tuple(files.values()), names, table), whole_rows=True)
+        rates["buffers"] = _blocks(Buffers(tuple(files.values()), names, table), "buffer_entry", target)
     ds = from_arrays(theta, names.labels, snapshot=np.array(list(files)), attrs=facts, **rates)
     ds = stamp(ds.assign_coords(table.coords())) if buffers else ds
     if target is not None:
         saving.save(ds, target, overwrite=overwrite, compression=compression, quiet=quiet)
-        del ds  # its labels are as large as some checkpoints, and come from the file again
     if objective is None:
         return ds if target is None else opening.open_trajectory(target)
     return allocate(ds if target is None else target, objective, compression=compression, quiet=quiet, **allocation)
+
+
+def _blocks(rows: Rows, columns: str, target: Path | None) -> Any:
+    """Return a table in blocks: of all checkpoints where a file is written, else of one after the other."""
+    return lazy(rows, whole_rows=True) if target is None else to_write(rows, ("snapshot", columns))
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from lcakit.storage.blocks import MERGED_BYTES, window_shape
 from lcakit.trajectory.schema import CHUNK_ITERATIONS, CHUNK_PARAMETERS
 
-__all__ = ["BLOCK_BYTES", "WIDEST", "Rows", "lazy"]
+__all__ = ["BLOCK_BYTES", "WIDEST", "Rows", "lazy", "to_write"]
 
 
 def __dir__() -> list[str]:
@@ -58,4 +59,11 @@ def lazy(rows: Rows, whole_rows: bool = False) -> da.Array:
     tall = max(1, BLOCK_BYTES // (4 * width))
     tall = tall if tall < CHUNK_ITERATIONS else tall // CHUNK_ITERATIONS * CHUNK_ITERATIONS
     out: da.Array = da.from_array(rows, chunks=(tall, width), name=False, meta=np.empty((0, 0), rows.dtype))
+    return out
+
+
+def to_write(rows: Rows, dims: tuple[str, ...]) -> da.Array:
+    """Return a table as a Dask array in the windows that a file is written in, which take little memory each."""
+    chunks = window_shape(dims, rows.shape, rows.dtype.itemsize, MERGED_BYTES)
+    out: da.Array = da.from_array(rows, chunks=tuple(chunks), name=False, meta=np.empty((0, 0), rows.dtype))
     return out

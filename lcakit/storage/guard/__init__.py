@@ -28,7 +28,7 @@ from lcakit.errors import TrajectoryError
 from lcakit.storage.guard.blocks import CorruptError
 from lcakit.storage.guard.hdf5 import Stored, Structure, walk
 from lcakit.storage.guard.names import check_names
-from lcakit.storage.guard.reading import lazily, reading
+from lcakit.storage.guard.reading import as_type, column, lazily, reading
 from lcakit.storage.guard.segments import check_plain, check_running, check_segment
 from lcakit.storage.guard.text import clean_attributes, clean_names
 from lcakit.text import printable
@@ -40,6 +40,7 @@ __all__ = [
     "CorruptError",
     "Stored",
     "Structure",
+    "as_type",
     "check_declared",
     "check_file",
     "check_names",
@@ -49,6 +50,7 @@ __all__ = [
     "check_tables",
     "clean_tables",
     "clean_texts",
+    "column",
     "lazily",
     "reading",
 ]

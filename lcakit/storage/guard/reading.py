@@ -13,12 +13,14 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
 
 from lcakit.errors import TrajectoryError
 from lcakit.storage.guard.blocks import CorruptError, OtherFormatError
 from lcakit.text import printable
 
-__all__ = ["lazily", "reading"]
+__all__ = ["as_type", "column", "lazily", "reading"]
 
 
 def __dir__() -> list[str]:
@@ -82,3 +84,38 @@ def lazily(variable: xr.Variable, chunks: dict[str, int], where: str) -> xr.Vari
         meta=np.empty((0,) * variable.ndim, variable.dtype),
     )
     return xr.Variable(variable.dims, array, variable.attrs, variable.encoding)
+
+
+class _FileColumn(BackendArray):
+    """A column of whole numbers of an open file, for xarray, in the type that the format has for it."""
+
+    def __init__(self, variable: xr.Variable, dtype: np.dtype[Any], where: str) -> None:
+        self._variable, self._where = variable, where
+        self.shape, self.dtype = variable.shape, dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        with reading(self._where):
+            return as_type(self._variable[key].values, self.dtype, self._where)
+
+
+def column(variable: xr.Variable, dtype: np.dtype[Any], where: str) -> xr.Variable:
+    """Return a column of an open file that is read, each time anew, where it is used."""
+    array = indexing.LazilyIndexedArray(_FileColumn(variable, dtype, where))
+    return xr.Variable(variable.dims, array, variable.attrs, variable.encoding)
+
+
+def as_type(values: np.ndarray, dtype: np.dtype[Any], where: str) -> np.ndarray:
+    """Return whole numbers in another type.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit.
+    """
+    out = values.astype(dtype, copy=False)
+    if out is not values and not np.array_equal(out, values):
+        raise ValueError(f"{where} holds numbers that do not fit into {dtype}")
+    return out

@@ -218,6 +218,11 @@ def test_letters_stand_out_on_dark_pages(chromium, path):
         page.goto(address)
         page.locator(".bk-Figure").nth(8).wait_for()
         assert page.evaluate(browser.FAINT) == []
+        chosen = page.get_by_role("button", name="at the iteration"), page.get_by_role("button", name="over the span")
+        weights = [one.evaluate("one => getComputedStyle(one).fontWeight") for one in chosen]
+        assert int(weights[0]) > int(weights[1])  # a shadow is not seen there
+        colours = page.get_by_label("Layer opened").evaluate("one => getComputedStyle(one).colorScheme")
+        assert colours == "dark"
         assert trouble == []
 
 

@@ -195,7 +195,7 @@ def test_the_address_keeps_the_file(paths):
     page.controls.live.layer = "b"
     assert page.address._shown.value == "?file=a%26b%3D%3F.nc&layer=b"
     assert address.asked(page.address._shown.value) == {"layer": "b"}
-    page.controls.panel[0][0].value = 0
+    page.controls.panel[0][0][0].value = 0
     assert page.address._opened.value == "?"
 
 

@@ -1,16 +1,34 @@
-"""Names for what Panel and Bokeh leave unnamed, so that a screen reader tells controls and pictures of a page apart."""
+"""What Panel and Bokeh leave out: names of controls and pictures for screen readers, and states that can be seen."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import panel as pn
 from bokeh.models import CustomJS
 
-__all__ = ["name_all"]
+__all__ = ["name_all", "show_states"]
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+_CHOSEN = ".bk-btn.bk-active { font-weight: bold; box-shadow: inset 0 -3px 0 0 #0e6ef2 !important; }"
+"""Panel shows which button of a group is pressed by a shadow, which on dark pages nobody sees."""
+_DARK = """
+.bk-input { color-scheme: dark; }
+select.bk-input:not([multiple]) { appearance: auto; background-image: none; }
+"""
+"""On dark pages the arrow of a list is black on black, and what is selected in it glares."""
+
+
+def show_states(layout: Any) -> None:
+    """Let all widgets of a layout show their states in the theme of the page."""
+    for one in layout.select(pn.widgets.Widget):
+        sheets = [_CHOSEN] if isinstance(one, pn.widgets.RadioButtonGroup) else []
+        sheets += [_DARK] if pn.config.theme == "dark" else []
+        one.stylesheets = [*one.stylesheets, *sheets]
 
 
 _NAMING = """

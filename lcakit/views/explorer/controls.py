@@ -13,6 +13,7 @@ from lcakit.plot._colours import SIGNS
 from lcakit.text import capitalized
 from lcakit.trajectory.class_kind import class_kind
 from lcakit.views.explorer import figures, tensors
+from lcakit.views.explorer.accessible import show_states
 from lcakit.views.explorer.file_widgets import file_widgets
 from lcakit.views.explorer.live import FIELDS, LiveSelection
 from lcakit.views.explorer.model import Model
@@ -147,14 +148,18 @@ class Controls:
         colours = [pn.pane.HTML("Helping and hurting", margin=_LABEL), self.colours]
         groups = [pn.Column(*parts, width=_WIDTH + 16) for parts in ([*times, *maps, *colours], [*sums, *details])]
         look = {"flex": f"1 1 {_WIDTH + 20}px", "align-self": "flex-start"}
-        return pn.FlexBox(*groups, styles=look, stylesheets=[_BESIDE], align_content="flex-start")
+        layout = pn.FlexBox(*groups, styles=look, stylesheets=[_BESIDE], align_content="flex-start")
+        show_states(layout)
+        return layout
 
     def offer_files(self, files: Sequence[str], shown: Sequence[str], chosen: Callable[..., None]) -> None:
         """Let the user open another file, or several together.
 
         ``chosen`` gets their names, none for the first, which was given.
         """
-        self.panel[0][:0] = file_widgets(files, shown, chosen)
+        widgets = pn.Column(*file_widgets(files, shown, chosen), width=_WIDTH + 16)
+        show_states(widgets)
+        self.panel[0].insert(0, widgets)
 
     # ---- the state ---------------------------------------------------------------------------------------------
 

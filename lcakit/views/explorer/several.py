@@ -103,6 +103,7 @@ def pair(model: Model, selection: Selection) -> tuple[tensors.Tensor, _Three]:
         raise ValueError('Choose a run in "Run beside it" to see its parameters beside those of this run.')
     if selection.other == selection.source[0]:
         raise ValueError("The run beside it is the same run: choose another.")
+    tensors.require(model, selection.quantity)
     other = model.runs.get(selection.other, selection.source[1])
     there = _in(other, model, selection)
     tensor, theirs = (tensors.tensor_of(one, selection.layer, selection.role) for one in (model, other))

@@ -19,6 +19,7 @@ from lcakit.views.explorer.controls import Controls
 from lcakit.views.explorer.details import ParameterView, SaliencyView, UnitView
 from lcakit.views.explorer.downloads import Courier, save_buttons
 from lcakit.views.explorer.examples import Examples, given
+from lcakit.views.explorer.joined import Joined
 from lcakit.views.explorer.live import LiveSelection
 from lcakit.views.explorer.names import safe
 from lcakit.views.explorer.network import MapView, UnitsView
@@ -44,8 +45,6 @@ _MAIN_WIDTH = 640
 """Smallest width of all views beside the controls; on narrower pages the controls stand above them."""
 _LOOK_MILLISECONDS = 2000
 """How often a served page looks whether its files are still there."""
-_WAIT_MILLISECONDS = 15
-"""After a change on a served page, the time in which further changes join it: of a fast drag the last position wins."""
 
 
 @checks_arguments
@@ -202,7 +201,7 @@ class Explorer:
         self.models, self._sources, self._trouble, self._unfit, self._unsaved = models, sources, trouble, "", ""
         served = pn.state.curdoc
         self._document = served if served is not None and served.session_context is not None else None
-        self._waiting = False
+        self.changed = Joined(self._document, self.refresh)
         self.controls = Controls(models.runs, models.objectives, self.changed, list(models.configurations))
         self.summary, self.notice = HtmlText(13, (0, 8, 8, 8)), HtmlText(13, (0, 8, 0, 8))
         self.loss = LossView(self.controls.choose_window, models)
@@ -243,18 +242,6 @@ class Explorer:
         several = [] if self.runs is None or self.pair is None else [self.runs, self.pair]
         seen = [] if self.images is None else [self.images]
         return [self.loss, self.layers, *several, *of_one, *seen, self.parameter]
-
-    def changed(self) -> None:
-        """Refresh: now, or on a served page soon, once for all changes until then, while its document is locked."""
-        if self._document is None:
-            self.refresh()
-        elif not self._waiting:
-            self._waiting = True
-            self._document.add_timeout_callback(self._refresh_soon, _WAIT_MILLISECONDS)
-
-    def _refresh_soon(self) -> None:
-        self._waiting = False
-        self.refresh()
 
     def go(self, fields: dict[str, Any]) -> None:
         """Select what the address of a page asks for, and say what of it the file does not have."""

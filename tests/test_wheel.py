@@ -46,7 +46,8 @@ def test_the_wheel_holds_the_package_its_files_and_nothing_else(wheel):
     names = set(wheel.namelist())
     in_package = {f"lcakit/{path.relative_to(ROOT / 'lcakit')}" for path in (ROOT / "lcakit").rglob("*.py")}
     in_package |= {f"lcakit/notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
-    in_package |= {f"lcakit/data/{path.name}" for path in (ROOT / "data").iterdir()}
+    files = [path for path in (ROOT / "data").rglob("*") if path.is_file()]
+    in_package |= {f"lcakit/data/{path.relative_to(ROOT / 'data')}" for path in files}
     in_package |= {"lcakit/py.typed", "lcakit/notebooks/README.md", "lcakit/notebooks/FIGURES.md"}
     assert {name for name in names if name.startswith("lcakit/")} == in_package
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"lcakit"}

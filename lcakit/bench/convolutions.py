@@ -28,6 +28,7 @@ _IMAGE = (3, 32, 32)
 _BATCHES = (50, 125, 250, 500)
 _GPU_BATCHES = (500, 1000, 2000)
 _FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
+_FASTER = 1.6  # bfloat16 against float32, on a CPU that multiplies it
 _BOUND = 1.15  # on a CPU a gradient must cost at most this many times a bare forward and backward pass at its best
 
 
@@ -63,7 +64,8 @@ def run(
         ``machine``, ``device``, ``precision``, ``network``, ``examples``, ``repeats``, ``seconds`` of one full
         gradient (``floor`` by format and batch, ``plain``, ``classes``), ``best`` (format and batch), ``ratios``
         (``plain_to_floor``, ``classes_to_plain``, and ``design``: the latter as counted in backward passes), ``bound``
-        (None but for float32 on a CPU).
+        (None but for float32 on a CPU). Of float32 on a CPU that multiplies bfloat16 also the seconds of a plain
+        gradient in ``bfloat16``, and the ratio of the same name: how many times as fast that is.
     """
     if examples < 1:
         raise DataError(f"examples must be positive, got {examples}")
@@ -75,6 +77,9 @@ def run(
         "plain": evaluating(objective),
         "classes": evaluating(objective, classes=True),
     }
+    here = torch_machine(where)
+    if precision == "float32" and not is_gpu(where) and here["bfloat16"]:
+        works["bfloat16"] = evaluating(Objective(model, (x, y), precision="bfloat16"))
     sizes = sorted({min(size, examples) for size in (_GPU_BATCHES if is_gpu(where) else _BATCHES)})
     for name, kind in _FORMATS.items():
         laid_out = x.to(memory_format=kind)
@@ -82,7 +87,7 @@ def run(
     seconds = medians(on(where, works, precision), repeats)
     best = min((key for key in seconds if isinstance(key, tuple)), key=seconds.__getitem__)
     return {
-        "machine": torch_machine(where),
+        "machine": here,
         "device": device,
         "precision": precision,
         "network": network,
@@ -92,11 +97,13 @@ def run(
             "floor": {name: {str(size): seconds[name, size] for size in sizes} for name in _FORMATS},
             "plain": seconds["plain"],
             "classes": seconds["classes"],
+            **{name: seconds[name] for name in ("bfloat16",) if name in seconds},
         },
         "best": {"format": best[0], "batch": best[1], "seconds": seconds[best]},
         "ratios": {
             "plain_to_floor": seconds["plain"] / seconds[best],
             "classes_to_plain": seconds["classes"] / seconds["plain"],
+            **({"bfloat16": seconds["plain"] / seconds["bfloat16"]} if "bfloat16" in seconds else {}),
             "design": (1 + 2 * N_CLASSES) / 3 if objective.batch_coupling else 1.0,
         },
         "bound": None if is_gpu(where) or precision != "float32" else _BOUND,
@@ -136,4 +143,8 @@ def to_text(result: dict[str, Any]) -> str:
         f"{'classes / no classes':24}{ratios['classes_to_plain']:8.3f}   (by the count of passes: "
         f"{ratios['design']:.2f})",
     ]
+    if "bfloat16" in ratios:
+        verdict = f"({'within' if ratios['bfloat16'] >= _FASTER else 'BELOW'} the bound {_FASTER})"
+        lines.append(f"{'ours in bfloat16':24}{seconds['bfloat16']:8.3f}")
+        lines.append(f"{'float32 / bfloat16':24}{ratios['bfloat16']:8.3f}   {verdict}")
     return "\n".join(lines)

@@ -45,6 +45,10 @@ def test_convolutions_are_compared_with_the_best_bare_loop(network, design):
     assert len(floors) == 2 * 2  # both formats, batches of 50 and of all 60
     assert result["ratios"]["design"] == design
     assert f"by the count of passes: {design:.2f}" in text
+    reduced = result["machine"]["bfloat16"]  # where the processor multiplies it
+    assert ("float32 / bfloat16" in text) == ("bfloat16" in result["ratios"]) == bool(reduced)
+    if reduced:
+        assert result["ratios"]["bfloat16"] == result["seconds"]["plain"] / result["seconds"]["bfloat16"]
 
 
 def test_precisions_are_compared_with_float64():

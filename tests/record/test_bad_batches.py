@@ -93,11 +93,28 @@ class Dicts(Dataset):
         ((x, [f"d{k}" for k in y]), {}, "np.unique.*class_names"),
         ((x, y.float()), {}, r"pass y\.long\(\)"),
         ((x, x[:, 0]), {}, 'use loss="mse"'),
+        ((x, y[:, None]), {}, r"shape \(50, 1\).*pass y\[:, 0\]"),
+        ((x, torch.nn.functional.one_hot(y, 3)), {}, r"pass y\.argmax\(1\)"),
+        ([(x[k], y[k]) for k in range(50)], {}, r"batch 0 has 6 examples, and y of shape \(\).*stack them"),
+        (DataLoader(TensorDataset(x, y), batch_size=None), {}, "Of single items pass a Dataset"),
+        ([(x, y), (x, y[:4])], {}, r"batch 1 has 50 examples, and y of shape \(4,\)"),
+        ((x.to_sparse(), y), {}, r"sparse tensor \(sparse_coo\).*to_dense"),
+        ({"x": x.to_sparse()}, {"batch_loss": usual}, r"to_dense"),
+        ((torch.nested.nested_tensor(list(x), layout=torch.jagged), y), {}, "nested tensor.*to_padded_tensor"),
+        ((x.to("meta"), y), {}, "'meta', which holds no numbers"),
     ],
 )
 def test_what_makes_no_batches_is_named(data, how, says):
     with pytest.raises(lk.ObjectiveError, match=f"(?s){says}"):
         lk.Objective(dense(), data, **how)
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_must_not_be_written_are_taken():
+    """As pandas gives the columns of a table."""
+    frozen = x.numpy().copy()
+    frozen.flags.writeable = False
+    assert lk.Objective(dense(), (frozen, y)).evaluate().loss == lk.Objective(dense(), (x, y)).evaluate().loss
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from torch.utils.data import (
 from lcakit.errors import LcakitWarning, ObjectiveError
 from lcakit.record.objective.memory import host_bytes
 from lcakit.record.objective.sources import Columns, Items, Ready, Source, first_length, is_dataset, tree_bytes
-from lcakit.record.objective.trees import describe_tree, leaves, tensors, to_tensors
+from lcakit.record.objective.trees import describe_tree, leaves, of_array, tensors, to_tensors
 
 __all__ = ["Given", "gather", "gather_pairs"]
 
@@ -102,6 +102,7 @@ def _of_columns(data: Any, resident: Any) -> Given:
             f"data is not made of arrays of numbers{what}: got {describe_tree(data)}. Pass arrays or tensors with one "
             "row per example (texts as token numbers, names as class numbers), or a list of batches."
         )
+    _check_rows_can_be_cut(tensors(tree), describe_tree(data))
     lengths = {len(leaf) if leaf.dim() else None for leaf in leaves(tree)}
     if len(lengths) != 1 or None in lengths:
         raise ObjectiveError(
@@ -111,6 +112,23 @@ def _of_columns(data: Any, resident: Any) -> Given:
     if lengths == {0}:
         raise empty()
     return Given(Columns(tree), resident=True if resident == "auto" else resident)
+
+
+def _check_rows_can_be_cut(given: list[torch.Tensor], what: str) -> None:
+    """Refuse tensors from which no rows can be taken, or which hold no numbers."""
+    for tensor in given:
+        if tensor.is_meta:
+            raise ObjectiveError(f"data is on the device 'meta', which holds no numbers: got {what}. Pass real data.")
+        if tensor.is_nested:
+            raise ObjectiveError(
+                "data is a nested tensor, of which no batches can be cut. Pad it (tensor.to_padded_tensor(0.0)), or "
+                "pass a list of batches."
+            )
+        if tensor.layout != torch.strided:
+            raise ObjectiveError(
+                f"data is a sparse tensor ({str(tensor.layout).removeprefix('torch.')}), of which no batches can be "
+                "cut. Pass tensor.to_dense(), or a list of batches."
+            )
 
 
 def empty() -> ObjectiveError:
@@ -236,6 +254,8 @@ def gather_pairs(data: Any, collate_fn: Any = None, resident: Any = "auto") -> G
     if isinstance(data, Dataset | DataLoader) or is_dataset(data) or _are_batches(data):
         given = gather(data, collate_fn or stacked_pairs, resident)
         _check_pair(given.source.take(0, 1 if given.source.edges is None else given.source.edges[1]))
+        if isinstance(given.source, Ready):
+            _check_batches(given.source)
         return given
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise ObjectiveError(
@@ -243,6 +263,7 @@ def gather_pairs(data: Any, collate_fn: Any = None, resident: Any = "auto") -> G
             "For batches of another form pass batch_loss=…, a function (model, batch) -> losses."
         )
     x, y = _array(data[0], "x"), _array(data[1], "y")
+    _check_rows_can_be_cut([*tensors(x), y], "x or y")
     rows = {len(leaf) if leaf.dim() else -1 for leaf in tensors(x)}
     if y.dim() == 0 or rows != {len(y)}:
         raise ObjectiveError(
@@ -288,6 +309,20 @@ def _check_pair(batch: Any) -> None:
         )
 
 
+def _check_batches(source: Ready) -> None:
+    """Refuse a list of items, in place of batches: each batch has as many targets as examples."""
+    for at, batch in enumerate(source.batches):
+        _check_pair(batch)
+        x, y = batch
+        n, of_y = first_length((x,)), np.shape(y)
+        if not of_y or of_y[0] != n:
+            raise ObjectiveError(
+                f"batch {at} has {n} examples, and y of shape {tuple(of_y)}: {describe_tree((x, y))}. A list is one of "
+                "batches, with a first dimension of examples. Of single items pass a Dataset or a DataLoader with a "
+                "batch size, or stack them to two arrays, (x, y)."
+            )
+
+
 def _array(values: Any, name: str) -> Any:
     """Return x or y as a tensor; x may also be tensors in any nesting of mappings."""
     if name == "x" and isinstance(values, Mapping):
@@ -295,7 +330,7 @@ def _array(values: Any, name: str) -> Any:
         if all(isinstance(leaf, torch.Tensor) for leaf in leaves(tree)):
             return tree
     try:
-        return values.detach() if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
+        return values.detach() if isinstance(values, torch.Tensor) else of_array(np.asarray(values))
     except (TypeError, ValueError) as error:
         names = name == "y" and np.asarray(values).dtype.kind in "USO"
         remedy = (

@@ -73,7 +73,16 @@ def find_targets(
 
 def check_targets(y: torch.Tensor, takes_classes: bool, output_shape: tuple[int, ...]) -> None:
     """Raise ObjectiveError for targets that cannot be what a loss of classes needs, saying what would be."""
-    if not takes_classes or len(output_shape) != 2 or y.dim() != 1:
+    if not takes_classes or len(output_shape) != 2:
+        return
+    if y.dim() == 2 and not y.is_floating_point() and not y.is_complex():
+        one_hot = y.shape[1] == output_shape[1] and bool((y.sum(dim=1) == 1).all())
+        remedy = "pass y[:, 0]" if y.shape[1] == 1 else "pass y.argmax(1)" if one_hot else "pass probabilities"
+        raise ObjectiveError(
+            f"y has the shape {tuple(y.shape)}, and cross_entropy needs one class number for each example: {remedy} "
+            f"(or floats, probabilities of the classes, in the output's shape (n, {output_shape[1]}))."
+        )
+    if y.dim() != 1:
         return
     if y.is_floating_point():
         whole = bool((y == y.round()).all())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["describe_tree", "leaves", "mapped", "tensors", "to_tensors", "with_first"]
+__all__ = ["describe_tree", "leaves", "mapped", "of_array", "tensors", "to_tensors", "with_first"]
 
 
 def __dir__() -> list[str]:
@@ -66,9 +66,14 @@ def to_tensors(tree: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
             return leaf.detach()
         numeric = isinstance(leaf, np.ndarray | np.number) and leaf.dtype.kind in "biufc"
-        return torch.as_tensor(np.asarray(leaf)) if numeric else leaf
+        return of_array(np.asarray(leaf)) if numeric else leaf
 
     return mapped(convert, tree)
+
+
+def of_array(array: np.ndarray) -> torch.Tensor:
+    """Return an array as a tensor, without a copy unless it must not be written, as the columns of a table."""
+    return torch.as_tensor(array if array.flags.writeable else array.copy())
 
 
 def describe_tree(tree: Any, most: int = 6) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 
 import numpy as np
 import pytest
@@ -136,3 +137,69 @@ def test_the_estimate_says_what_groups_of_positions_cost():
     )
     by_example = lk.Objective(dense(), examples(), groups=torch.arange(50) % 3, group_kind="source")
     assert by_example.class_factor == 1
+
+
+class Leaving(nn.Module):
+    """Leaves a layer out now and then, also in eval mode."""
+
+    def __init__(self, draw, holder=None):
+        super().__init__()
+        self.layer, self.head, self.draw, self.holder = nn.Linear(6, 6), nn.Linear(6, 3), draw, holder
+
+    def forward(self, x):
+        return self.head(x if self.draw() < 0.3 else x + self.layer(x))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: float(torch.rand(())), lambda: float(np.random.rand()), random.random],
+    ids=["torch", "np", "random"],
+)
+def test_a_layer_that_is_left_out_now_and_then_is_seen(draw):
+    """Two evaluations are the same more often than not."""
+    for seed in range(8):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        with pytest.raises(lk.ObjectiveError, match=r"differs between two evaluations.*fixed_noise=True"):
+            lk.Objective(Leaving(draw), (torch.rand(20, 6), torch.arange(20) % 3))
+
+
+def test_what_is_drawn_and_not_used_is_no_noise():
+    """As layers do that draw first and then look whether they train."""
+    objective = lk.Objective(Leaving(lambda: 1 + float(torch.rand(()))), (torch.rand(20, 6), torch.arange(20) % 3))
+    assert objective.evaluate().loss == objective.evaluate().loss
+
+
+def test_noise_that_cannot_be_fixed_says_where_it_must_come_from():
+    own = torch.Generator().manual_seed(0)
+    model = Leaving(lambda: float(torch.rand((), generator=own)))
+    with pytest.raises(lk.ObjectiveError, match="draw from the global generators"):
+        for _ in range(8):
+            lk.Objective(model, (torch.rand(20, 6), torch.arange(20) % 3), fixed_noise=True)
+
+
+class Constrained(nn.Linear):
+    def __init__(self, how):
+        super().__init__(6, 3)
+        self.how = how
+
+    def forward(self, x):
+        with torch.no_grad():
+            if self.how == "in place":
+                self.weight.renorm_(2, 0, 0.1)
+            elif self.how == "by .data":
+                self.weight.data = torch.renorm(self.weight.data, 2, 0, 0.1)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("how", ["in place", "by .data"])
+def test_a_forward_pass_that_moves_parameters_is_refused(how):
+    with pytest.raises(lk.ObjectiveError, match=r"changes its parameter 'weight' in place.*after optimizer.step\(\)"):
+        lk.Objective(Constrained(how), (torch.rand(20, 6), torch.arange(20) % 3))
+
+
+def test_embeddings_that_are_rescaled_when_they_are_used_are_refused():
+    model = nn.Sequential(nn.Embedding(9, 4, max_norm=0.5), nn.Flatten(), nn.Linear(8, 3))
+    with pytest.raises(lk.ObjectiveError, match=r"'0.weight' in place .nn.Embedding\(max_norm"):
+        lk.Objective(model, (torch.randint(9, (20, 2)), torch.arange(20) % 3))

@@ -15,7 +15,16 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-__all__ = ["PRECISIONS", "Numerics", "ThreadTeam", "arithmetic", "generators_kept", "repeatable", "seed_generators"]
+__all__ = [
+    "PRECISIONS",
+    "Numerics",
+    "ThreadTeam",
+    "arithmetic",
+    "generators_kept",
+    "places_of_generators",
+    "repeatable",
+    "seed_generators",
+]
 
 
 def __dir__() -> list[str]:
@@ -47,6 +56,14 @@ def generators_kept(*holders: Any) -> Iterator[None]:
             torch.cuda.set_rng_state_all(gpus)
         for put_back in restore:
             put_back()
+
+
+def places_of_generators() -> tuple[Any, ...]:
+    """Return where the global generators are: equal to what it was before as long as nothing was drawn."""
+    name, keys, *rest = np.random.get_state()
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    states = [torch.get_rng_state(), *gpus]
+    return [bytes(state.numpy()) for state in states], name, np.asarray(keys).tobytes(), rest, random.getstate()
 
 
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)

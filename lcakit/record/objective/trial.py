@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +86,8 @@ class Trial:
             return output
 
         try:
-            seen = checks.probe(model, run, count, tree_bytes(given))
+            with self._parameters_kept():
+                seen = checks.probe(model, run, count, tree_bytes(given))
         except ObjectiveError:
             raise
         except checks.MISFITS as error:
@@ -122,7 +125,8 @@ class Trial:
 
     def couples_batch(self) -> bool:
         """Check the loss, then say whether that of one example depends on the others in its batch."""
-        checks.check_losses(self.found_of, self.some, self.loss.of_batches)
+        with self._parameters_kept():
+            checks.check_losses(self.found_of, self.some, self.loss.of_batches, self.noise is not None)
         with torch.enable_grad():
             once, again = self.found_of(0, self._few), self.found_of(0, self._few)
         checks.check_graph(once, again, self.replica.parameters)
@@ -133,6 +137,26 @@ class Trial:
             if couples_batch(self.replica.model):
                 return True
             return self.source.edges is None and checks.depends_on_batch(self.losses_of, self.some)
+
+    @contextmanager
+    def _parameters_kept(self) -> Iterator[None]:
+        """Refuse what moves parameters by being evaluated."""
+        before = dict(self._places())
+        yield
+        moved = [name for name, place in self._places() if place != before.get(name, place)]
+        if moved:
+            raise ObjectiveError(
+                f"evaluating the model changes its parameter {moved[0]!r} in place (nn.Embedding(max_norm=…), or a "
+                "constraint in forward), so the loss is not a function of the parameters. Constrain a copy that "
+                "forward uses, or the parameter itself after optimizer.step()."
+            )
+
+    def _places(self) -> Iterator[tuple[str, tuple[int, str, str]]]:
+        """Yield each parameter's name, with where it lies and what it holds, in two numbers."""
+        for name, parameter in self.replica.model.named_parameters():
+            values = parameter.detach()
+            total, squares = values.sum(dtype=torch.float64), values.square().sum(dtype=torch.float64)
+            yield name, (values.data_ptr(), str(float(total)), str(float(squares)))
 
     def norm_mode(self, coupled: bool) -> str:
         """Return what norm layers use: the evaluation batch, running statistics, or neither."""

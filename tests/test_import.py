@@ -29,6 +29,7 @@ def test_opening_and_analysing_work_without_torch(tmp_path):
     assert "True" in out
 
 
+@pytest.mark.slow
 def test_recording_without_torch_says_what_to_install():
     code = WITHOUT_TORCH + "from lcakit.cli.main import main; sys.exit(main(['demo']) != 2)"
     run(code)

@@ -36,6 +36,7 @@ def test_old_names_give_the_module_of_the_new_name(old, new):
     assert module.__name__ == module.__spec__.name == new
 
 
+@pytest.mark.slow
 def test_what_older_notebooks_import_is_there():
     code = (
         "import warnings; warnings.simplefilter('ignore')\n"
@@ -51,6 +52,7 @@ def test_what_older_notebooks_import_is_there():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_an_old_name_inside_a_package_does_not_take_its_place():
     code = (
         "import warnings; warnings.simplefilter('ignore')\n"

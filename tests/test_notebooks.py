@@ -60,6 +60,7 @@ def test_the_notebooks_are_numbered_and_in_the_guide():
     assert [path.name for path in NOTEBOOKS if f"({path.name})" not in guide] == []
 
 
+@pytest.mark.slow  # for the import of nbformat, which takes seconds
 @each
 def test_is_committed_without_outputs(path):
     notebook = read(path)

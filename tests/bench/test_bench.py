@@ -37,6 +37,7 @@ def test_gradients_are_those_of_autograd_and_each_floor_is_there(capsys, tmp_pat
     assert result["ratios"]["classes_to_floor"] == pytest.approx(ratio)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "design"), [("resnet8w4", 7), ("lenet-small", 1)])
 def test_convolutions_are_compared_with_the_best_bare_loop(network, design):
     result, text = bench.run("convolutions", network=network, examples=60, repeats=1)
@@ -124,6 +125,7 @@ def studies():
     return bench.run("analysis", scale=1e-5, repeats=1)
 
 
+@pytest.mark.slow
 def test_studies_are_timed_beside_bare_reading_and_loops_by_hand(studies):
     result, text = studies
     wanted = {"sequential", "memory map", "help, hurt, zero", "help, hurt, zero, by hand", "layer LCA, by hand"}
@@ -178,6 +180,7 @@ def test_no_examples_are_refused(what):
         bench.run(what, examples=0)
 
 
+@pytest.mark.slow
 def test_a_recording_beside_others_is_compared_with_its_fair_share(monkeypatch):
     running = []
     record = load._record
@@ -207,6 +210,7 @@ def test_importing_lcakit_lets_waiting_threads_sleep_unless_told_otherwise():
         assert done.stdout.strip() == expected
 
 
+@pytest.mark.slow
 def test_gradients_of_a_language_model_are_those_of_the_loop_by_hand(capsys):
     assert main(["bench", "gradient", "--network", "gpt", "--examples", "4", "--repeats", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -62,6 +62,7 @@ def numbers(value):
     return [value] if isinstance(value, int | float) else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", SMALL)
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 def test_the_machine_of_a_gpu_is_named_in_data_and_text(what, device, request, small_growth, tmp_path):
@@ -75,6 +76,7 @@ def test_the_machine_of_a_gpu_is_named_in_data_and_text(what, device, request, s
     json.dumps(result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", SMALL)
 def test_a_cpu_has_no_gpu_in_its_result(what, small_growth):
     options = {name: value for name, value in SMALL[what].items() if name != "precision"}

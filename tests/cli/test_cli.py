@@ -95,6 +95,7 @@ def test_validate_exit_statuses(recorded, tmp_path):
     assert main(["validate", str(tmp_path / "missing.nc")]) == 2
 
 
+@pytest.mark.slow
 def test_runs_of_one_seed_are_identical_and_of_two_are_not(recorded, tmp_path):
     common = ["record", "digits-fc", "--iterations", "12"]
     assert main([*common, "--seeds", "0,1", "--out", str(tmp_path / "run.nc")]) == 0
@@ -260,7 +261,7 @@ def test_checkpoints_alone_say_what_is_missing(tmp_path, capsys):
 @pytest.mark.mnist
 def test_real_mnist_records_and_conserves(mnist_root, tmp_path):
     path = tmp_path / "mnist.nc"
-    arguments = ["record", "mnist-fc", "--optimizer", "sgd", "--iterations", "8", "--out", str(path)]
+    arguments = ["record", "mnist-fc", "--optimizer", "sgd", "--iterations", "4", "--out", str(path)]
     assert main([*arguments, "--data-root", str(mnist_root)]) == 0
     ds = lk.open_trajectory(path)
     assert ds.sizes["parameter"] == 84_060
@@ -270,6 +271,7 @@ def test_real_mnist_records_and_conserves(mnist_root, tmp_path):
     assert lk.validate(path).ok
 
 
+@pytest.mark.slow
 def test_resuming_several_seeds_skips_the_finished_ones(tmp_path, capsys):
     arguments = ["record", "digits-fc", "--iterations", "3", "--out", str(tmp_path / "run.nc"), "--resume"]
     assert main([*arguments, "--seeds", "0,1"]) == 0
@@ -318,6 +320,7 @@ def test_reproduce_makes_a_table_and_keeps_the_runs(mnist_root, tmp_path, capsys
     assert "is of another run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_ends_a_command_quietly(tmp_path):
     path = lk.save(lk.testing.tiny_trajectory(), tmp_path / "run.nc")
     command = f"{sys.executable} -m lcakit.cli info {path} | head -1; exit ${{PIPESTATUS[0]}}"

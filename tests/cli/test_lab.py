@@ -49,6 +49,7 @@ def test_a_copy_says_which_version_it_belongs_to_and_is_the_original_otherwise(t
         assert rest == others
 
 
+@pytest.mark.slow
 def test_the_front_notebook_asks_the_question_of_every_notebook(tmp_path):
     nbformat = pytest.importorskip("nbformat")
     copies.copy_notebooks(lab.NOTEBOOKS, tmp_path)

@@ -121,6 +121,7 @@ def test_a_cifar10_npz_in_the_folder_is_used_first(tmp_path):
     assert (data.name, data.class_names) == ("cifar10", ("cat", "dog", "ship"))
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 def test_real_mnist(mnist_root):
     data = load("mnist", mnist_root, download=False)

@@ -103,6 +103,7 @@ def test_results_are_printed_and_saved(sweep):
     assert len(rows) == 7
 
 
+@pytest.mark.slow
 def test_files_are_cut_down_to_the_sums_that_a_table_needs(sweep, tmp_path):
     outcome = run(tiny({"plain": TINY}, seeds=(0,), resolution="layer"), tmp_path)
     small = lk.open_trajectory(tmp_path / "plain-0.nc")
@@ -133,6 +134,7 @@ def test_helping_by_setting_goes_on_without_the_runs_that_failed(tmp_path):
     assert float(outcome.result["learning_rate"][0]) == 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seeds"), [("helpful-only", (0,)), ("myopia", (0, 1)), ("rescaling", (0, 1)), ("subset", (0,))]
 )
@@ -149,6 +151,7 @@ def test_questions_of_reviewers_on_a_tiny_run(name, seeds, tmp_path):
     assert all(path.startswith("result") for path in changed)
 
 
+@pytest.mark.slow
 def test_what_is_made_of_a_run_is_made_anew_for_another_file(tmp_path):
     experiment = dataclasses.replace(EXPERIMENTS["rescaling"], scales={"small": Scale({"plain": TINY}, (0,))})
     first = run(experiment, tmp_path)
@@ -161,6 +164,7 @@ def test_what_is_made_of_a_run_is_made_anew_for_another_file(tmp_path):
 # ---- what is missing, what was stopped, what is of something else ---------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_goes_on_where_it_stopped(stopped, sweep, tmp_path):
     assert sorted(contents(stopped)) == ["plain-0.nc", "plain-1.nc.partial"]
     assert lk.open_trajectory(stopped / "plain-1.nc").sizes["iteration"] == 3

@@ -31,6 +31,7 @@ def layer_of(ds, name, variable):
 # ---- freezing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_layer_frozen_from_the_start_neither_moves_nor_has_lca(tmp_path, optimizer):
     ds = record(tmp_path / "run.nc", optimizer=optimizer, interventions=[Intervention("last", freeze="start")])
@@ -42,6 +43,7 @@ def test_a_layer_frozen_from_the_start_neither_moves_nor_has_lca(tmp_path, optim
     assert lk.validate(ds).ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_frozen_at_a_step_it_is_the_plain_run_before_and_still_after(tmp_path, optimizer):
     plain = record(tmp_path / "plain.nc", optimizer=optimizer)
@@ -54,6 +56,7 @@ def test_frozen_at_a_step_it_is_the_plain_run_before_and_still_after(tmp_path, o
     np.testing.assert_array_equal(ds["batch_loss"][:4], plain["batch_loss"][:4])  # same batches, same dropout
 
 
+@pytest.mark.slow
 def test_the_norm_layers_that_follow_are_frozen_with_their_kernel(tmp_path):
     ds = record(
         tmp_path / "run.nc", "digits-resnet8w2", interventions=[Intervention("first", freeze="start")], classes=None
@@ -66,6 +69,7 @@ def test_the_norm_layers_that_follow_are_frozen_with_their_kernel(tmp_path):
     assert still == {"conv.weight", "conv.bias", "norm.weight", "norm.bias"}
 
 
+@pytest.mark.slow
 def test_freezing_at_the_end_of_the_run_freezes_nothing(tmp_path):
     plain = record(tmp_path / "plain.nc", "digits-fc")
     ds = record(tmp_path / "run.nc", "digits-fc", interventions=[Intervention("last", freeze=8)])
@@ -75,6 +79,7 @@ def test_freezing_at_the_end_of_the_run_freezes_nothing(tmp_path):
 # ---- own learning rate and momentum
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "interventions",
     [
@@ -98,6 +103,7 @@ def test_a_delay_is_a_momentum(delay):
     assert (rest["momentum"], rest["lr"], own["lr"]) == (0.9, 0.05, 0.05)
 
 
+@pytest.mark.slow
 def test_a_step_is_the_plain_one_times_the_factor(tmp_path):
     plain = record(tmp_path / "plain.nc", "digits-fc")
     ds = record(tmp_path / "run.nc", "digits-fc", interventions=[Intervention("last", lr_factor=0.25)])
@@ -151,6 +157,7 @@ def test_an_intervention_does_something():
 # ---- resuming
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 6])  # before and after the layer is frozen
 def test_resumed_equals_uninterrupted(tmp_path, stop, monkeypatch):
     interventions = [
@@ -181,6 +188,7 @@ def test_resumed_equals_uninterrupted(tmp_path, stop, monkeypatch):
 # ---- an earlier run says where
 
 
+@pytest.mark.slow
 def test_freezing_at_the_argmin_of_an_earlier_run(tmp_path, capsys):
     ds = record(tmp_path / "plain.nc", "digits-fc")
     ds["lca"][:] = np.abs(ds["lca"]) * np.where(np.arange(8) < 3, -1, 1)[:, None]  # every layer helps for three steps
@@ -215,6 +223,7 @@ def test_the_file_says_it_and_older_files_need_not(tmp_path):
             run_of(ds.assign(config=json.dumps(config | {"interventions": damaged})))
 
 
+@pytest.mark.slow
 def test_the_recorded_optimizer_trains_like_torchs_own(tmp_path):
     """A twin: the plain loop, with the groups written by hand."""
     ds = record(tmp_path / "run.nc", "digits-fc", interventions=[Intervention("fc3", lr_factor=0.5, delay=1)])

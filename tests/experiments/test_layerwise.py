@@ -49,6 +49,7 @@ def frozen_after(plain: Run, path: Path) -> Run:
     return dataclasses.replace(plain, interventions=(Intervention("last", freeze=int(np.r_[0, course].argmin())),))
 
 
+@pytest.mark.slow
 def test_derived_arms_are_made_of_the_finished_runs_of_another(tmp_path):
     experiment = tiny({"plain": TINY})
     scales = {"small": dataclasses.replace(experiment.scales["small"], derived=ARGMIN)}
@@ -65,6 +66,7 @@ def test_derived_arms_are_made_of_the_finished_runs_of_another(tmp_path):
     assert made == (dataclasses.replace(frozen_after(TINY, tmp_path / "plain-0.nc").interventions[0], layer="fc3"),)
 
 
+@pytest.mark.slow
 def test_files_say_the_loss_over_the_test_set(tmp_path):
     experiment = tiny({"plain": TINY}, seeds=(0,), resolution="layer", test_loss=True)
     outcome = run(experiment, tmp_path)
@@ -79,6 +81,7 @@ def test_files_say_the_loss_over_the_test_set(tmp_path):
     assert float(outcome.result["final_loss_val"][0]) == pytest.approx(float(file["loss_val"][-1]))
 
 
+@pytest.mark.slow
 def test_a_file_without_its_test_loss_is_completed_not_trained_again(tmp_path, monkeypatch):
     run(tiny({"plain": TINY}, seeds=(0,), keep=("theta", "lca")), tmp_path)
     monkeypatch.setattr(directory, "record_run", None)
@@ -87,6 +90,7 @@ def test_a_file_without_its_test_loss_is_completed_not_trained_again(tmp_path, m
     assert "loss_val" in lk.open_trajectory(tmp_path / "plain-0.nc")
 
 
+@pytest.mark.slow
 def test_claims_of_arms_without_a_finished_run_say_so(tmp_path):
     declared = EXPERIMENTS["last-layer"]
     arms = {"plain": TINY, "slow": dataclasses.replace(TINY, interventions=(Intervention("last", lr_factor=0.1),))}

@@ -20,6 +20,7 @@ def small(request, monkeypatch):
     return request.param
 
 
+@pytest.mark.slow
 def test_the_table_has_the_numbers_of_the_files_beside_the_papers(small, tmp_path):
     rows = reproduce("cifar10-resnet20", tmp_path, optimizers=["sgd"], seeds=[0, 1], scale="small")
     files = [lk.open_trajectory(tmp_path / f"small-cifar10-resnet20-sgd-{seed}.nc") for seed in (0, 1)]
@@ -41,6 +42,7 @@ def test_the_table_has_the_numbers_of_the_files_beside_the_papers(small, tmp_pat
     assert f"| zero LCA, % of parameters in the mean iteration | {zero:.4g} ± " in single
 
 
+@pytest.mark.slow
 def test_costs_are_counted_in_the_file_and_timed(tmp_path, monkeypatch):
     monkeypatch.setitem(STUDIES, "mnist-fc", Study("unit", "digits-fc", 60, 6))
     recorded = reproduce("mnist-fc", tmp_path, optimizers=["sgd"], seeds=[0], scale="small")[0]

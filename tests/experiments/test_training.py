@@ -75,6 +75,7 @@ def test_the_papers_settings(network, optimizer, rate, momentum, batch, iteratio
     assert ("250" in source) == network.startswith("cifar10")  # what the paper does not say is said
 
 
+@pytest.mark.slow
 def test_everything_listed_can_be_trained_and_says_whose_settings_it_has(capsys):
     entries = {entry.name: entry for entry in catalogue()}
     assert {"digits-fc", "fashion-vgg9", "cifar10-vgg5", "mnist-lenet-small"} <= set(entries)
@@ -132,6 +133,7 @@ def test_impossible_subsets(n):
         Run("digits-fc", train_examples=n).data()
 
 
+@pytest.mark.slow
 def test_training_and_objective_use_the_same_subset_whatever_the_seed(tmp_path):
     for seed in (0, 1):
         run = Run("digits-fc", seed=seed, iterations=6, batch_size=20, train_examples=40)
@@ -159,6 +161,7 @@ def test_one_command_allocates_the_validation_loss_too(tmp_path):
         np.testing.assert_array_equal(one[name], two[name])
 
 
+@pytest.mark.slow
 def test_a_resume_adds_the_validation_loss_to_a_finished_training(tmp_path, monkeypatch, capsys):
     common = ["record", "digits-fc", "--iterations", "4", "--train-examples", "50", "--validation", "--seeds", "0,1"]
     common += ["--out", str(tmp_path / "run.nc"), "--resume"]
@@ -202,6 +205,7 @@ def test_a_part_of_a_run_does_not_pass_as_the_run(tmp_path, monkeypatch, capsys)
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_overwriting_clears_what_an_interrupted_validation_left(tmp_path, monkeypatch):
     run, path = Run("digits-fc", iterations=3, train_examples=50, validation_examples=40), tmp_path / "run[1].nc"
 
@@ -248,6 +252,7 @@ def test_a_seed_gives_the_same_bits_again(network, tmp_path):
     assert not np.array_equal(lk.open_trajectory(tmp_path / "other.nc")["batch_loss"], one["batch_loss"])
 
 
+@pytest.mark.slow
 def test_a_network_with_batch_norm_closes_its_account(tmp_path):
     run = Run("digits-resnet8w2", iterations=25, train_examples=200)
     record_run(run, tmp_path / "run.nc", quiet=True, classes=None, max_splits=8)

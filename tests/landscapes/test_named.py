@@ -39,6 +39,7 @@ def test_every_experiment_prints_a_table_and_writes_its_result(model, name, tmp_
         assert set(columns) <= {*ds.data_vars}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "name"), ALL)
 def test_every_experiment_draws_its_picture(model, name, tmp_path):
     pytest.importorskip("holoviews")

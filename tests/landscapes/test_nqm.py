@@ -72,6 +72,7 @@ def test_expected_loss_against_the_recursion(optimizer, batch_size, snapshots, m
     np.testing.assert_allclose(got, slow_loss(p, optimizer, batch_size, snapshots), rtol=1e-10, atol=1e-300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [Optimizer(0.01), Optimizer(1e-3, 0.9), Optimizer(0.01, 0.5, averaging=0.999)])
 def test_many_steps_against_the_recursion(optimizer):
     p = NoisyQuadratic(1 / np.arange(1.0, 2001, 50))
@@ -281,6 +282,7 @@ def test_the_problem_of_the_paper():
         p.curvature[0] = 2
 
 
+@pytest.mark.slow
 def test_torch_is_not_needed_for_closed_forms():
     code = (
         "import sys; sys.modules['torch'] = None\n"

@@ -63,6 +63,7 @@ def flat(model) -> np.ndarray:
     return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()]).double().numpy()
 
 
+@pytest.mark.slow
 def test_labels_say_which_curvature(tmp_path):
     ds = nqm.with_curvature(make(tmp_path), paper_problem(120))
     assert ds["layer"].values.tolist() == ["directions_1_9", "directions_10_99", "directions_100_120"]
@@ -138,6 +139,7 @@ def test_a_trajectory_without_torch_is_like_a_recording():
         nqm.trajectory(p, o, 4, 0)
 
 
+@pytest.mark.slow
 def test_a_recording_resumes_exactly(tmp_path):
     p = paper_problem(30)
     for n, o in enumerate(SETTINGS):

@@ -35,6 +35,7 @@ def test_merged_spectra_have_nearly_the_same_loss():
         np.testing.assert_allclose(*pair, rtol=2e-4)
 
 
+@pytest.mark.slow
 def test_tuned_learning_rates_against_a_dense_grid():
     p, sizes = paper_problem(60), [3, 100, 1e4]
     found = nqm.tuned_steps(p, sizes, quiet=True)
@@ -62,6 +63,7 @@ def test_tuned_momentum_against_a_grid():
     assert (found["steps"] <= 1.02 * best + 1).all()
 
 
+@pytest.mark.slow
 def test_what_matters_at_which_batch_sizes(curves):
     """The statements of the paper."""
     assert curves["steps"].dims == ("optimizer", "batch_size")
@@ -205,6 +207,7 @@ def test_gradient_of_the_final_loss(optimizer):
         assert gradient[n] == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
+@pytest.mark.slow
 def test_best_schedule_against_a_grid():
     p, steps = paper_problem(40), 60
     best = nqm.best_schedule(p, Optimizer(0.5), 20, steps, pieces=2)

@@ -54,6 +54,7 @@ def test_wrong_paths_are_refused(line):
         label_changes(line, np.zeros((2, 2)), line.x, line.y, positions=1)
 
 
+@pytest.mark.slow
 def test_the_named_experiment_compares_connector_and_line():
     _, found = named.run("wedges", "labels", examples=20, pairs=2)
     assert found["path"].values.tolist() == ["connector", "straight line"]

@@ -106,6 +106,7 @@ def test_experiments_run_on_the_digits(digits, trained):
     assert curvature[0] > 5 * abs(curvature[-1])
 
 
+@pytest.mark.slow
 def test_planes_and_averages_on_the_digits(digits):
     low = reachable_loss(digits, [5, 150], steps=60).squeeze()
     assert low[0] > 10 * low[1]

@@ -8,7 +8,7 @@ import xarray as xr
 
 from lcakit.landscapes import nqm, wedges
 from lcakit.plot._surfaces import FLOOR
-from tests.support.pictures import BACKENDS, curves, hv, marks, plot
+from tests.support.pictures import QUICK_BACKENDS, curves, hv, marks, plot
 
 PROBLEM = nqm.paper_problem(50)
 TOY = wedges.Wedges(20, 10)
@@ -80,7 +80,7 @@ def test_every_picture_is_tested(results):
     assert set(results) == set(NAMES)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", QUICK_BACKENDS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_picture_renders(results, name, backend):
     for arguments in results[name]:

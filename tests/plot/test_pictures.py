@@ -14,7 +14,7 @@ import pytest
 import lcakit as lk
 from lcakit.testing import tiny_trajectory
 from lcakit.trajectory.labels import TensorSpec
-from tests.support.pictures import BACKENDS, DS, IMAGES, RUNS, columns, hv, marks, plot
+from tests.support.pictures import DS, IMAGES, QUICK_BACKENDS, RUNS, columns, hv, marks, plot
 
 CALLS = {
     "loss": [(DS,), (RUNS,)],
@@ -51,7 +51,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", QUICK_BACKENDS)
 @pytest.mark.parametrize("name", CALLS)
 def test_every_picture_renders(name, backend):
     for arguments in CALLS[name]:

@@ -112,6 +112,7 @@ def test_quadratic_has_the_closed_form():
     np.testing.assert_allclose(lk.allocate(theta, objective, quiet=True)["lca"], expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_adaptive_refinement_reaches_the_tolerance_or_is_flagged():
     model, (x, y) = dense(activation=nn.ReLU), examples(200)
     theta = walk(model, x, y, 8, lr=4.0)

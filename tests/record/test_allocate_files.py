@@ -12,6 +12,7 @@ from tests.support.allocations import walk
 from tests.support.networks import dense, examples, norm_net
 
 
+@pytest.mark.slow
 def test_file_in_place_with_a_second_objective(tmp_path):
     model, (x, y) = dense(), examples()
     objective = lk.Objective(model, (x, y))

@@ -11,6 +11,7 @@ from tests.support.allocations import walk
 from tests.support.networks import dense, examples
 
 
+@pytest.mark.slow
 def test_allocations_added_to_a_file_at_the_same_time_are_both_kept(tmp_path, monkeypatch):
     (x, y), path = examples(), tmp_path / "run.nc"
     theta = walk(dense(), x, y)

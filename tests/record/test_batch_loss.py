@@ -108,6 +108,7 @@ def language_twin(model, tokens, mask, groups, n_groups):
     return mean_by_group(model, losses_of, mask[:, 1:].double(), groups, n_groups)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(n=st.integers(1, 14), batch=st.integers(1, 15), workers=st.integers(1, 3), by_token=st.booleans())
 def test_a_language_model_is_a_mean_over_its_tokens(n, batch, workers, by_token):

@@ -92,6 +92,7 @@ def record(path, model, steps=6, note=lambda model: None, **how):
     return np.array(losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Codebook, RunningMean, spectral])
 def test_the_account_closes_with_what_buffers_did(make, tmp_path):
     torch.manual_seed(0)
@@ -164,6 +165,7 @@ def test_buffers_are_stored_with_each_snapshot_exactly(make, tmp_path):
         assert {*stored(ds)} == {*live}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Codebook, RunningMean, spectral])
 def test_allocating_later_gives_the_bits_of_allocating_while_training(make, tmp_path):
     for how in ("online", "later"):
@@ -175,6 +177,7 @@ def test_allocating_later_gives_the_bits_of_allocating_while_training(make, tmp_
             np.testing.assert_array_equal(now[name], later[name], err_msg=str(name))
 
 
+@pytest.mark.slow
 def test_another_objective_follows_the_stored_buffers_and_keeps_its_own(tmp_path):
     torch.manual_seed(0)
     model, kept = RunningMean(), []
@@ -191,6 +194,7 @@ def test_another_objective_follows_the_stored_buffers_and_keeps_its_own(tmp_path
     assert objective.loss() == before
 
 
+@pytest.mark.slow
 def test_an_unfinished_recording_has_them_and_goes_on(tmp_path):
     def train(model, upto, interrupt=None, **how):
         objective = lk.Objective(model, (x, y))
@@ -243,6 +247,7 @@ def test_complex_and_whole_numbers_come_back_as_they_are():
     assert int(back["calls"]) == 7
 
 
+@pytest.mark.slow
 def test_stored_buffers_of_another_size_are_refused(tmp_path):
     torch.manual_seed(0)
     record(tmp_path / "run.nc", Codebook())

@@ -75,6 +75,7 @@ for precision, inside in (("float32", "ieee"), ("tf32", "tf32")):
 @pytest.mark.skipif(
     not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="an older torch has one interface"
 )
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [NEWER, LATER])
 def test_a_program_with_the_newer_interface(program):
     forked.run(exec, program, {})

@@ -52,6 +52,7 @@ def iterations(path):
     return lk.open_trajectory(path).sizes["iteration"]
 
 
+@pytest.mark.slow
 def test_start_and_stop_do_what_with_does(tmp_path, loop):
     rec = loop.recorder(tmp_path / "run.nc")
     assert not rec.is_open
@@ -93,6 +94,7 @@ def test_a_recorder_that_is_not_open_says_how_to_open_it(tmp_path, loop):
         rec.step()
 
 
+@pytest.mark.slow
 def test_a_recorder_left_behind_is_named_and_lets_go_once_collected(tmp_path, loop):
     left = loop.recorder(tmp_path / "run.nc").start()
     loop.train(2)

@@ -33,6 +33,7 @@ def test_accumulation_gives_one_iteration_per_step(tmp_path):
     np.testing.assert_array_equal(ds["theta"][-1], flat(model))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_model_gives_the_same_names_and_identical_training(tmp_path):
     x, y = examples()

@@ -58,12 +58,14 @@ def test_later_equals_online(tmp_path):
     assert_same_data(lk.open_trajectory(tmp_path / "online.nc"), lk.open_trajectory(tmp_path / "later.nc"))
 
 
+@pytest.mark.slow
 def test_block_length_changes_nothing(tmp_path):
     record(tmp_path / "one.nc", block_rows=1)
     record(tmp_path / "many.nc", block_rows=7)
     assert_same_data(lk.open_trajectory(tmp_path / "one.nc"), lk.open_trajectory(tmp_path / "many.nc"))
 
 
+@pytest.mark.slow
 def test_thinning_keeps_the_last_snapshot_and_the_total(tmp_path):
     model = record(tmp_path / "thin.nc", every=6)
     record(tmp_path / "all.nc")
@@ -75,6 +77,7 @@ def test_thinning_keeps_the_last_snapshot_and_the_total(tmp_path):
     assert float(thin["lca"].sum()) == pytest.approx(float(full["loss"][-1] - full["loss"][0]), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_keep_and_classes_choose_the_variables(tmp_path):
     record(tmp_path / "few.nc", keep=("lca",), classes=None)
     few = lk.open_trajectory(tmp_path / "few.nc")
@@ -148,6 +151,7 @@ def test_divergence_names_the_iteration_and_keeps_what_was_before(tmp_path):
     assert np.isfinite(ds["lca"]).all()
 
 
+@pytest.mark.slow
 def test_full_disk_is_an_error_and_finished_segments_stay(tmp_path, monkeypatch):
     path = tmp_path / "run.nc"
     real, written = segments.write_arrays, []
@@ -168,6 +172,7 @@ def test_full_disk_is_an_error_and_finished_segments_stay(tmp_path, monkeypatch)
     assert_same_data(lk.open_trajectory(path), lk.open_trajectory(tmp_path / "whole.nc"))
 
 
+@pytest.mark.slow
 def test_full_disk_while_merging_keeps_the_segments(tmp_path, monkeypatch):
     path = tmp_path / "run.nc"
     monkeypatch.setattr(
@@ -237,6 +242,7 @@ def test_any_failure_of_the_writer_reaches_the_loop(tmp_path, monkeypatch):
         record(tmp_path / "run.nc", block_rows=1)
 
 
+@pytest.mark.slow
 def test_later_keeps_what_online_keeps(tmp_path):
     options = {"keep": ("theta", "lca"), "compression": "zlib"}
     record(tmp_path / "later.nc", allocate="later", **options)
@@ -267,6 +273,7 @@ def test_a_place_that_cannot_be_written_is_named_before_training(tmp_path):
     assert objective.evaluations == 0
 
 
+@pytest.mark.slow
 def test_estimate_is_the_size_of_the_file(tmp_path):
     model = record(tmp_path / "run.nc", steps=50, classes="parameter")
     objective = lk.Objective(model, examples())

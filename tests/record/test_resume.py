@@ -22,6 +22,7 @@ from tests.support.networks import dense, dropout_net, examples, flat, norm_net,
 from tests.support.training import OPTIMIZERS, Interrupted, assert_same_data, interrupt, record
 
 
+@pytest.mark.slow
 def test_an_error_in_the_loop_keeps_everything_up_to_it(tmp_path, capsys):
     path = tmp_path / "run.nc"
     with pytest.raises(Interrupted):
@@ -38,6 +39,7 @@ def test_an_error_in_the_loop_keeps_everything_up_to_it(tmp_path, capsys):
     assert lk.open_trajectory(path).sizes["iteration"] == 14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["online", "later"])
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
 def test_resumed_equals_uninterrupted(tmp_path, optimizer, mode):
@@ -51,6 +53,7 @@ def test_resumed_equals_uninterrupted(tmp_path, optimizer, mode):
     assert not partial_path(path).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("mode", ["online", "later"])
 def test_interrupted_inside_an_iteration_resumes_exactly(tmp_path, every, mode):
@@ -119,6 +122,7 @@ def test_a_loop_with_fewer_parts_is_not_resumed():
         loopstate.restore(state, {"a": parts["a"]})
 
 
+@pytest.mark.slow
 def test_overwriting_recording_that_was_interrupted_can_be_resumed(tmp_path):
     path = tmp_path / "run.nc"
     record(path, dropout_net, steps=3)
@@ -130,6 +134,7 @@ def test_overwriting_recording_that_was_interrupted_can_be_resumed(tmp_path):
     assert_same_data(lk.open_trajectory(path), lk.open_trajectory(tmp_path / "whole.nc"))
 
 
+@pytest.mark.slow
 def test_a_scheduler_resumes_exactly_with_step_as_the_last_line(tmp_path):
     def loop(path, stop=None, **options):
         model, (x, y) = dense(), examples()
@@ -171,6 +176,7 @@ def test_resume_with_something_else_is_refused_naming_it(tmp_path, change, says)
     assert lk.open_trajectory(path).sizes["iteration"] == 14
 
 
+@pytest.mark.slow
 def test_the_loop_of_the_readme_goes_on_in_the_middle_of_an_epoch(tmp_path):
     x, y = examples(60)
 
@@ -201,6 +207,7 @@ def test_the_loop_of_the_readme_goes_on_in_the_middle_of_an_epoch(tmp_path):
         np.testing.assert_array_equal(resumed[name], whole[name])
 
 
+@pytest.mark.slow
 def test_resume_that_rounds_otherwise_is_told(tmp_path):
     data, path = examples(60), tmp_path / "run.nc"
 

@@ -49,6 +49,7 @@ def test_statistics_are_those_of_the_series(whole, small):
     assert lk.validate(whole, quiet=True).ok
 
 
+@pytest.mark.slow
 def test_an_interrupted_recording_goes_on_bit_by_bit(small, tmp_path):
     path = tmp_path / "run.nc"
     with pytest.raises(KeyboardInterrupt):
@@ -66,6 +67,7 @@ def test_an_interrupted_recording_goes_on_bit_by_bit(small, tmp_path):
     assert_equal(record(path, resume=True), small)
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_counting_costs_the_last_block_only(small, tmp_path, monkeypatch):
     path, real, calls = tmp_path / "run.nc", Statistics._add, []
 
@@ -87,6 +89,7 @@ def test_an_interrupt_while_counting_costs_the_last_block_only(small, tmp_path, 
     assert_equal(record(path, resume=True), small)
 
 
+@pytest.mark.slow
 def test_damaged_statistics_cost_the_last_block_only(small, tmp_path, monkeypatch):
     path = tmp_path / "run.nc"
     with monkeypatch.context() as patch:
@@ -98,6 +101,7 @@ def test_damaged_statistics_cost_the_last_block_only(small, tmp_path, monkeypatc
     assert_equal(record(path, resume=True), small)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_allocations_have_them_too(whole, tmp_path, monkeypatch, in_memory):
     model, (x, y) = dropout_net(), examples(seed=9)

@@ -52,6 +52,7 @@ def test_what_statistics_cannot_tell_is_an_error_that_names_the_option(small):
             question()
 
 
+@pytest.mark.slow
 def test_selections_and_copies_keep_what_is_still_true(whole, small, tmp_path):
     layer, other = small.lk.sel(layer="3"), whole.lk.sel(layer="3")
     np.testing.assert_array_equal(lk.noise.help_hurt_zero(layer), lk.noise.help_hurt_zero(other))
@@ -75,6 +76,7 @@ def test_selections_and_copies_keep_what_is_still_true(whole, small, tmp_path):
     assert_equal(lk.open_trajectory(lk.save(small, tmp_path / "run.zarr")), small)
 
 
+@pytest.mark.slow
 def test_without_classes_units_and_layers_are_there(whole, tmp_path):
     plain = record(tmp_path / "run.nc", classes=None)
     assert plain["unit_lca"].dims == ("iteration", "unit")

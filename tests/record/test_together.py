@@ -126,6 +126,7 @@ def test_allocations_are_the_same(rule, together):
         np.testing.assert_allclose(one[name].values, other[name].values, atol=2e-6, rtol=2e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_recording_that_is_allocated_later(tmp_path):
     files = []
     for together in (8, 1):
@@ -227,6 +228,7 @@ def test_without_classes_there_are_none():
         several.evaluate_all(around(several, 2), classes=True)
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record = ["record", "digits-fc", "--iterations", "6", "--train-examples", "100", "--allocate", "later"]

@@ -215,6 +215,7 @@ def test_what_is_no_optimizer_is_named(tmp_path, given):
         lk.Recorder(tmp_path / "run.nc", lk.Objective(dense(), examples()), given)
 
 
+@pytest.mark.slow
 def test_the_state_of_an_optimizer_inside_another_is_kept(tmp_path):
     def loop(path, stop=None, **options):
         model, data = dense(), examples()

@@ -83,6 +83,7 @@ def test_allocation_between_sparse_checkpoints_adds_up(tmp_path):
     assert_conforms(ds, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_file_is_written_and_allocated_at_once(tmp_path):
     model, data = norm_net(), examples()
     series(model, tmp_path / "all")

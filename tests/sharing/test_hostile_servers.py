@@ -117,6 +117,7 @@ def test_a_mark_that_differs_between_mirrors_is_no_alarm(ds, server, monkeypatch
     assert seen.count("ETag") > 2
 
 
+@pytest.mark.slow
 def test_a_packed_answer_is_not_taken_for_the_file(server):
     server.lie("packed")
     with pytest.raises(lk.TrajectoryError, match=r"http.*run\.nc"):

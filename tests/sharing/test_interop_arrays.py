@@ -215,6 +215,7 @@ KEYS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(KEYS, st.one_of(st.integers(-9, 8), st.slices(9)))
 def test_a_table_is_indexed_like_an_array(rows, columns):
@@ -242,6 +243,7 @@ def test_a_missing_package_says_what_to_install():
         package("lcakit_tablets", "reading tablets")
 
 
+@pytest.mark.slow
 def test_arrays_and_hdf5_files_need_neither_torch_nor_h5py(tmp_path):
     code = (
         "import sys; sys.modules['torch'] = sys.modules['h5py'] = None\n"

@@ -64,6 +64,7 @@ def test_everything_is_derived(tmp_path_factory, splits, gpus, seed, helped, lea
         assert_is(read_lca_hdf5(folder), run)
 
 
+@pytest.mark.slow
 def test_a_run_of_the_lca_code_conforms(tmp_path):
     run = Run(tuple([2, 2, 4, 2, 8] * 6))
     ds = read_lca_hdf5(run.write(tmp_path / "run"), attrs={"loss_name": "cross_entropy"})

@@ -34,6 +34,7 @@ def check_bytes(name: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_what_it_says(name):
     path = check_bytes(name)

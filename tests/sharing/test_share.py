@@ -94,6 +94,7 @@ def smooth() -> xr.Dataset:
     return ds.assign({name: (ds[name].dims, values.astype(np.float32)) for name, values in data.items()})
 
 
+@pytest.mark.slow
 def test_copies_are_half_the_size_and_in_portable_form(smooth, tmp_path):
     report = share(smooth, tmp_path / "copy.nc")
     assert report.bytes_after == (tmp_path / "copy.nc").stat().st_size
@@ -285,6 +286,7 @@ def test_the_opened_copy_can_be_saved_as_recorded(tmp_path):
             assert plain.attrs == got.attrs
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs(smooth, tmp_path):
     from lcakit.bench import share as bench
     from lcakit.errors import DataError

@@ -22,6 +22,7 @@ def slow_sums(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     return out
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.sampled_from(["unit", "layer"]), st.sampled_from(["lca_unit_class", "lca_class", "lca"]))
 def test_aggregated_against_a_loop(chunks, resolution, source):
     ds = tiny_trajectory(9, class_parameters=True)

@@ -67,6 +67,7 @@ def compare(got: dict, expected: dict) -> None:
             assert not np.isfinite(found[~known]).any(), name
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.integers(0, 20), st.sampled_from([(1, 3), (2, 7), (32, 8192)]))
 def test_moves_against_loops_on_any_chunks_and_tiles(chunks, seed, tile):
     ds = spoilt(seed)
@@ -79,6 +80,7 @@ def test_moves_against_loops_on_any_chunks_and_tiles(chunks, seed, tile):
         compare(lk.compute(lazy, quiet=True), expected)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(any_chunks())
 def test_moves_of_runs_and_of_further_objectives(chunks):

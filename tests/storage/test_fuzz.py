@@ -63,6 +63,7 @@ def test_the_judge_knows_a_file_that_is_as_it_was(truths):
         assert fuzz.judge(truth.path, truth, True, False).startswith("SILENT")
 
 
+@pytest.mark.slow
 def test_the_judge_sees_other_numbers(truths, tmp_path):
     import lcakit as lk
 

@@ -21,6 +21,7 @@ from tests.support.mutations.forged import sealed
 # ---- what netCDF libraries write ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_the_walk_finds_what_netcdf_shows(tmp_path_factory, data):
     sizes = data.draw(st.dictionaries(st.sampled_from("xyz"), st.integers(1, 90), min_size=1))

@@ -174,6 +174,7 @@ def test_a_variable_that_was_left_out_with_another_tool_is_named_in_a_warning(ds
         lk.open_trajectory(tmp_path / "less.nc").close()
 
 
+@pytest.mark.slow
 def test_datasets_in_memory_do_not_say_what_a_file_holds(ds, tmp_path):
     for name in ("run.nc", "run.zarr"):
         with lk.open_trajectory(lk.save(ds, tmp_path / name)) as got:
@@ -186,6 +187,7 @@ def test_datasets_in_memory_do_not_say_what_a_file_holds(ds, tmp_path):
 # ---- too much -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_very_many_variables_are_refused_at_once(tmp_path):
     with h5py.File(tmp_path / "run.nc", "w", libver=("v108", "v108"), track_order=True) as file:
         for number in range(2_010):

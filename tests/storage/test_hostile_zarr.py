@@ -159,6 +159,7 @@ def test_metadata_that_are_no_metadata(path, text):
     refused(path, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.filterwarnings("ignore")
 def test_stores_of_other_writers_raise_no_alarm(tmp_path, version):

@@ -15,6 +15,7 @@ from tests.support.recordings import record
 from tests.support.same import assert_same
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 5, 12, 64])
 def test_partial_recordings_open_and_finish(ds, tmp_path, rows):
     path = tmp_path / "run.nc"
@@ -74,6 +75,7 @@ def test_finish_keeps_the_segments_when_the_disk_is_full(ds, tmp_path, monkeypat
     assert_same(lk.open_trajectory(lk.finish(path)), ds)
 
 
+@pytest.mark.slow
 def test_finishing_that_is_killed_while_it_clears_up_goes_on(ds, tmp_path, monkeypatch):
     """Whichever file of the folder went last: the merged file is whole, and a second call clears the rest."""
     path, remove = tmp_path / "run.nc", Path.unlink

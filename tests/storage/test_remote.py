@@ -196,6 +196,7 @@ def keys(size: int) -> st.SearchStrategy[int | slice]:
     return st.integers(0, size - 1) | st.builds(slice, bound, bound, step)
 
 
+@pytest.mark.slow
 @given(
     st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)).flatmap(
         lambda shape: st.tuples(

@@ -63,6 +63,7 @@ def test_round_trip(tmp_path_factory, chunks):
     assert [p.name for p in path.parent.iterdir()] == ["run.zarr"]
 
 
+@pytest.mark.slow
 def test_to_netcdf_and_back(ds, path, tmp_path):
     with lk.open_trajectory(path) as got:
         assert_same(got, ds)
@@ -75,6 +76,7 @@ def test_to_netcdf_and_back(ds, path, tmp_path):
         assert str(got["config"].values) == "a text that\nis long"
 
 
+@pytest.mark.slow
 def test_stock_xarray_reads_and_writes_stores(ds, path, tmp_path):
     with xr.open_zarr(path) as stock:
         for name in ds.variables:
@@ -124,6 +126,7 @@ def test_a_text_that_is_gone_is_an_error(path):
         lk.open_trajectory(path)["config"].load()
 
 
+@pytest.mark.slow
 def test_damaged_chunks_and_metadata(ds, tmp_path):
     path = lk.save(ds, tmp_path / "run.zarr", compression="zlib")
     chunk = path / "lca" / "c" / "0" / "0"
@@ -231,6 +234,7 @@ def test_overwrite_only_on_request_and_only_stores(ds, path, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.zarr", "run.zarr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["_write_small", "_create_array", "sync"])
 def test_full_disk_leaves_the_older_store(ds, path, monkeypatch, step):
     def full(*_):
@@ -244,6 +248,7 @@ def test_full_disk_leaves_the_older_store(ds, path, monkeypatch, step):
         assert_same(got, ds)
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_renamed_leaves_the_older_one(ds, path, monkeypatch):
     real = Path.rename
 

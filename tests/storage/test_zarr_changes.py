@@ -76,6 +76,7 @@ ALL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ALL)
 def test_a_store_that_is_changed_while_it_is_open_is_refused_until_it_is_opened_again(path, other, change):
     ds = lk.open_trajectory(path)
@@ -88,6 +89,7 @@ def test_a_store_that_is_changed_while_it_is_open_is_refused_until_it_is_opened_
         np.testing.assert_array_equal(now["lca"], zarr.open_array(path / "lca", mode="r")[:])
 
 
+@pytest.mark.slow
 def test_a_store_that_is_sent_to_a_worker_is_the_one_that_was_opened(ds, path, other):
     sent = pickle.dumps(lk.open_trajectory(path)["lca"])
     np.testing.assert_array_equal(pickle.loads(sent), ds["lca"])

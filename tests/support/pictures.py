@@ -17,6 +17,7 @@ __all__ = [
     "BACKENDS",
     "DS",
     "IMAGES",
+    "QUICK_BACKENDS",
     "RUNS",
     "columns",
     "curves",
@@ -28,6 +29,9 @@ __all__ = [
 ]
 
 BACKENDS = ("bokeh", "matplotlib")
+QUICK_BACKENDS = ("bokeh", pytest.param("matplotlib", marks=pytest.mark.slow))
+"""For pictures that are many: the core draws them once."""
+
 IMAGE_LAYERS = (
     TensorSpec("fc1.weight", (5, 16), "kernel", "fc1", "linear"),
     TensorSpec("fc1.bias", (5,), "bias", "fc1", "linear"),

@@ -87,6 +87,7 @@ def test_texts_name_iterations_and_loss():
     assert texts[-1] == f"iterations 10 to 11, loss {float(ds['loss'][12]):.4g} nats"
 
 
+@pytest.mark.slow
 def test_gif_has_every_frame_and_its_codes(tmp_path):
     ds = tiny_trajectory()
     path = film(ds, "fc", out=tmp_path / "fc.gif", fps=20)

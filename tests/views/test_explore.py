@@ -37,6 +37,7 @@ def test_explore_gives_a_panel_object(tmp_path):
     assert "run.nc" in str(lk.explore(path)[1][0].object.text)
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_answers(tmp_path, monkeypatch):
     used = "step of the player", "parameter"
     monkeypatch.setattr(bench_explore, "ACTIONS", {name: bench_explore.ACTIONS[name] for name in used})
@@ -52,6 +53,7 @@ def test_the_benchmark_measures_answers(tmp_path, monkeypatch):
         bench.run("explore", file=compact)
 
 
+@pytest.mark.slow
 def test_the_benchmark_uses_every_control_of_a_short_file_without_classes():
     app = explorer(FILES["no classes"](tiny_trajectory(5)))
     for action in bench_explore.ACTIONS.values():

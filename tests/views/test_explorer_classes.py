@@ -64,12 +64,14 @@ def test_the_parameter_is_of_the_classes(app, ds):
     assert number(ds["gradient"].values[7, 92].astype(np.float64)) in text(app.parameter.caption)
 
 
+@pytest.mark.slow
 def test_the_share_that_helps_is_of_the_classes(app, ds):
     lca = of_classes(ds)[SPAN].astype(np.float32)
     share = np.mean((lca < 0).sum(1) / (lca != 0).sum(1))
     assert f"{100 * share:.2f} %" in text(app.summary)
 
 
+@pytest.mark.slow
 def test_the_loss_is_of_the_classes(app, ds):
     loss = ds["loss_class"].values[:, PLACES].sum(1)
     np.testing.assert_allclose(app.loss.curve.data["y"], loss)
@@ -79,6 +81,7 @@ def test_the_loss_is_of_the_classes(app, ds):
     np.testing.assert_allclose(app.loss.curve.data["y"], ds["loss"].values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["kernel", "bias"])
 def test_a_role_and_classes_go_together(app, ds, role):
     app.controls.live.param.update(role=role, layer="a", unit=3)

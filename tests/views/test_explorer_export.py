@@ -94,6 +94,7 @@ def test_odd_names_make_plain_files():
     assert not re.search(r"(^|,)=", table, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_buttons_send_files_and_say_what_is_missing(model, tmp_path):
     ex = lk.explore(lk.save(tiny_trajectory(9), tmp_path / "run one.nc"))
     app = ex._explorer

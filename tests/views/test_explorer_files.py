@@ -36,6 +36,7 @@ def use_all(app):
     return everything_said(app)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_whatever_a_file_holds_every_control_works_or_says_why_not(kind):
     app = explorer(FILES[kind](tiny_trajectory(12, class_parameters=True)))
@@ -44,6 +45,7 @@ def test_whatever_a_file_holds_every_control_works_or_says_why_not(kind):
     assert app.controls.selection().layer
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said():
     ds = tiny_trajectory(12)
     app = explorer(FILES["no classes"](ds))

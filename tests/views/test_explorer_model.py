@@ -149,6 +149,7 @@ def test_few_models_are_kept_at_once():
     assert len(models._made) == 3
 
 
+@pytest.mark.slow
 def test_one_class_is_explored_like_several():
     ds = tiny_trajectory(12)
     one, listed = (Explorer(Models(ds.lk.sel(cls=cls))) for cls in ("b", ["b"]))

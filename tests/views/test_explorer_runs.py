@@ -88,6 +88,7 @@ def test_layer_curves_of_every_run(ex, paths):
     np.testing.assert_allclose(names["numbers"], found, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_means_and_intervals_of_configurations(ex, paths):
     ex.selection.param.update(overlay="mean and interval", layer="b", configurations=["net-y"])
     sums = np.stack([lca(path)[:, :, 85:].sum((1, 2)).cumsum() for path in paths[3:6]])
@@ -115,6 +116,7 @@ def test_a_single_run_has_no_such_views(paths):
 # ---- two runs --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_maps_of_two_runs_and_their_difference(ex, paths):
     ex.selection.param.update(other="net-y-1", layer="b", classes=["b"], iteration=7)
     ours, theirs = (lca(path)[7, 1, 85:] for path in (paths[0], paths[4]))
@@ -133,6 +135,7 @@ def test_maps_of_two_runs_and_their_difference(ex, paths):
         np.testing.assert_allclose(np.squeeze(names["numbers"]), ex.data("pair")["difference"], rtol=2e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

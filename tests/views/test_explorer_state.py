@@ -33,6 +33,7 @@ def untouched(path):
     return lk.explore(path)
 
 
+@pytest.mark.slow
 def test_the_selection_is_read_and_set_from_python(path):
     ex = lk.explore(path)
     assert (ex.selection.layer, ex.selection.iteration, ex.selection.window) == ("a", 0, (0, 290))

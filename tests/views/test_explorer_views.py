@@ -15,6 +15,7 @@ from tests.support.explorers import IMAGES, QUIET, explorer, number, text
 pytestmark = QUIET
 
 
+@pytest.mark.slow
 def test_controls_move_all_views_that_depend_on_them():
     ds = tiny_trajectory(40, layers=IMAGES)
     app, lca = explorer(ds), ds["lca"].values.astype(np.float64)
@@ -82,6 +83,7 @@ def test_numbers_say_of_which_classes_they_are():
     assert "its LCA (classes b) is" in text(app.unit.caption)
 
 
+@pytest.mark.slow
 def test_taps_open_layers_units_and_parameters():
     ds = tiny_trajectory(40, layers=IMAGES)
     app = explorer(ds)
@@ -106,6 +108,7 @@ def test_taps_open_layers_units_and_parameters():
     assert text(app.controls.note) == ""
 
 
+@pytest.mark.slow
 def test_a_pixel_of_many_parameters_gives_the_strongest(monkeypatch):
     monkeypatch.setattr(figures, "MOST_ROWS", 2)
     monkeypatch.setattr(figures, "MOST_COLUMNS", 3)
@@ -127,6 +130,7 @@ def test_colours_of_helping_and_hurting_change_and_zero_stays_white():
     assert app.layer_map.heat.mapper.low == -app.layer_map.heat.mapper.high
 
 
+@pytest.mark.slow
 def test_runs_and_objectives_can_be_switched(tmp_path):
     runs = []
     for seed in (0, 1):

@@ -93,6 +93,7 @@ def test_a_file_is_read_in_one_pass(quick, tmp_path, monkeypatch):
     assert passes <= 7  # checks, account, all figures, and what depends on results of those; alone, each of 30 figures
 
 
+@pytest.mark.slow
 def test_choice_of_layers_and_classes(quick, tmp_path):
     page = write(both_objectives(), tmp_path, layers=["fc1"], classes=[])
     assert {(one["data-layer"], one["data-cls"]) for one in page.figures} == {("", ""), ("fc1", "")}
@@ -127,6 +128,7 @@ def test_what_cannot_be_written_is_said_before_anything_is_read(quick, tmp_path,
         lk.report(tiny_trajectory(5), tmp_path / "file" / "a.html", quiet=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drop", [(), ("lca", "theta", "gradient")])
 def test_the_bar_ends_at_its_total(quick, tmp_path, monkeypatch, drop):
     bars = []

@@ -10,6 +10,7 @@ from lcakit.views.report import drawing
 from tests.support.pages import DOT, write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("drop", "said", "left"),
     [
@@ -25,6 +26,7 @@ def test_what_a_file_does_not_hold_is_said(quick, tmp_path, drop, said, left):
     assert len(page.images) >= left
 
 
+@pytest.mark.slow
 def test_damaged_and_unfinished_files(quick, tmp_path):
     ds = tiny_trajectory(30)
     wrong = ds.assign_coords(tensor_index=ds["tensor_index"] * 0 + 7)

@@ -19,6 +19,7 @@ def given():
     return lightning_training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Module", "ByHand"])
 def test_the_trainer_is_recorded_and_not_changed(tmp_path, given, name):
     kind = getattr(given, name)

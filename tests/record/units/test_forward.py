@@ -212,6 +212,7 @@ def test_rows_that_integers_look_up():
     assert next(t for t in labels.tensors if t.name == "table").role == "embedding"
 
 
+@pytest.mark.slow
 def test_recorded_unit_sums_of_a_gated_network_are_those_by_hand(tmp_path):
     """The whole way: the recorder's sums over units are those of the file's labels."""
 

@@ -22,6 +22,7 @@ BENCHMARKS = (
     "growth",
     "together",
     "record",
+    "close",
     "memory",
     "cluster",
     "load",
@@ -33,8 +34,8 @@ BENCHMARKS = (
 )
 
 OPTIONS = {
-    "scale": ("growth", "together", "open", "analysis", "remote", "share", "explore"),
-    "directory": ("growth", "record", "memory", "open", "analysis", "remote", "share", "explore"),
+    "scale": ("growth", "together", "close", "open", "analysis", "remote", "share", "explore"),
+    "directory": ("growth", "record", "close", "memory", "open", "analysis", "remote", "share", "explore"),
     "file": ("share", "explore"),
     "parameters": ("memory",),
     "classes": ("memory", "explore"),

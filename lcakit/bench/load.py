@@ -24,7 +24,7 @@ def __dir__() -> list[str]:
 
 
 _NETWORK = "digits-resnet8w8"
-_WAYS = {"lcakit": "lcakit, torch", "torch": "torch, lcakit"}
+_WAYS = {"lcakit": "lcakit, torch", "torch": "torch, lcakit", "one thread": "lcakit, torch; torch.set_num_threads(1)"}
 _BUSY_PER_CORE = 2
 
 # measured inside: starting Python and importing torch is not recording
@@ -55,7 +55,7 @@ def run(examples: int = 500, iterations: int = 10, repeats: int = 3) -> dict[str
     -------
     dict
         ``machine``, ``network``, ``busy`` (number of competing processes), ``repeats``; ``rows``: ``first`` (what was
-        imported first: lcakit, which lets threads sleep while they wait, or torch, whose threads spin), ``alone`` and
+        imported first: lcakit or torch; or lcakit, and torch told to use one thread), ``alone`` and
         ``loaded`` (seconds), ``processor_alone`` and ``processor_loaded`` (seconds of processor time), ``fair``
         (seconds by :func:`fair_seconds`), ``times_fair`` (loaded / fair).
 

@@ -102,7 +102,8 @@ class Estimate:
         parts = ", ".join(f"{name} {format_bytes(n)}" for name, n in self.bytes_by_variable.items())
         took = f", about {format_range(*self.seconds_range)}" if self.seconds_range is not None else ""
         if took and self.load > _BUSY:
-            took += f" (this machine is busy: {self.load:.0f} runnable processes for each core)"
+            took += f" (this machine is busy: {self.load:.0f} runnable processes for each core; "
+            took += "one thread, torch.set_num_threads(1), may be faster)"
         return (
             f"{self.n_iterations:,} iterations × {self.n_parameters:,} parameters: {format_bytes(self.bytes)} "
             f"({parts}); {self.gradient_evaluations:,} full-set gradients{took}{self._why_slower()}"

@@ -201,6 +201,23 @@ def test_a_recording_beside_others_is_compared_with_its_fair_share(monkeypatch):
     assert "0 other processes" in text
 
 
+def test_closing_is_compared_with_merging_and_with_a_bare_write(tmp_path, monkeypatch):
+    from lcakit.bench import close
+    from lcakit.storage import early_chunks
+
+    monkeypatch.setattr(early_chunks, "LEAST_BYTES", 0)
+    monkeypatch.setattr(close, "GIGABYTES", (1,))
+    result, text = bench.run("close", scale=0.007, directory=str(tmp_path))
+    (row,) = result["rows"]
+    assert row["iterations"] == 2
+    assert row["bytes"] >= 2 * 3 * 4 * 273_066
+    assert min(row[name] for name in ("loop", "close", "merge", "write")) > 0
+    assert "bare write" in text
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DataError, match="scale"):
+        bench.run("close", scale=0.0)
+
+
 def test_importing_lcakit_lets_waiting_threads_sleep_unless_told_otherwise():
     for given, expected in ((None, "passive"), ("active", "active")):
         environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}

@@ -19,6 +19,7 @@ from lcakit.record.objective.live import LiveModel
 from lcakit.record.objective.losses.resolve import BatchLoss, Loss, chosen_loss
 from lcakit.record.objective.sweep import Evaluation
 from lcakit.record.objective.targets import no_classes
+from lcakit.record.objective.waiting import let_threads_sleep
 from lcakit.record.objective.with_loss import with_loss
 from lcakit.trajectory.arguments import checks_creation, checks_itself
 
@@ -180,6 +181,7 @@ class Objective(Described):
         self.model = with_loss(model, example_loss.function)
         self._live = LiveModel(self.model)
         self.device = usable_device(device if device is not None else self._live.device)
+        let_threads_sleep()
         self.precision, self.together = precision, together
         self._numerics = Numerics(self.device, precision)
         self.loss_name, self.loss_unit = example_loss.name, example_loss.unit

@@ -1,43 +1,73 @@
 """Memory of pages of the explorer that are open and idle: ``python -m tests.support.idle_sessions --pages 20``.
 
-Makes the documents of pages as the server does, one for each, turns each into the message that a browser gets, and says
-how much the memory of the process grew for each. The connections are not in it.
+Starts ``lcakit view``, opens pages as a browser does, each with a connection of its own that stays open and has been
+sent the whole page, and says how much the memory of the server grew for each.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import asyncio
+import re
+import subprocess
 import sys
 import tempfile
-import warnings
+import urllib.request
 from pathlib import Path
 
-import panel as pn
-from bokeh.document import Document
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import websocket_connect
 
 import lcakit as lk
 from lcakit.testing import tiny_trajectory
-from lcakit.views.explorer import app
+from tests.support.browser import stopped
+
+__all__ = ["MOST_MB", "measure"]
 
 FIRST = 2  # pages that also load what all share
+MOST_MB = 30
+"""What a page may take."""
 
 
-def resident() -> int:
-    """Return the bytes of memory that this process holds and shares with nobody."""
-    lines = Path(f"/proc/{os.getpid()}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private")) * 1024
+def resident(process: int) -> float:
+    """Return the MB of memory that a process holds and shares with nobody."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private")) / 1024
+
+
+async def _opened(address: str):
+    """Open a page and let the server send it; return its connection."""
+    asked = asyncio.to_thread(lambda: urllib.request.urlopen(address, timeout=120).read().decode())
+    token = re.search(r'"token":"([^"]+)"', await asked)[1]
+    headers = {"Origin": address.rstrip("/")}
+    request = HTTPRequest(address.replace("http", "ws", 1) + "ws", headers=headers)
+    socket = await websocket_connect(request, subprotocols=["bokeh", token])
+    await _message(socket)  # that the session has begun
+    for part in ('{"msgid": "1", "msgtype": "PULL-DOC-REQ"}', "{}", "{}"):
+        await socket.write_message(part)
+    sent = await _message(socket)
+    assert "PULL-DOC-REPLY" in sent[0]
+    return socket
+
+
+async def _message(socket) -> list[str]:
+    return [await socket.read_message() for _ in range(3)]
+
+
+async def _growth(address: str, process: int, pages: int) -> float:
+    sockets = [await _opened(address) for _ in range(FIRST)]
+    before = resident(process)
+    sockets += [await _opened(address) for _ in range(pages)]
+    await asyncio.sleep(1)
+    return (resident(process) - before) / pages
 
 
 def measure(file: str, pages: int) -> float:
     """Return the MB that each of so many pages takes, beyond what the first ones do."""
-    made, held, before = app.Pages(file), [], 0
-    for number in range(FIRST + pages):
-        if number == FIRST:
-            before = resident()
-        document = Document()
-        held.append((pn.panel(made.new()).server_doc(document), document.to_json()))
-    return (resident() - before) / pages / 2**20
+    command = [sys.executable, "-m", "lcakit.cli", "view", file, "--port", "0", "--no-browser"]
+    with stopped(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) as server:
+        address = re.search(r"http://\S+", server.stdout.readline())[0]
+        return asyncio.run(_growth(address, server.pid, pages))
 
 
 def main() -> int:
@@ -46,12 +76,11 @@ def main() -> int:
     parser.add_argument("--pages", type=int, default=20)
     parser.add_argument("--file", help="a trajectory; by default a small one is made")
     args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    pn.extension()
     with tempfile.TemporaryDirectory() as folder:
         file = args.file or str(lk.save(tiny_trajectory(60), Path(folder) / "run.nc"))
-        print(f"{args.pages} pages: {measure(file, args.pages):.1f} MB each")
-    return 0
+        found = measure(file, args.pages)
+    print(f"{args.pages} pages: {found:.1f} MB each")
+    return int(found > MOST_MB)
 
 
 if __name__ == "__main__":

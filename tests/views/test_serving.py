@@ -8,6 +8,7 @@ import http.client
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tornado.websocket import WebSocketClosedError, websocket_connect
 import lcakit as lk
 from lcakit.testing import tiny_trajectory
 from lcakit.views.explorer import app, serving, sources
-from tests.support import browser
+from tests.support import browser, idle_sessions
 from tests.support.explorers import QUIET, text
 
 pytestmark = [QUIET, pytest.mark.slow]
@@ -215,3 +216,8 @@ def test_losses_of_runs_are_laid_over_each_other(tmp_path):
     assert list(view.overlay.lines.data["name"]) == ["a"]
     assert view.glyph.line_color == own[0]
     np.testing.assert_allclose(view.curve.data["y"], runs["b"]["loss_class"].values[:, 1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory of a process is read from /proc")
+def test_an_idle_page_takes_little_memory(path):
+    assert idle_sessions.measure(str(path), 5) < idle_sessions.MOST_MB

@@ -28,8 +28,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(_PROCESSES, os.cpu_count() or 1) if everything else 0
 
 
+@pytest.hookimpl(tryfirst=True)  # before the slow ones are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files of long tests, where files are shared between processes: so these end at the same time."""
+    """Count all cases but the first of "sampled" tests as slow.
+
+    Where files are shared between processes, those of long tests come first, so that processes end at the same time.
+    """
+    seen = set()
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            test = item.nodeid.partition("[")[0]
+            if test in seen:
+                item.add_marker("slow")
+            seen.add(test)
     if "PYTEST_XDIST_WORKER" in os.environ:
         slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
         items.sort(key=lambda item: -slow[item.path])

@@ -35,6 +35,7 @@ def test_recording_without_torch_says_what_to_install():
     run(code)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("absent", "asked", "purpose", "extra"),
     [

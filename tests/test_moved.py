@@ -63,6 +63,7 @@ def test_an_old_name_inside_a_package_does_not_take_its_place():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_an_old_name_warns_once():
     code = "import lcakit.studies.training, lcakit.studies.data, lcakit as lk; lk.studies; import lcakit.studies"
     done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)

@@ -65,6 +65,7 @@ def test_mean_correlation_against_all_pairs(chunks, iterations, seed, layer, dat
     np.testing.assert_allclose(got, slow_groups(values, expected), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.integers(0, 5), st.sampled_from(["conv1", "fc"]), st.sampled_from(["output", "input"]))
 def test_random_groups_apart_against_all_pairs(chunks, seed, layer, like):
     ds = rechunked(tiny_trajectory(12, seed=seed), chunks)
@@ -185,6 +186,7 @@ def test_what_is_not_finite_is_not_hidden(rng, value):
     np.testing.assert_array_equal(np.isnan(got), [[True, False]] * 2)
 
 
+@pytest.mark.slow
 def test_runs_and_classes_are_treated_one_by_one():
     runs = [tiny_trajectory(15, seed=seed, class_parameters=True) for seed in (0, 1)]
     both = chunked(two_runs(*runs), {"run": 1, "iteration": 4, "parameter": 7, "class": 2})
@@ -210,6 +212,7 @@ def test_another_objective():
     np.testing.assert_array_equal(mean_correlation(ds, "fc", lca="lca_val"), mean_correlation(other, "fc"))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(any_chunks(), st.integers(0, 3), st.sampled_from(["conv1", "fc"]))
 def test_correlation_test_against_scipy(chunks, seed, layer):
@@ -272,6 +275,7 @@ class Blocks:
             self.alive -= 1
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("workers", [1, 3])
 def test_both_passes_hold_few_blocks_and_read_each_twice(workers):
     source = Blocks()

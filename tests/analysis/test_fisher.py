@@ -99,6 +99,7 @@ def test_bad_measures_are_named(call, says):
 # ---- the change of parametrization ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.sampled_from([0.25, 1.0, 3.0, 8.0, 1e-3]))
 def test_rescaled_against_a_loop(chunks, factor):
     ds = tiny_trajectory(5, layers=CHAIN)

@@ -101,6 +101,7 @@ def test_any_byte_order_and_memory_order_counts_alike():
     assert as_counts(histogram(turned)) == expected
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.sampled_from(GROUPINGS))
 def test_histogram_by_group(chunks, by):
     ds = tiny_trajectory(7)
@@ -117,6 +118,7 @@ def test_histogram_by_group(chunks, by):
         assert int(h["zero"][g]) == (part == 0).sum()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=6)
 @given(any_chunks())
 def test_histogram_of_runs_classes_and_units(chunks):

@@ -20,6 +20,7 @@ def windows_of(n: int, window: int | str | None) -> list[slice]:
     return [slice(a, a + size) for a in range(0, n, size)]
 
 
+@pytest.mark.slow
 @given(
     any_chunks(),
     st.sampled_from([None, 1, 2, 5, 11, "run"]),

@@ -39,6 +39,7 @@ def runs_of_sums(conv1: list[float], fc: list[float]) -> xr.Dataset:
     return lk.runs.align(found)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(any_chunks())
 def test_hurting_layers_is_a_t_test(chunks):

@@ -245,6 +245,7 @@ def test_a_missing_number_is_never_a_zero(name, short):
         assert share < 0.5 if ours.size > 1 else not wrong, f"{name} {key}: {share:.0%} are as if NaN were 0"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", sorted(STUDIES))
 def test_chunks_make_no_difference_to_missing_numbers(name, short):
     bad = damaged(short, np.nan)

@@ -14,6 +14,7 @@ from lcakit.testing import tiny_trajectory
 from tests.support.laziness import any_chunks, is_lazy, nothing_computed, rechunked, two_runs
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.integers(0, 99))
 def test_iterations_helped_against_counting(chunks, seed):
     values = np.random.default_rng(seed).integers(-1, 2, (40, 61)).astype(np.float32)
@@ -58,6 +59,7 @@ def test_more_rows_than_a_byte_counts():
     assert (iterations_helped(ds).sel(outcome="helping") == 600).all()
 
 
+@pytest.mark.slow
 @given(any_chunks())
 def test_helping_by_window(chunks):
     plain = tiny_trajectory(30)
@@ -99,6 +101,7 @@ def test_iterations_of_several_steps_are_called_recorded():
         assert iterations_helped(plain).attrs["long_name"] == "iterations by outcome"
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.sampled_from(["unit", "parameter"]))
 def test_signs_per_class_against_loops(chunks, of):
     plain = tiny_trajectory(6, class_parameters=True)

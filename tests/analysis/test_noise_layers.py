@@ -80,6 +80,7 @@ def test_a_run_that_moves_nothing_is_nan():
     assert np.isnan(fraction_helping(ds.assign(lca=ds["lca"] * 0)))
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.sampled_from(["layer", "kernel_layer"]))
 def test_layer_lca(chunks, by):
     whole = tiny_trajectory(5, class_parameters=True)

@@ -56,6 +56,7 @@ def delayed(iterations: int, delay: int):
     return ds
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("delay", [0, 1, 4])
 def test_a_known_delay_is_found(delay):
     got = phase_lag(delayed(120, delay).chunk(snapshot=17, iteration=17, parameter=20), max_lag=6)

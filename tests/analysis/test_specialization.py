@@ -123,6 +123,7 @@ def test_class_curves_against_a_loop(chunks, choice):
 # ---- all of them ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)
 @given(any_chunks())
 def test_runs_are_treated_one_by_one(chunks):

@@ -110,6 +110,7 @@ def test_peaks_of_lca_against_a_loop(chunks, iterations, seed, data):
             assert np.isnan(part["value"][len(expected) :]).all()
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.integers(1, 40), st.integers(0, 9), st.sampled_from(GROUPINGS))
 def test_peaks_of_norms_against_a_loop(chunks, iterations, seed, by):
     ds = rechunked(whole_numbers(iterations, seed), chunks)
@@ -245,6 +246,7 @@ def test_shifted_layers_meet_and_fall_off_the_run():
     np.testing.assert_array_equal(leaves, expected)
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.integers(0, 9), st.integers(1, 3), st.sampled_from([0.3, 0.5, 1.0]), st.booleans())
 def test_the_test_against_a_loop(chunks, seed, max_shift, fraction, classes):
     ds = rechunked(whole_numbers(25, seed), chunks)

@@ -18,6 +18,7 @@ from tests.support.laziness import any_chunks, is_lazy, nothing_computed, rechun
 from .test_synchronization import padded, slow_count, slow_peaks, whole_numbers
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(any_chunks(), st.integers(0, 9), st.integers(1, 3))
 def test_layers_shifted_in_each_class_against_a_loop(chunks, seed, max_shift):
@@ -80,6 +81,7 @@ def test_tiers_that_cannot_be_are_refused(fractions):
         tiers(peak_iterations(tiny_trajectory(30), 5), fractions)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(any_chunks(), st.integers(1, 30), st.integers(0, 9), st.booleans())
 def test_peaks_of_the_effective_gradient_against_a_loop(chunks, iterations, seed, classes):

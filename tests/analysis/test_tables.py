@@ -46,6 +46,7 @@ def slow_rows(array: xr.DataArray) -> list[dict]:
     return rows
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=6)
 @given(any_chunks())
 def test_tables_against_a_loop(chunks):
@@ -136,6 +137,7 @@ def test_without_pandas_the_remedy_is_named(monkeypatch):
 # ---- trajectories through plain xarray -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["nc", "copy.nc"])
 def test_a_trajectory_opened_by_plain_xarray_is_one(tmp_path, suffix):
     ds = tiny_trajectory(25, class_parameters=True)

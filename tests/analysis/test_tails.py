@@ -23,6 +23,7 @@ def fitted(sample: np.ndarray, per_octave: int = 64) -> xr.Dataset:
     return fit_tails(histogram(dataset(sample.reshape(10, -1).astype(np.float32)), bins_per_octave=per_octave))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scale", [1.0, 1e-9, 1e-25, 1e20])
 @pytest.mark.parametrize("k", [0.5, 1.0, 2.0])
 def test_weibull_samples_are_recovered_and_agree_with_scipy(k, scale):
@@ -117,6 +118,7 @@ def test_bin_probabilities_are_stable_far_out(log_ratio, log_shape, log_scale):
         np.testing.assert_allclose(tails._half_normal(left, right, log_scale), float(normal), rtol=1e-9)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)
 @given(any_chunks())
 def test_fits_are_lazy_and_go_group_by_group(chunks):

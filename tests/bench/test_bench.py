@@ -23,6 +23,7 @@ from tests.support.forked import dask_workers
 torch = pytest.importorskip("torch")
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_autograd_and_each_floor_is_there(capsys, tmp_path):
     saved = tmp_path / "results" / "gradient.json"
     assert main(["bench", "gradient", "--examples", "100", "--repeats", "2", "--json", "--save", str(saved)]) == 0
@@ -52,6 +53,7 @@ def test_convolutions_are_compared_with_the_best_bare_loop(network, design):
         assert result["ratios"]["bfloat16"] == result["seconds"]["plain"] / result["seconds"]["bfloat16"]
 
 
+@pytest.mark.slow
 def test_precisions_are_compared_with_float64():
     result, text = bench.run("precision", examples=300, repeats=1, iterations=6)
     found = result["precisions"]

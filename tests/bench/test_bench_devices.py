@@ -95,6 +95,7 @@ def test_the_clock_stops_when_a_gpu_has_done_the_work(pretended):
     assert pretended == [where, where]
 
 
+@pytest.mark.slow
 def test_contenders_of_a_cpu_stay_away_from_a_gpu(pretended):
     result, text = bench.run("gradient", **SMALL["gradient"])
     assert list(result["seconds"]["floor"]) == ["GPU"]

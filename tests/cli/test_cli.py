@@ -280,6 +280,7 @@ def test_resuming_several_seeds_skips_the_finished_ones(tmp_path, capsys):
     assert (tmp_path / "run-2.nc").exists()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -179,6 +179,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(stopped, sweep, tmp_path)
     np.testing.assert_array_equal(resumed.result["lca"].sel(arm="plain"), whole.result["lca"].sel(arm="plain"))
 
 
+@pytest.mark.slow
 def test_more_seeds_are_added_to_those_that_are_there(sweep, tmp_path):
     shutil.copytree(sweep[1], tmp_path, dirs_exist_ok=True)
     before = contents(tmp_path)["plain-0.nc"]
@@ -215,6 +216,7 @@ def test_a_run_that_was_finished_early_is_refused(stopped, tmp_path):
         run(tiny({"plain": TINY}), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_sweep_on_data_of_ones_own_goes_on_in_another_call(tmp_path, monkeypatch):
     x, y = np.random.default_rng(0).random((40, 8, 8), np.float32), np.arange(40) % 4
     np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)

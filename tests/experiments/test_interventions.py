@@ -208,6 +208,7 @@ def test_freezing_at_the_argmin_of_an_earlier_run(tmp_path, capsys):
 # ---- what a file says
 
 
+@pytest.mark.slow
 def test_the_file_says_it_and_older_files_need_not(tmp_path):
     run = Run("digits-fc", "sgd", 1, **SMALL, validation_examples=50, interventions=[Intervention("fc2", delay=3)])
     record_run(run, tmp_path / "run.nc", quiet=True)

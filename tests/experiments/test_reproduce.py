@@ -59,6 +59,7 @@ def test_costs_are_counted_in_the_file_and_timed(tmp_path, monkeypatch):
     assert f"| sgd | {kept.mean('seconds_per_gradient'):.3g} | {gradients / 6:.3g} |" in costs_to_markdown("x", [kept])
 
 
+@pytest.mark.slow
 def test_a_file_of_another_run_is_refused_before_any_is_trained(tmp_path, monkeypatch):
     monkeypatch.setitem(STUDIES, "mnist-fc", Study("unit", "digits-fc", 60, 6))
     path = tmp_path / "small-mnist-fc-adam-1.nc"

@@ -239,6 +239,7 @@ def test_an_estimate_is_of_the_subset_and_of_the_validation_too(capsys):
 # ---- BatchNorm and dropout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["digits-resnet8w2", "digits-lenet-small"])
 def test_a_seed_gives_the_same_bits_again(network, tmp_path):
     run = Run(network, "adam", seed=3, iterations=4, train_examples=100)

@@ -28,6 +28,7 @@ def small(model, name):
     return SMALL[model] | EXTRA.get(name, {}) | ({"optima": 3} if name == "short" else {})
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("model", "name"), ALL)
 def test_every_experiment_prints_a_table_and_writes_its_result(model, name, tmp_path):
     path = tmp_path / "result.nc"

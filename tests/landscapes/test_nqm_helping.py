@@ -34,6 +34,7 @@ def slow_opposite(mx: float, my: float, cov: np.ndarray) -> float:
     return sum(integrate.quad(density, *ends, points=[m for m in (mx,) if ends[0] < m < ends[1]])[0] for ends in parts)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0]))
 def test_opposite_signs_against_an_integral(seed, with_x, with_y):
     rng = np.random.default_rng(seed)
@@ -67,6 +68,7 @@ def test_opposite_signs_at_the_edges(arguments, expected):
     assert opposite_signs(*arguments) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @given(st.none() | st.tuples(*[st.integers(1, 9)] * 3), st.sampled_from(["direction", "parameter"]))
 def test_lca_against_a_loop(chunks, dim):
     p = problem()

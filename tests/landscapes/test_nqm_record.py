@@ -27,6 +27,7 @@ def make(tmp_path, optimizer=SETTINGS[0], iterations=60, directions=120, **optio
     return lk.open_trajectory(path)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("optimizer", SETTINGS, ids=str)
 def test_a_recording_is_sound_and_its_lca_is_the_closed_form(tmp_path, optimizer):
     ds, p = make(tmp_path, optimizer), paper_problem(120)
@@ -40,6 +41,7 @@ def test_a_recording_is_sound_and_its_lca_is_the_closed_form(tmp_path, optimizer
     assert float(abs(ds["residual"]).max()) < 1e-5
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("optimizer", SETTINGS, ids=str)
 def test_training_has_the_expected_loss(optimizer):
     """Many short runs of the torch loop: the mean loss lies within five sigma of the closed form."""
@@ -81,6 +83,7 @@ def test_labels_say_which_curvature(tmp_path):
             nqm.bands_of(paper_problem(120), bands)
 
 
+@pytest.mark.slow
 def test_fraction_helping_of_a_recording_is_the_expected_one(tmp_path):
     """Directions are independent, so the share of helping entries has a binomial spread at most (plus none in time)."""
     p, o = paper_problem(2000), Optimizer(0.5, momentum=0.5)
@@ -99,6 +102,7 @@ def test_fraction_helping_of_a_recording_is_the_expected_one(tmp_path):
         assert abs(counts.mean() - total.mean()) < 5 * counts.std() / math.sqrt(2000)
 
 
+@pytest.mark.slow
 def test_given_probabilities_along_a_recording(tmp_path):
     p = paper_problem(500)
     ds = make(tmp_path, Optimizer(0.8), iterations=40, directions=500)

@@ -82,6 +82,7 @@ def test_what_matters_at_which_batch_sizes(curves):
     assert critical.sel(optimizer="sgd") < critical.sel(optimizer="preconditioning")
 
 
+@pytest.mark.slow
 def test_small_batches_scale_perfectly_and_large_ones_not():
     sizes = 2.0 ** np.arange(0, 20, 3)
     steps = nqm.tuned_steps(paper_problem(), sizes, quiet=True)["steps"].values
@@ -133,6 +134,7 @@ def test_order_and_repeats_of_batch_sizes():
         np.testing.assert_array_equal(mixed[name], plain[name].values[[2, 0, 1, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["momentum", "averaging"])
 def test_limits_of_what_is_tuned(name):
     p = paper_problem(60)
@@ -221,6 +223,7 @@ def test_best_schedule_against_a_grid():
     assert len(nqm.best_schedule(p, Optimizer(0.5), 20, 3, pieces=50).rates) == 3
 
 
+@pytest.mark.slow
 def test_schedules_need_fewer_steps():
     curve = nqm.scheduled_steps(paper_problem(100), [1, 100, 1e5], pieces=10, quiet=True)
     gain = (curve["constant_steps"] / curve["steps"]).values

@@ -129,6 +129,7 @@ def test_points_come_in_batches(rng):
     assert loss[0, 3] == surface.loss(torch.from_numpy(points[0, 3]))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_expected_distance_of_a_random_point(share):
     dimension, radius = 20_000, 3.0

@@ -180,6 +180,7 @@ def test_studies_run_on_the_recorded_wedges(recorded):
     assert lk.fisher.fisher_diagonal(recorded).sizes["parameter"] == 30
 
 
+@pytest.mark.slow
 def test_batches_of_axes_make_noise(tmp_path):
     surface = Wedges(30, 10)
     noisy = record(tmp_path / "noisy.nc", surface, 30, learning_rate=0.3, batch_size=10, seed=1, quiet=True)

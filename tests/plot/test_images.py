@@ -33,6 +33,7 @@ def test_the_ends_of_a_colour_scale_can_be_given(backend):
     assert ends == (-2.0, 3.0)
 
 
+@pytest.mark.slow
 def test_zero_is_white_and_an_all_zero_layer_is_drawn():
     load("matplotlib")
     values = np.array([[-3.0, 0.0], [1.0, np.nan]])

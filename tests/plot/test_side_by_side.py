@@ -40,6 +40,7 @@ def bokeh(monkeypatch):
     monkeypatch.setattr(hv.Store, "current_backend", "bokeh")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", PAIRS)
 def test_each_keeps_its_axes(kind):
     pair = PAIRS[kind]()

@@ -33,6 +33,7 @@ def test_file_in_place_with_a_second_objective(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["run.nc"]
 
 
+@pytest.mark.slow
 def test_a_second_objective_has_its_own_unit(tmp_path):
     model, (x, y) = dense(), examples()
     ds = lk.allocate(walk(model, x, y), lk.Objective(model, (x, y)), quiet=True)
@@ -49,6 +50,7 @@ def test_a_second_objective_has_its_own_unit(tmp_path):
     assert lk.layers.freeze_candidates(ds, lca="lca_mse")["lca"].attrs["units"] == squares.loss_unit
 
 
+@pytest.mark.slow
 def test_classes_of_a_second_objective_have_the_names_of_the_file(tmp_path):
     model, (x, y) = dense(), examples()
 

@@ -53,6 +53,7 @@ def train(model: nn.Module, case: Case, optimizer: torch.optim.Optimizer, steps:
         optimizer.step()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_the_account_closes(name, tmp_path):
     case = build(name)

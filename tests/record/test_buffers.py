@@ -148,6 +148,7 @@ def stored(ds):
     return dict(zip(ds["buffer"].values.tolist(), np.split(ds["buffers"].values, ends[:-1], axis=1), strict=True))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("make", [Codebook, RunningMean, spectral])
 def test_buffers_are_stored_with_each_snapshot_exactly(make, tmp_path):
     torch.manual_seed(0)

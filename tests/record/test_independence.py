@@ -85,6 +85,7 @@ def test_parameters_that_come_or_begin_to_learn_stop_the_recording(tmp_path, cha
     assert lk.open_trajectory(tmp_path / "run.nc").sizes.get("snapshot") == 4  # all before is kept
 
 
+@pytest.mark.slow
 def test_what_is_frozen_for_a_while_is_part_of_theta_where_the_objective_knew_it(tmp_path):
     model, data = dense(), examples()
     objective = lk.Objective(model, data)
@@ -100,6 +101,7 @@ def test_what_is_frozen_for_a_while_is_part_of_theta_where_the_objective_knew_it
     assert lk.validate(ds, quiet=True).ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["online", "later"])
 def test_a_buffer_that_only_counts_is_let_alone(tmp_path, how):
     model = Scaled()
@@ -108,6 +110,7 @@ def test_a_buffer_that_only_counts_is_let_alone(tmp_path, how):
     assert model.calls == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["online", "later"])
 def test_a_buffer_that_moves_the_loss_is_booked(tmp_path, how):
     model = Scaled()
@@ -147,6 +150,7 @@ def test_what_moved_between_objective_and_recording_is_taken_as_it_is(tmp_path):
     assert float(lk.open_trajectory(tmp_path / "run.nc")["loss"][-1]) == pytest.approx(float(loss), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_running_statistics_that_evaluations_do_not_use_are_let_alone(tmp_path):
     assert record(tmp_path / "run.nc", norm_net()).sizes["iteration"] == 5
 
@@ -223,6 +227,7 @@ def kept_activations(model):
     model[0].register_forward_hook(lambda module, inputs, output: setattr(module, "kept", {"last": [output]}))
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
 @pytest.mark.parametrize("change", [old_weight_norm, pruned, kept_activations])
 def test_models_that_hold_results_of_a_pass_are_copied(tmp_path, change):
@@ -244,6 +249,7 @@ class Opaque(torch.optim.SGD):
         return super().state_dict() | {"handle": threading.Lock()}
 
 
+@pytest.mark.slow
 def test_an_optimizer_whose_state_cannot_be_saved_is_recorded_without(tmp_path):
     model = dense()
     optimizer = Opaque(model.parameters(), lr=0.1)

@@ -89,6 +89,7 @@ class OwnNorm(nn.BatchNorm2d):
     """A norm layer of somebody else."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("norm", [OwnNorm(16), nn.BatchNorm2d(16, affine=False), nn.GroupNorm(4, 16)])
 def test_other_norm_layers_get_contiguous_images(norm):
     torch.manual_seed(0)

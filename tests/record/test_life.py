@@ -119,6 +119,7 @@ def test_collected_rows_are_kept(tmp_path, loop):
     assert iterations(tmp_path / "run.nc") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["header", "first row"])
 def test_an_error_while_beginning_leaves_no_lock(tmp_path, loop, monkeypatch, where):
     def fails(*_, **__):
@@ -164,6 +165,7 @@ def test_the_name_of_the_unfinished_recording_means_the_recording(tmp_path, loop
 # ---- parameters that move after the last step ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["online", "later"])
 def test_a_move_after_the_last_step_is_one_more_iteration(tmp_path, loop, how):
     rec = loop.recorder(tmp_path / "a.nc", allocate=how).start()
@@ -218,6 +220,7 @@ def forked(work):
 needs_fork = pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_forked_process_records_nothing_and_holds_no_lock(tmp_path, loop):
     with loop.recorder(tmp_path / "run.nc") as rec:
@@ -240,6 +243,7 @@ def test_a_forked_process_records_nothing_and_holds_no_lock(tmp_path, loop):
     assert iterations(tmp_path / "run.nc") == 4
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_recording_goes_on_while_children_of_the_one_that_died_live(tmp_path, loop):
     ready, tell = os.pipe()

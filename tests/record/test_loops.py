@@ -187,6 +187,7 @@ def test_losses_of_a_step_that_does_not_come_are_no_mistake(tmp_path):
     np.testing.assert_array_equal(lk.open_trajectory(tmp_path / "run.nc")["batch_loss"], [3, 7])
 
 
+@pytest.mark.slow
 def test_a_loss_reported_after_the_step_is_told(tmp_path):
     model, (x, y) = dense(), examples()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

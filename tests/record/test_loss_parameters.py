@@ -136,6 +136,7 @@ def test_names_of_the_model_stay_where_it_has_a_child_of_that_name():
     assert [t.name for t in objective.labels.tensors][:3] == ["loss.weight", "loss.bias", "loss2.proxies"]
 
 
+@pytest.mark.slow
 def test_a_compiled_model_and_norm_layers_inside(tmp_path):
     model, loss = norm_net(), Proxies()
     objective, mean = of_outputs(torch.compile(model, backend="eager"), loss)

@@ -95,6 +95,7 @@ def test_the_mode_of_norm_layers_is_taken_from_the_model_unless_it_is_said():
         lk.Objective(model, data, norm="instance")
 
 
+@pytest.mark.slow
 def test_a_file_says_what_its_groups_are(tmp_path):
     model, (x, y) = dense(), examples()
     groups = torch.arange(50) // 25

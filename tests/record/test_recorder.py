@@ -18,6 +18,7 @@ from tests.support.networks import dense, dropout_net, examples, flat, norm_net,
 from tests.support.training import OPTIMIZERS, assert_same_data, record
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("make", [dense, dropout_net, norm_net], ids=["dense", "dropout", "batchnorm"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_is_bit_identical_and_recorded_exactly(tmp_path, make, optimizer):
@@ -120,6 +121,7 @@ def test_regression_without_classes(tmp_path):
     np.testing.assert_allclose(ds["lca"].sum("parameter"), np.diff(ds["loss"]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_existing_file_is_never_replaced_unasked(tmp_path):
     path = tmp_path / "run.nc"
     record(path, steps=3)

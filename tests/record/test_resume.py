@@ -81,6 +81,7 @@ def test_interrupted_inside_an_iteration_resumes_exactly(tmp_path, every, mode):
     assert_same_data(lk.open_trajectory(tmp_path / "run.nc"), lk.open_trajectory(tmp_path / "whole.nc"))
 
 
+@pytest.mark.slow
 def test_resume_restores_frozen_parameters_for_the_objective_too(tmp_path):
     def frozen(seed):
         model = dense(seed=seed)
@@ -156,6 +157,7 @@ def test_a_scheduler_resumes_exactly_with_step_as_the_last_line(tmp_path):
     assert_same_data(lk.open_trajectory(tmp_path / "run.nc"), lk.open_trajectory(tmp_path / "whole.nc"))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -171,6 +171,7 @@ def test_a_strangers_running_file_is_checked(tmp_path):
             lk.open_trajectory(path)
 
 
+@pytest.mark.slow
 def test_estimate_and_command(tmp_path, capsys):
     from lcakit.cli.main import main
 

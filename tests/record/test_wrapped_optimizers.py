@@ -119,6 +119,7 @@ def recorded(path, model, optimizer, step, steps=4, data=None):
     return ds
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "wrap",
     [Bare, Disguised, Plain, lambda o: Bare(Disguised(o)), lambda o: {"main": o}],

@@ -105,6 +105,7 @@ def test_each_checkpoint_is_allocated_with_its_own_buffers(tmp_path, make, name)
     assert objective.loss() == before  # its own buffers are in place again
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("make", "name"), CASES.values(), ids=CASES)
 def test_a_file_has_them_for_an_allocation_that_comes_later(tmp_path, make, name):
     right = write(tmp_path / "all", fresh(make), move(name))

@@ -69,6 +69,7 @@ def test_other_precisions_become_float32(tmp_path, dtype, suffix):
 # ---- allocation ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_allocation_between_sparse_checkpoints_adds_up(tmp_path):
     model, data = dense(), examples()
     series(model, tmp_path / "all")
@@ -100,6 +101,7 @@ def test_a_file_is_written_and_allocated_at_once(tmp_path):
     assert_conforms(ds, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_trajectory_can_be_allocated_later(tmp_path):
     model, data = dense(), examples()
     series(model, tmp_path / "all")

@@ -47,6 +47,7 @@ def registry(server, tmp_path) -> Path:
     return registry_of(server, tmp_path / "registry.txt")
 
 
+@pytest.mark.slow
 def test_what_is_fetched_is_kept(ds, server, registry, tmp_path):
     path = fetch("run.nc", registry, tmp_path / "cache", quiet=True)
     assert path == tmp_path / "cache" / "run.nc"

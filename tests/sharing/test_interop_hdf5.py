@@ -118,6 +118,7 @@ def test_helped_is_taken_where_it_is(tmp_path):
     np.testing.assert_allclose(ds["lca_val"], run.lca(run.test)[:, torch_columns()], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_helped_alone(tmp_path):
     folder = Run().write(tmp_path / "run", helped=True)
     (folder / "gradients_adaptive").unlink()
@@ -135,6 +136,7 @@ def test_weights_alone(tmp_path):
     assert_conforms(ds, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_training_set_alone(folder, tmp_path):
     with h5py.File(folder / "gradients_adaptive", "a") as file:
         for name in [n for n in file if "test" in n]:

@@ -193,6 +193,7 @@ def test_report_and_attributes(tmp_path):
         assert all(got.attrs[name] == ds.attrs[name] for name in kept)
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_copy_counts_both_errors_and_names_the_original(tmp_path):
     ds = tiny_trajectory(10).assign_attrs(created_at="2020-02-02T02:02:02+00:00")  # not the second of the copies
     share(ds, tmp_path / "a.nc", keepbits=12)

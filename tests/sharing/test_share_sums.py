@@ -45,6 +45,7 @@ def test_aggregated_against_a_loop(chunks, resolution, source):
     assert lk.validate(got).ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", ["unit", "layer"])
 def test_studies_of_layers_and_classes_work_on_sums(tmp_path, resolution):
     ds = tiny_trajectory(60)

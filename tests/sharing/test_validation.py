@@ -267,6 +267,7 @@ def test_selections_are_sound_but_say_so():
     assert report["selection"].status == "warn"
 
 
+@pytest.mark.slow
 def test_runs_and_other_objectives():
     ds = two_runs(tiny(), tiny_trajectory(10, seed=1, class_parameters=True))
     assert lk.validate(ds.chunk(iteration=3)).ok

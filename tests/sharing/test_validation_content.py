@@ -304,6 +304,7 @@ def partial_recording(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_checksums_of_segments(tmp_path):
     path = partial_recording(tmp_path)
     report = lk.validate(path, quiet=True)

@@ -91,6 +91,7 @@ def test_names_that_are_refused(names, message):
         clean_names(np.array(names, object), "layer")
 
 
+@pytest.mark.slow
 def test_a_file_of_very_many_or_very_long_names(ds, tmp_path):
     layers = np.array([f"l{k}" for k in range(33_000)], object)
     many = ds.drop_dims(["parameter", "layer"]).assign_coords(layer=layers)

@@ -88,6 +88,7 @@ def groups(file):
     group.createVariable("v", "f4", ("x",))[:] = 1
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("make", [many_chunks, many_attributes, many_variables, groups, lambda file: None])
 def test_the_walk_goes_through_large_structures(make, tmp_path):
     found = walked(write(tmp_path / "large.nc", make))
@@ -166,6 +167,7 @@ def test_what_is_refused(make, message, tmp_path):
         lk.open_trajectory(path)
 
 
+@pytest.mark.slow
 def test_every_changed_bit_of_a_structure_is_noticed(tmp_path):
     """Names, shapes, types and attributes have checksums: they are those that were written, or the file is refused."""
     path = lk.save(tiny_trajectory(3), tmp_path / "run.nc")

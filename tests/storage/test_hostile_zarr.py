@@ -140,6 +140,7 @@ def test_labels_that_are_not_there_take_no_memory(path):
     refused(path, "labels would take")
 
 
+@pytest.mark.slow
 def test_very_many_arrays_are_refused(path):
     described = json.loads((path / "zarr.json").read_text())
     arrays = described["consolidated_metadata"]["metadata"]

@@ -69,6 +69,7 @@ def test_a_file_is_the_same_under_all_its_names(tmp_path):
     assert descriptors(path) == 0
 
 
+@pytest.mark.slow
 def test_a_dataset_that_was_dropped_does_not_keep_the_file_open(tmp_path):
     path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
     lk.open_trajectory(path)
@@ -98,6 +99,7 @@ def test_a_file_that_was_replaced_is_another_file(tmp_path, compression):
         lca.load()  # closed, and another file has its name
 
 
+@pytest.mark.slow
 def test_an_array_keeps_its_file_open_without_its_dataset(tmp_path):
     path = lk.save(tiny_trajectory(5), tmp_path / "run.nc")
     lca = lk.open_trajectory(path)["lca"]
@@ -138,6 +140,7 @@ def test_a_file_that_was_overwritten_while_it_is_open_is_refused_until_it_is_clo
         assert_same(got, new)
 
 
+@pytest.mark.slow
 def test_a_dropped_dataset_of_an_overwritten_file_leaves_nothing_of_it(tmp_path):
     path, other = (lk.save(tiny_trajectory(5, seed=k), tmp_path / f"{k}.nc") for k in range(2))
     lk.open_trajectory(path)["lca"].load()

@@ -60,6 +60,7 @@ def test_damaged_recordings(ds, tmp_path):
         lk.open_trajectory(path)
 
 
+@pytest.mark.slow
 def test_finish_keeps_the_segments_when_the_disk_is_full(ds, tmp_path, monkeypatch):
     path = tmp_path / "run.nc"
     record(ds, path).close()

@@ -96,6 +96,7 @@ def test_stock_xarray_reads_and_writes_stores(ds, path, tmp_path):
         np.testing.assert_array_equal(got["theta"], ds["theta"])
 
 
+@pytest.mark.slow
 def test_several_stores_are_opened_as_runs(tmp_path):
     for seed in (0, 1):
         lk.save(tiny_trajectory(6, seed=seed), tmp_path / f"run{seed}.zarr")
@@ -219,6 +220,7 @@ def test_what_is_all_nothing_is_written_too(ds, tmp_path):
             np.testing.assert_array_equal(got[name], ds[name])
 
 
+@pytest.mark.slow
 def test_overwrite_only_on_request_and_only_stores(ds, path, tmp_path):
     with pytest.raises(lk.RecordingError, match="overwrite=True"):
         lk.save(ds, path)
@@ -276,6 +278,7 @@ def test_without_zarr_the_remedy_is_named(ds, path, monkeypatch):
 # ---- from a web server -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_stores_are_read_from_a_web_server(ds, path):
     with serving(path.parent) as server:
         got = lk.open_trajectory(server.url("run.zarr"))

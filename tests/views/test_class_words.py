@@ -97,6 +97,7 @@ def test_the_explorer(ds):
     assert "Choose at least one domain." in text(app.loss.caption)
 
 
+@pytest.mark.slow
 def test_the_explorer_of_a_file_that_does_not_hold_all_by_domain(ds):
     app = explorer(ds.drop_vars(["lca_class", "loss_class"]))
     app.controls.live.classes = ["a"]

@@ -19,6 +19,7 @@ pn = pytest.importorskip("panel")
 pytestmark = QUIET
 
 
+@pytest.mark.slow
 def test_view_says_what_is_wrong_before_it_serves(tmp_path, capsys):
     assert main(["view", str(tmp_path / "none.nc"), "--no-browser"]) == 2
     assert "no such file" in capsys.readouterr().err

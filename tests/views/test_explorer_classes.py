@@ -37,6 +37,7 @@ def of_classes(ds):
 B = slice(85, 100)  # the kernel of b, of 3 × 5
 
 
+@pytest.mark.slow
 def test_the_map_is_of_the_classes(app, ds):
     lca = of_classes(ds)
     np.testing.assert_allclose(app.map.heat.source.data["image"][0][::-1].ravel(), lca[7, B], rtol=1e-6)
@@ -106,12 +107,14 @@ def test_a_file_without_them_says_what_records_them(ds):
     assert "role kernel in all classes" in text(app.units.caption)
 
 
+@pytest.mark.slow
 def test_no_class_is_asked_for_in_every_view(app):
     app.controls.live.classes = []
     for view in (app.loss, app.layers, app.layer_map, app.units, app.map, app.saliency, app.unit, app.parameter):
         assert "Choose at least one class" in text(view.caption)
 
 
+@pytest.mark.slow
 def test_a_class_keeps_its_colour(app):
     every = dict(zip(app.unit.source.data["name"], app.unit.source.data["color"], strict=True))
     app.controls.live.classes = ["c"]

@@ -63,6 +63,7 @@ def test_layers_are_drawn_as_steps(model):
     np.testing.assert_allclose(tall, np.repeat(lca, 2))
 
 
+@pytest.mark.slow
 def test_pictures_as_files(model, tmp_path):
     selection = at(model, **SOME)
     path = exported.save(model, selection, "units", tmp_path / "units.png")
@@ -83,6 +84,7 @@ def test_names_say_what_a_file_is_of(model):
     assert "classes" not in exported.file_name(by_unit, at(by_unit, **SOME), "parameters", "run", ".csv")
 
 
+@pytest.mark.slow
 def test_odd_names_make_plain_files():
     ds = tiny_trajectory(4).assign_coords({"class": ["=1+1", "../../etc", "a\n<b>"]})
     app = explorer(ds)
@@ -114,6 +116,7 @@ def test_buttons_send_files_and_say_what_is_missing(model, tmp_path):
     assert text(app.notice) == ""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", FILES)
 def test_what_cannot_be_drawn_is_told(name):
     ds = FILES[name](tiny_trajectory(12))

@@ -63,6 +63,7 @@ def test_units_of_later_layers_get_no_images(rng):
     assert "Units of b do not get the images themselves" in text(view.caption)
 
 
+@pytest.mark.slow
 def test_the_best_answers_stand_first(rng):
     ds = tiny_trajectory(5, layers=IMAGES)
     images = rng.random((20, 4, 4))

@@ -106,6 +106,7 @@ def test_means_and_intervals_of_configurations(ex, paths):
     assert "Choose at least one configuration." in text(view.caption)
 
 
+@pytest.mark.slow
 def test_a_single_run_has_no_such_views(paths):
     ex = lk.explore(paths[0])
     assert not ex._explorer.controls.other.visible
@@ -150,6 +151,7 @@ def test_what_does_not_go_together_is_told(ex, fields, reason):
     assert not any(fig.visible for fig in ex._explorer.pair.figures)
 
 
+@pytest.mark.slow
 def test_runs_of_other_iterations_or_shapes_are_told():
     runs = {"long": tiny_trajectory(9), "short": tiny_trajectory(4)}
     page = app.Explorer(app.Models(runs))
@@ -193,6 +195,7 @@ def test_a_library_opens_what_it_lists(paths):
         library.get("../other-0.nc")
 
 
+@pytest.mark.slow
 def test_the_address_keeps_the_file(paths):
     page = app.Explorer(app.Models(lk.open_trajectory(paths[0])), files=["x", "a&b=?.nc"], shown=["a&b=?.nc"])
     page.controls.live.layer = "b"

@@ -134,6 +134,7 @@ USUAL = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "link",
     ["?layer=gone", "?unit=77", "?classes=z", "?iteration=999", "?window=0-9999", "?parameter=x[0]", "?run=b&role=x"],
@@ -195,6 +196,7 @@ def test_code_begins_with_the_file(path, pair):
     assert f"lk.open_trajectory({str(path)!r})" in ex.code()
 
 
+@pytest.mark.slow
 def test_numbers_of_a_file_without_classes_by_parameter():
     ds = tiny_trajectory(20, layers=IMAGES)
     app = explorer(ds)

@@ -41,6 +41,7 @@ def test_controls_move_all_views_that_depend_on_them():
     assert "Iterations 0 to 39" in text(app.summary)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("labels", [10 * np.arange(13), np.arange(13) ** 2])
 @pytest.mark.parametrize("window", [(3, 6), (5, 5), (0, 11)])
 def test_the_last_iteration_of_a_span_is_seen(labels, window):
@@ -57,6 +58,7 @@ def test_the_last_iteration_of_a_span_is_seen(labels, window):
         assert (drawn["x"], drawn["dw"]) == ([first], [after - first])
 
 
+@pytest.mark.slow
 def test_what_could_not_be_read_is_drawn_with_the_next_change(monkeypatch):
     app = explorer(tiny_trajectory(10, layers=IMAGES))
 
@@ -74,6 +76,7 @@ def test_what_could_not_be_read_is_drawn_with_the_next_change(monkeypatch):
     assert app.map.heat.source.data["image"][0].shape == (3, 5)
 
 
+@pytest.mark.slow
 def test_numbers_say_of_which_classes_they_are():
     app = explorer(tiny_trajectory(10, layers=IMAGES))
     views = app.map, app.saliency, app.parameter
@@ -120,6 +123,7 @@ def test_a_pixel_of_many_parameters_gives_the_strongest(monkeypatch):
     assert app.controls.selection().parameter == strongest
 
 
+@pytest.mark.slow
 def test_colours_of_helping_and_hurting_change_and_zero_stays_white():
     app = explorer(tiny_trajectory(10))
     before = list(app.layer_map.heat.mapper.palette)
@@ -146,6 +150,7 @@ def test_runs_and_objectives_can_be_switched(tmp_path):
     assert app.controls.classes.disabled
 
 
+@pytest.mark.slow
 def test_views_need_no_accessor(monkeypatch):
     """A process that serves a page may never have used ``ds.lk``."""
     ds = tiny_trajectory(6, layers=IMAGES)

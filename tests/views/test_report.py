@@ -32,6 +32,7 @@ def whole(tmp_path_factory):
         return ds, write(ds, tmp_path_factory.mktemp("report"))
 
 
+@pytest.mark.slow
 def test_every_study_has_its_figures(whole):
     _, page = whole
     layers, classes = ["fc1", EVIL], ["", *CLASSES]

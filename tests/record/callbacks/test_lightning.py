@@ -39,6 +39,7 @@ def test_the_trainer_is_recorded_and_not_changed(tmp_path, given, name):
     np.testing.assert_allclose(float(ds["lca"].astype("f8").sum()), change, atol=1e-3 * steps)
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_batch_before_its_step(tmp_path, given):
     module, (x, y) = given.Module(), examples()
     parts = [slice(k * (len(x) // 3), (k + 1) * (len(x) // 3)) for k in range(2)]

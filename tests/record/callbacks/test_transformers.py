@@ -59,6 +59,7 @@ def test_the_trainer_is_recorded_and_not_changed(tmp_path):
     np.testing.assert_allclose(float(ds["lca"].astype("f8").sum()), change, atol=4e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [{"gradient_accumulation_steps": 2}, {"max_grad_norm": 0.1}])
 def test_an_iteration_is_an_optimizer_step(tmp_path, changed):
     model = gpt()
@@ -69,12 +70,14 @@ def test_an_iteration_is_an_optimizer_step(tmp_path, changed):
     np.testing.assert_array_equal(ds["theta"][-1], final)
 
 
+@pytest.mark.slow
 def test_the_objective_may_be_made_when_training_begins(tmp_path):
     callback = lk.callbacks.TrainerCallback(tmp_path / "run.nc", objective_of, quiet=True, keep=("theta",))
     train(gpt(), tmp_path, [callback], max_steps=2)
     assert lk.open_trajectory(tmp_path / "run.nc").sizes["snapshot"] == 3
 
 
+@pytest.mark.slow
 def test_another_model_is_refused_before_training(tmp_path):
     callback = lk.callbacks.TrainerCallback(tmp_path / "run.nc", objective_of(gpt()))
     with pytest.raises(lk.RecordingError, match="another model"):
@@ -82,6 +85,7 @@ def test_another_model_is_refused_before_training(tmp_path):
     assert not list(tmp_path.glob("run.nc*"))
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_keeps_its_blocks(tmp_path):
     class Failing(transformers.TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
@@ -96,6 +100,7 @@ def test_a_training_that_fails_keeps_its_blocks(tmp_path):
     assert lk.open_trajectory(tmp_path / "run.nc").sizes["snapshot"] == 3
 
 
+@pytest.mark.slow
 def test_its_checkpoints_are_a_trajectory(tmp_path):
     model = gpt()
     final = train(

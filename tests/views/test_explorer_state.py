@@ -11,7 +11,7 @@ pytest.importorskip("panel")
 
 import lcakit as lk
 from lcakit.testing import tiny_trajectory
-from lcakit.views.explorer import address, taken
+from lcakit.views.explorer import address, taken, tensors
 from lcakit.views.explorer.live import FIELDS
 from lcakit.views.explorer.model import Model
 from tests.support.explorers import IMAGES, QUIET, at, explorer, text
@@ -207,3 +207,33 @@ def test_numbers_of_a_file_without_classes_by_parameter():
     assert ex.data("layers").attrs["units"] == "nats"
     with pytest.raises(ValueError, match="unknown view 'layrs'"):
         ex.data("layrs")
+
+
+def test_after_a_drag_the_iteration_lies_in_the_span():
+    ex = lk.explore(tiny_trajectory(30))
+    controls = ex._explorer.controls
+    controls.choose_window(10.5, 20.5)
+    assert (ex.selection.window, ex.selection.iteration) == ((10, 20), 10)
+    controls.window.value = (2, 5)
+    assert (ex.selection.window, ex.selection.iteration) == ((2, 5), 5)
+    ex.selection.param.update(iteration=9)  # what is asked for by itself is taken as it is
+    assert ex.selection.iteration == 9
+    ex.selection.window = (0, 3)
+    assert ex.selection.iteration == 9
+
+
+def test_the_parameter_follows_the_layer_that_is_opened():
+    ds = tiny_trajectory(12)
+    ex = lk.explore(ds)
+    first = ex.selection.parameter
+    assert first.startswith("conv1.")
+    ex._explorer.controls.choose_layer("fc", 3)
+    kernel = np.flatnonzero(ds["tensor_index"].values == ds["tensor"].values.tolist().index("fc.weight"))
+    strongest = kernel[np.abs(ds["lca"].values[0, kernel]).argmax()]
+    assert ex.selection.parameter == tensors.name_of(ds, strongest)
+    ex.selection.parameter = first  # that of another layer is shown if it is asked for
+    assert ex.selection.parameter == first
+    ex.selection.param.update(layer="conv1", parameter="fc.weight[1, 2]")
+    assert ex.selection.parameter == "fc.weight[1, 2]"
+    ex.selection.layer = "fc"
+    assert ex.selection.parameter == "fc.weight[1, 2]"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import panel as pn
 
 from lcakit.errors import LcakitError, unknown
@@ -19,7 +18,7 @@ from lcakit.views.explorer.live import FIELDS, LiveSelection
 from lcakit.views.explorer.model import Model
 from lcakit.views.explorer.names import options, safe, shown
 from lcakit.views.explorer.overlaid import EACH, MEAN
-from lcakit.views.explorer.selection import ALL, QUANTITIES, Selection
+from lcakit.views.explorer.selection import QUANTITIES, Selection
 from lcakit.views.explorer.views import HtmlText
 
 __all__ = ["Controls"]
@@ -202,7 +201,9 @@ class Controls:
     def _moved(self, field: str, of_widget: Callable[[Any], Any], value: Any) -> None:
         """Take over what the user chose with a widget."""
         if self._model is not None:
-            self._set(**{field: of_widget(value)})
+            found = of_widget(value)
+            dragged = field == "window" and found != tuple(self.live.window)  # else the widget shows what was set
+            self._set(**(self._inside(found) if dragged else {field: found}))
 
     def _followed(self, *events: Any) -> None:
         """Check the fields that have changed, show them in the widgets, and tell the views."""
@@ -225,12 +226,22 @@ class Controls:
             wrong, live.unit = live.unit, int(channels[0])
             if "unit" in changed:
                 raise unknown(f"unit of {shown(live.layer)}", wrong, channels)
+        if "layer" in changed and "parameter" not in changed:
+            self._follow_layer(model)
         if live.parameter != self._valid[0]:
             try:
                 self._valid = live.parameter, tensors.find(model.ds, live.parameter)
             except (LcakitError, ValueError):
                 live.parameter = self._valid[0]
                 raise
+
+    def _follow_layer(self, model: Model) -> None:
+        """Look at a parameter of the opened layer, where the one that is looked at lies in another."""
+        if self.live.parameter and tensors.layer_of(model.ds, self._valid[1]) != self.live.layer:
+            place = tensors.strongest_of(model, self.live.layer)
+            if place is not None:
+                self._valid = tensors.name_of(model.ds, place), place
+                self.live.parameter = self._valid[0]
 
     # ---- a file ------------------------------------------------------------------------------------------------
 
@@ -239,7 +250,7 @@ class Controls:
         self._model = None  # what follows is no choice of the user
         self.live.param.update(**self.live.offer(model))
         channels = model.channels(self.live.layer).tolist()
-        place = self._valid[1] if self._valid[0] else self._start(model)
+        place = self._valid[1] if self._valid[0] else tensors.strongest_of(model, self.live.layer)
         self._valid = ("", 0) if place is None else (tensors.name_of(model.ds, place), place)
         unit = self.live.unit if self.live.unit in channels else int(channels[0])
         self.live.param.update(unit=unit, parameter=self._valid[0])
@@ -283,24 +294,18 @@ class Controls:
         self.unit.param.update(options=units, value=live.unit)
         self.parameter.value = shown(live.parameter, 200)
 
-    def _start(self, model: Model) -> int | None:
-        """Return the parameter shown first: that of the first layer with the largest value in the first iteration."""
-        if not model.has_parameters:
-            return None
-        try:
-            tensor = tensors.tensor_of(model, self.live.layer, ALL)
-            found = model.reader.row(model.name("lca"), tensor.columns, 0) if model.has("lca") else np.zeros(1)
-        except LcakitError:
-            return 0
-        return int(tensor.columns.start) + int(np.argmax(np.abs(np.nan_to_num(found))))
-
     # ---- taps and choices --------------------------------------------------------------------------------------
 
     def choose_window(self, left: float, right: float) -> None:
         """Select the iterations between two places on the axis of labels."""
         labels = self._loaded.iterations
         first, last = (figures.iteration_at(labels, x) for x in (left, right))
-        self._set(window=self._window_of((min(first, last), max(first, last))))
+        self._set(**self._inside(self._window_of((min(first, last), max(first, last)))))
+
+    def _inside(self, window: tuple[int, int]) -> dict[str, Any]:
+        """Return a span as fields, with the iteration moved to its nearer end where it lies outside."""
+        near = min(max(self.live.iteration, window[0]), window[1])
+        return {"window": window} | ({} if near == self.live.iteration else {"iteration": near})
 
     def choose_layer(self, layer: str, iteration: int) -> None:
         """Open a layer at an iteration (a position)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from lcakit.errors import TrajectoryError
+from lcakit.errors import LcakitError, TrajectoryError
 from lcakit.plot._tiles import Tiles
 from lcakit.trajectory.labels import parameter_coord, parameter_index, parameter_name
 from lcakit.views.explorer.model import Model
@@ -18,11 +18,13 @@ __all__ = [
     "Tensor",
     "channels_of",
     "find",
+    "layer_of",
     "meaning",
     "name_of",
     "picture",
     "require",
     "series",
+    "strongest_of",
     "tensor_of",
     "unit_of",
     "values",
@@ -171,6 +173,27 @@ def find(ds: xr.Dataset, name: str) -> int:
     if not found.size:
         raise ValueError(f"{name!r} is not in this selection of the network")
     return int(found[0])
+
+
+def strongest_of(model: Model, layer: str) -> int | None:
+    """Return the parameter of a layer that is shown first: that with the largest LCA in the first iteration.
+
+    None where the file has no single parameters, the first of all where it holds none of this layer.
+    """
+    if not model.has_parameters:
+        return None
+    try:
+        tensor = tensor_of(model, layer, ALL)
+        found = model.reader.row(model.name("lca"), tensor.columns, 0) if model.has("lca") else np.zeros(1)
+    except LcakitError:
+        return 0
+    return int(tensor.columns.start) + int(np.argmax(np.abs(np.nan_to_num(found))))
+
+
+def layer_of(ds: xr.Dataset, parameter: int) -> str:
+    """Return the name of the kernel layer that a parameter belongs to."""
+    layer = ds["tensor_layer"].values[ds["tensor_index"].values[parameter]]
+    return str(ds["layer"].values[ds["kernel_layer"].values[layer]])
 
 
 def unit_of(ds: xr.Dataset, parameter: int) -> int:

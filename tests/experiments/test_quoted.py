@@ -16,9 +16,9 @@ NETWORK = "digits-resnet8w8"
 
 
 @functools.cache
-def read(name: str) -> tuple[np.ndarray, np.ndarray]:
+def read(name: str, network: str = NETWORK) -> tuple[np.ndarray, np.ndarray]:
     """LCA over the run of each kernel layer, and the loss at the snapshots, of a file in the box."""
-    with netCDF4.Dataset(ROOT / "data" / f"{NETWORK}-{name}.nc") as file:
+    with netCDF4.Dataset(ROOT / "data" / f"{network}-{name}.nc") as file:
         by_row = file["lca_unit_class"][:].astype(float).sum(axis=(0, 2))
         kernel = file["kernel_layer"][:][file["unit_layer"][:]]
         return np.array([by_row[kernel == one].sum() for one in np.unique(kernel)]), file["loss"][:].astype(float)
@@ -83,7 +83,15 @@ def trend(kind: str) -> list[str]:
     return [f"{fitted[0]:.2f} nats an iteration of delay", f"p = {p:.2g}", runs]
 
 
+def vgg() -> list[str]:
+    """The dense layers, which hurt, and the convolutions together, of the run in the box."""
+    lca, loss = read("plain-0", "digits-vgg5-no-dropout")
+    hurt = [f"`fc{k}` hurts ({lca[2 + k]:+.2f} nats)" for k in (1, 2) if lca[2 + k] > 0]
+    return [*hurt, f"convolutions help ({lca[:3].sum():+.2f} nats)", f"the loss ends at {loss[-1]:.2f}"]
+
+
 SAID = {
+    "vgg": vgg,
     "last-layer": lambda: [
         *ends(),
         *(part for arm in ("frozen", "slow", "last-argmin") for part in compared(arm, -1)[:2]),

@@ -236,7 +236,7 @@ def test_another_file_of_the_folder_is_opened(chromium, path, tmp_path):
         page.wait_for_url("**/?file=other.nc")
         says(page, "Unit", "unit 0 of conv1")
         page.get_by_label("Layer opened").select_option(label="fc")
-        page.wait_for_url("**/?file=other.nc&layer=fc")
+        page.wait_for_url("**/?file=other.nc&layer=fc&parameter=fc.*")
         page.go_back()
         says(page, "Unit", "unit 0 of conv1")
         page.go_back()

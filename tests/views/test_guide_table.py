@@ -13,6 +13,7 @@ pytest.importorskip("panel")
 
 from lcakit.testing import tiny_trajectory
 from lcakit.views.explorer import taken
+from lcakit.views.explorer.examples import given
 from lcakit.views.explorer.runs import Models
 from tests.support.explorers import IMAGES, QUIET, at
 
@@ -42,7 +43,8 @@ def table():
 
 
 TABLE = table()
-MODELS = Models(RUNS)
+PICTURES = given(np.random.default_rng(0).random((30, 4, 4)), list("abcab" * 6))
+MODELS = Models(RUNS, examples=PICTURES)
 
 
 def chosen(**changes):
@@ -52,14 +54,18 @@ def chosen(**changes):
 
 
 def numbers(selection, view):
+    if view == "images" and selection.layer != "a":
+        return np.zeros(0)  # only units of the first layer get images: see the tests of images
     found = taken.data(MODELS.get("r-0", ""), selection, view)
+    if view == "images":
+        return np.stack([found["response"].values, found["row"].values])
     if isinstance(found, xr.Dataset):
         return found["difference" if view == "pair" else "lca"].values
     return found.values
 
 
 def test_the_table_is_complete():
-    assert set(TABLE) == set(taken.VIEWS) | set(taken.OF_RUNS)
+    assert set(TABLE) == set(taken.VIEWS) | set(taken.OF_RUNS) | set(taken.OF_IMAGES)
     assert all(list(row) == list(CHANGES) for row in TABLE.values())
     assert {cell for row in TABLE.values() for cell in row.values()} == {"yes", "–", "shown", "opened"}
 
@@ -93,6 +99,18 @@ def columns(selection, layer, unit=None, role=None):
     return np.flatnonzero(inside & ((units == unit) | (unit is None)))
 
 
+def answered(s):
+    """Return what a unit computes of each image, and the row of those that are shown."""
+    theta = RUNS["r-0"]["theta"].values[s.iteration].astype(float)
+    images = PICTURES.images.reshape(30, 16)
+    found = images @ theta[:80].reshape(5, 16)[s.unit] + theta[80 + s.unit]
+    helped = lca("r-0", s)[:, :, columns(s, "a", s.unit, "all")].sum((0, 2)).argmin()
+    row = np.zeros(30)
+    row[np.flatnonzero(PICTURES.classes == s.classes[helped])[:8]] = 2
+    row[np.argsort(-found)[:8]] = 1
+    return np.stack([found, row])
+
+
 def expected(view, s):
     rows = slice(s.window[0], s.window[1] + 1)
     a, held = lca("r-0", s), RUNS["r-0"]
@@ -107,6 +125,8 @@ def expected(view, s):
         kernel = columns(s, s.layer, role="kernel" if s.role == "all" else s.role)
         ours = a[s.iteration].sum(0)[kernel]
         return ours - lca("r-1", s)[s.iteration].sum(0)[kernel] if view == "pair" else ours
+    if view == "images":
+        return answered(s) if s.layer == "a" else np.zeros(0)
     if view == "saliency":
         return -a[rows].sum((0, 1))[columns(s, s.layer, s.unit, "kernel")]
     if view == "unit":

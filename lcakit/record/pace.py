@@ -43,7 +43,7 @@ class Pace:
     >>> pace = Pace((10.0, 40.0), 100, print, lambda: now[0])
     >>> for now[0] in range(3, 24, 3):
     ...     pace.step()
-    lcakit: at the pace of the first 4 steps it takes 3 min 30 s to 7 min 30 s, not 10 s to 40 s
+    lcakit: at the pace of the first 2 steps it takes 3 min 30 s to 7 min 30 s, not 10 s to 40 s
     """
 
     def __init__(

@@ -52,7 +52,7 @@ class Recorder:
                 optimizer.step()                      # recorded: no further line needed
 
     Training is never changed: with and without the recorder the weights are bit-identical. Blocks of iterations go to
-    ``run.nc.partial/`` from a background thread while the loop runs; a clean exit merges them into ``run.nc``. After
+    ``run.nc.partial/`` from a background thread while the loop runs; a clean exit makes them ``run.nc``. After
     an error or a kill the finished blocks stay, open like a file, and ``resume=True`` continues bit by bit. Where
     there is no place for ``with``, as between callbacks, :meth:`start` begins, :meth:`stop` ends, and :meth:`close`
     gives up.

@@ -27,7 +27,7 @@ from lcakit.storage.guard.hdf5 import walk
 from lcakit.storage.npz import damage, open_segment
 from lcakit.trajectory import schema
 
-__all__ = ["EarlyChunks"]
+__all__ = ["EarlyChunks", "remove_early"]
 
 
 def __dir__() -> list[str]:
@@ -229,6 +229,11 @@ class EarlyChunks:
             found = walk(file, end)
         if missing := [name for name in self._variables if not found[name].complete]:
             raise OSError(f"chunks of {missing[0]} are missing")
+
+
+def remove_early(directory: Path) -> None:
+    """Remove what a killed process left of early chunks: the file that is merged instead may need the room."""
+    (directory / _FILE).unlink(missing_ok=True)
 
 
 def _write_all(file: BinaryIO, array: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from lcakit.packages import package
 from lcakit.storage import netcdf, segments
 from lcakit.storage.atomic import Lock, remove_stale
 from lcakit.storage.blocks import windows
-from lcakit.storage.early_chunks import EarlyChunks
+from lcakit.storage.early_chunks import EarlyChunks, remove_early
 from lcakit.storage.npz import damage
 from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import Pathlike, is_zarr, unfinished, writable_path
@@ -188,6 +188,7 @@ def merge(
     with Lock(folder):
         if early is None or not early.complete(ds):
             early = None
+            remove_early(folder)
             _check_sums(folder)
         _save(ds, target, overwrite, compression, quiet, cluster, early)
         segments.remove(folder)

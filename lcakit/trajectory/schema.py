@@ -255,8 +255,9 @@ def check_version(attrs: Mapping[str, Any], source: str) -> str | None:
 def chunk_sizes(dims: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:
     """Return the file's chunk shape for a variable: about 64 iterations × 16 384 parameters, never over 64 MB.
 
-    Chunks are as even as can be, since the last one is stored whole: a quarter of a file could be empty. Those of a large
-    recording are cut before its length is known (:mod:`lcakit.storage.early_chunks`), at most a twentieth of it empty.
+    Chunks are as even as can be, since the last one is stored whole: a quarter of a file could be empty. A large
+    recording is cut into chunks before its length is known for certain (:mod:`lcakit.storage.early_chunks`); at most a
+    twentieth of it is empty then.
     """
     shape = {dim: sizes[dim] for dim in dims}
     chunk = dict(shape)

@@ -73,13 +73,9 @@ def run(
     x, y = (part.to(where) for part in images(examples, _IMAGE))
     model = networks.build(network, _IMAGE, N_CLASSES, seed=0).to(where)
     objective = Objective(model, (x, y), device=where, precision=precision)
-    works: dict[Any, Callable[[], object]] = {
-        "plain": evaluating(objective),
-        "classes": evaluating(objective, classes=True),
-    }
     here = torch_machine(where)
-    if precision == "float32" and not is_gpu(where) and here["bfloat16"]:
-        works["bfloat16"] = evaluating(Objective(model, (x, y), precision="bfloat16"))
+    halves = precision == "float32" and not is_gpu(where) and here["bfloat16"]
+    works = _ours(objective, Objective(model, (x, y), precision="bfloat16") if halves else None)
     sizes = sorted({min(size, examples) for size in (_GPU_BATCHES if is_gpu(where) else _BATCHES)})
     for name, kind in _FORMATS.items():
         laid_out = x.to(memory_format=kind)
@@ -108,6 +104,14 @@ def run(
         },
         "bound": None if is_gpu(where) or precision != "float32" else _BOUND,
     }
+
+
+def _ours(objective: Objective, halves: Objective | None) -> dict[Any, Callable[[], object]]:
+    works: dict[Any, Callable[[], object]] = {
+        "plain": evaluating(objective),
+        "classes": evaluating(objective, classes=True),
+    }
+    return works if halves is None else {**works, "bfloat16": evaluating(halves)}
 
 
 def _bare(model: nn.Module, x: torch.Tensor, y: torch.Tensor, kind: torch.memory_format, size: int) -> Any:

@@ -11,7 +11,7 @@ import torch
 import lcakit as lk
 from lcakit.record.allocation.axis_blocks import pieces_of
 from lcakit.record.allocation.statistics import Statistics
-from lcakit.storage import segments
+from lcakit.storage.npz import open_segment
 from lcakit.storage.paths import partial_path
 from tests.support.running import LABELS, STEPS, assert_equal, record
 
@@ -159,7 +159,7 @@ def test_a_strangers_running_file_is_checked(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         record(path, stop=9)
     running = max(partial_path(path).glob("*.running"))
-    arrays = {name: stored[:] for name, stored in segments.open_segment(running).items()}
+    arrays = {name: stored[:] for name, stored in open_segment(running).items()}
     for wrong in (
         {"total_lca": np.zeros(3)},
         {"turn_count": np.zeros(arrays["turn_count"].size)},

@@ -117,5 +117,5 @@ def as_type(values: np.ndarray, dtype: np.dtype[Any], where: str) -> np.ndarray:
     """
     out = values.astype(dtype, copy=False)
     if out is not values and not np.array_equal(out, values):
-        raise ValueError(f"{where} holds numbers that do not fit into {dtype}")
+        raise ValueError(f"{where} holds numbers that do not fit into {dtype.kind}{dtype.itemsize}")
     return out

@@ -92,11 +92,10 @@ function decoded(code) {
   return level > film.levels ? NaN : Math.sign(level) * film.weak * Math.expm1(share);
 }
 function save(suffix, blob) {
-  const link = document.createElement("a"), name = `${film.title} ${film.texts[+slider.value].split(",")[0]}`;
-  link.href = URL.createObjectURL(blob);
-  link.download = name.replace(/[^A-Za-z0-9.]+/g, "-").replace(/[.]{2,}|^[-.]+|[-.]+$/g, "").slice(0, 150) + suffix;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  const name = `${film.title} ${film.texts[+slider.value].split(",")[0]}`, href = URL.createObjectURL(blob);
+  const download = name.replace(/[^A-Za-z0-9.]+/g, "-").replace(/[.]{2,}|^[-.]+|[-.]+$/g, "").slice(0, 150) + suffix;
+  Object.assign(document.createElement("a"), {href, download}).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60000);
 }
 at("save-numbers").addEventListener("click", () => {
   const part = codes.subarray(+slider.value * size, (+slider.value + 1) * size), lines = ["row,column,value"];

@@ -128,8 +128,12 @@ def _page(
     checks = validate(ds, quiet=quiet)
     parts = by_configuration(ds)
     accounts = {} if _broken(checks) else {text: _accounts(part, quiet) for text, part in parts.items()}
-    listed = {run: one for of_one in accounts.values() for run, one in of_one.items()}
-    found = [("account", "Account", _account(listed, ds.sizes.get("run", 1))), ("checks", "Checks", _checks(checks))]
+    runs = [(run, one) for of_one in accounts.values() for run, one in of_one.items()]
+    listed = dict(zip(_unique(run for run, _ in runs), (one for _, one in runs), strict=True))
+    found = [
+        ("account", "Account", _account(listed, ds.sizes.get("run", 1), len(parts))),
+        ("checks", "Checks", _checks(checks)),
+    ]
     controls, opening = "", list[_Part]()
     if listed:
         subjects = _subjects(parts, accounts, layers, classes)
@@ -187,7 +191,7 @@ def _unique(names: Iterable[Any]) -> list[str]:
     return out
 
 
-def _account(accounts: dict[str, Account], runs: int) -> str:
+def _account(accounts: dict[str, Account], runs: int, configurations: int = 1) -> str:
     if not accounts:
         return "<p>The file is damaged, so its numbers are not added up; the checks say what is wrong.</p>"
     note = (
@@ -195,7 +199,8 @@ def _account(accounts: dict[str, Account], runs: int) -> str:
         "positive hurts. The allocations should add up to the change of the loss; the errors say by how much they fail."
     )
     if runs > len(accounts):
-        note += f" {len(accounts)} of {runs} runs are listed; pictures of several runs are of all of them."
+        first = f"{len(accounts)} of {runs} runs" if configurations == 1 else f"{MOST_RUNS} runs of each configuration"
+        note += f" The first {first} are listed; pictures of several runs are of all of them."
     return f'<p class="question">{note}</p>{tables.account_table(accounts)}'
 
 

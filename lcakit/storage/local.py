@@ -99,7 +99,10 @@ class LocalFile:
             for start, views in _together(runs):
                 _fill(held.number, start, views)
         finally:
-            self.state.check(held.number, self.path)
+            try:
+                self.state.check(held.number, self.path)
+            finally:
+                held = None  # the traceback of an error would keep the file open
 
     def check(self) -> None:
         """Raise TrajectoryError if the file was overwritten."""

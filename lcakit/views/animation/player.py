@@ -92,10 +92,10 @@ function decoded(code) {
   return level > film.levels ? NaN : Math.sign(level) * film.weak * Math.expm1(share);
 }
 function save(suffix, blob) {
-  const name = `${film.title} ${film.texts[+slider.value].split(",")[0]}`, href = URL.createObjectURL(blob);
+  const name = `${film.title} ${film.texts[+slider.value].split(",")[0]}`, address = URL.createObjectURL(blob);
   const download = name.replace(/[^A-Za-z0-9.]+/g, "-").replace(/[.]{2,}|^[-.]+|[-.]+$/g, "").slice(0, 150) + suffix;
-  Object.assign(document.createElement("a"), {href, download}).click();
-  setTimeout(() => URL.revokeObjectURL(href), 60000);
+  Object.assign(document.createElement("a"), {href: address, download}).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60000);
 }
 at("save-numbers").addEventListener("click", () => {
   const part = codes.subarray(+slider.value * size, (+slider.value + 1) * size), lines = ["row,column,value"];

@@ -10,6 +10,7 @@ import importlib.abc
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -81,7 +82,9 @@ def faces(module: str, public: Mapping[str, str], shown: str | None = None) -> t
         if name not in public:
             if _kept_name(f"{module}.{name}".partition(".")[2]) is not None:
                 return importlib.import_module(f"{module}.{name}")
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+            close = get_close_matches(name, public, n=3)
+            hint = f". Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            raise AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
         owner = package(public[name], f"{shown or module}.{name}")
         member = vars(owner).get(name, owner)
         value = owner if isinstance(member, ModuleType) else member  # a module of the name inside it is not meant

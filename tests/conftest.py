@@ -16,9 +16,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-# for properties that do not say how many; other ones in every run, and many with --hypothesis-profile thorough
+# for properties that do not say how many; other ones in every run, and more of them before a change lands
 settings.register_profile("quick", deadline=None, max_examples=15)
-settings.register_profile("thorough", deadline=None, max_examples=200)
+settings.register_profile("thorough", deadline=None, max_examples=80)
 settings.load_profile("quick")
 
 

@@ -233,7 +233,8 @@ class EarlyChunks:
 
 def remove_early(directory: Path) -> None:
     """Remove what a killed process left of early chunks: the file that is merged instead may need the room."""
-    (directory / _FILE).unlink(missing_ok=True)
+    if (directory / _FILE).exists():
+        (directory / _FILE).unlink()
 
 
 def _write_all(file: BinaryIO, array: np.ndarray) -> None:

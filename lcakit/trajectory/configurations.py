@@ -30,9 +30,12 @@ def configurations(runs: Mapping[str, xr.Dataset]) -> dict[str, list[str]]:
     """Return the configurations of runs, by name.
 
     Runs are of one configuration if what is stored of their making is the same but for seeds, what is None or empty
-    being as good as not there; where nothing is stored,
-    if their names are the same but for a number at the end. A configuration is called what its names have in common and
-    those of others have not: ``frozen`` and ``plain`` for ``resnet-frozen-0``, ``resnet-frozen-1``, ``resnet-plain-0``.
+    being as good as not there; where nothing is stored, if their names are the same but for a number at the end. Where
+    a layer was frozen at an iteration, which may have been found in each run by itself (its minimum, say), their names
+    decide whether another iteration is another configuration.
+
+    A configuration is called what its names have in common and those of others have not: ``frozen`` and ``plain`` for
+    ``resnet-frozen-0``, ``resnet-frozen-1``, ``resnet-plain-0``.
 
     Examples
     --------
@@ -42,7 +45,7 @@ def configurations(runs: Mapping[str, xr.Dataset]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for run, ds in runs.items():
         groups.setdefault(_made(run, ds), []).append(run)
-    stems = [_NUMBER.sub("", members[0]) or members[0] for members in groups.values()]
+    stems = [_stem(members[0]) or members[0] for members in groups.values()]
     shared = _shared(stems) if len(stems) > 1 else ""
     names = [
         stem if stems.count(stem) == 1 else members[0]  # numbers that tell configurations apart
@@ -59,8 +62,25 @@ def _shared(stems: list[str]) -> str:
 
 
 def _made(run: str, ds: xr.Dataset) -> str:
+    return _said(run, ds) or _stem(run)
+
+
+def _said(run: str, ds: xr.Dataset) -> str:
+    """Return what is stored of the making of a run, "" if nothing is."""
     config = _stored(ds)
-    return json.dumps(config, sort_keys=True) if config else _NUMBER.sub("", run)
+    changes = config.get("interventions")
+    if isinstance(changes, list) and any(isinstance(_frozen(change), int) for change in changes):
+        same = [change | {"freeze": "found"} if isinstance(_frozen(change), int) else change for change in changes]
+        config |= {"interventions": same, "name": _stem(run)}
+    return json.dumps(config, sort_keys=True) if config else ""
+
+
+def _frozen(change: Any) -> Any:
+    return change.get("freeze") if isinstance(change, dict) else None
+
+
+def _stem(run: str) -> str:
+    return _NUMBER.sub("", run)
 
 
 def _stored(ds: xr.Dataset) -> dict[str, Any]:
@@ -87,7 +107,7 @@ def require_alike(ds: xr.Dataset) -> None:
         are given.
     """
     runs = runs_of(ds)
-    if len({json.dumps(_stored(run), sort_keys=True) for run in runs.values()}) < 2:
+    if len({_said(name, run) for name, run in runs.items()}) < 2:
         return
     groups = configurations(runs)
     several = ", ".join(

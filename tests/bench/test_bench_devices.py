@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import types
@@ -23,6 +24,7 @@ SMALL = {
     "growth": {"scale": 0.001, "repeats": 1},
     "memory": {"parameters": 4000, "iterations": 2, "examples": 8},
 }
+_ROOMS = ("devices", "gradient", "convolutions", "growth", "record")
 NAME = "NVIDIA Pretended"
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -38,8 +40,9 @@ def small_growth(monkeypatch):
 @pytest.fixture
 def pretended(monkeypatch):
     """Treat the CPU as a GPU; give the list of what was waited for."""
-    for room in ("devices", "gradient", "convolutions", "growth", "record"):
-        monkeypatch.setattr(f"lcakit.bench.{room}.is_gpu", lambda device: True)
+    rooms = [importlib.import_module(f"lcakit.bench.{room}") for room in _ROOMS]  # all, before one is changed
+    for room in rooms:
+        monkeypatch.setattr(room, "is_gpu", lambda device: True)
     waited = []
     cuda = {
         "synchronize": waited.append,

@@ -93,7 +93,7 @@ def test_an_interrupt_while_counting_costs_the_last_block_only(small, tmp_path, 
 def test_damaged_statistics_cost_the_last_block_only(small, tmp_path, monkeypatch):
     path = tmp_path / "run.nc"
     with monkeypatch.context() as patch:
-        patch.setattr(saving, "finish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(saving, "merge", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             record(path)
     running = sorted(partial_path(path).glob("*.running"))

@@ -15,6 +15,7 @@ def test_import_loads_nothing_heavy():
     assert loaded == "[]"
 
 
+@pytest.mark.slow
 def test_opening_and_analysing_work_without_torch(tmp_path):
     path = lk.save(lk.testing.tiny_trajectory(), tmp_path / "run.nc")
     code = WITHOUT_TORCH + (

@@ -275,6 +275,7 @@ class Blocks:
             self.alive -= 1
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize("workers", [1, 3])
 def test_both_passes_hold_few_blocks_and_read_each_twice(workers):

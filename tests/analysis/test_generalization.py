@@ -28,6 +28,7 @@ def groups(ds, values: np.ndarray, by: str | None) -> np.ndarray:
     return np.stack([values[:, ids == g].sum(-1) for g in range(names.size)], -1)
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.sampled_from(["kernel_layer", "unit", "parameter", None]), st.integers(1, 11))
 def test_against_loops(chunks, by, window):
     plain = with_validation(11)

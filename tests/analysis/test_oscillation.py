@@ -42,6 +42,7 @@ SERIES = hnp.arrays(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(SERIES, st.none() | st.tuples(st.integers(1, 30), st.integers(1, 6)), st.sampled_from([2, 32_768]))
 def test_counts_against_a_loop(values, chunks, tile):

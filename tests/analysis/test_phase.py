@@ -34,6 +34,7 @@ def slow_correlations(max_lag: int, by: str) -> list[list[float]]:
     return [[slow_correlation(ds, ids == g, lag) for lag in range(-max_lag, max_lag + 1)] for g in range(names.size)]
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.integers(0, 5), st.sampled_from(["kernel_layer", "unit"]))
 def test_against_loops(chunks, max_lag, by):
     ds = rechunked(tiny_trajectory(15), chunks)

@@ -72,6 +72,7 @@ def test_iterations_outside_the_run_are_refused():
         extremes(tiny_trajectory(3), "units")
 
 
+@pytest.mark.slow
 @given(any_chunks())
 def test_dead_units(chunks):
     plain = tiny_trajectory(8)

@@ -137,6 +137,7 @@ def test_studies_are_timed_beside_bare_reading_and_loops_by_hand(studies):
     assert all(f"{name} " in text for name in wanted)
 
 
+@pytest.mark.slow
 def test_studies_are_timed_beside_a_memory_map_and_the_c_library(studies):
     result, text = studies
     seconds = result["seconds"]

@@ -27,6 +27,7 @@ def line_with_an_intercept_for_each_seed(x, y, seeds) -> tuple[float, float]:
     return fitted[0], 2 * stats.t.sf(abs(fitted[0] / error), freedom)
 
 
+@pytest.mark.slow
 def test_the_trend_over_delays_against_the_files(tmp_path):
     arms = {f"delay-{d}": dataclasses.replace(TINY, interventions=(Intervention("last", delay=d),)) for d in (0, 4, 9)}
     result = run(tiny(arms, layerwise.delayed_layer), tmp_path).result

@@ -150,6 +150,7 @@ def test_training_and_objective_use_the_same_subset_whatever_the_seed(tmp_path):
 # ---- the validation loss
 
 
+@pytest.mark.slow
 def test_one_command_allocates_the_validation_loss_too(tmp_path):
     common = ["record", "digits-fc", "--iterations", "5", "--train-examples", "100", "--validation-examples", "60"]
     assert main([*common, "--validation", "--out", str(tmp_path / "one.nc")]) == 0

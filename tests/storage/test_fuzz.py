@@ -56,6 +56,7 @@ def truths(tmp_path_factory):
         return fuzz.originals(tmp_path_factory.mktemp("originals"))
 
 
+@pytest.mark.slow
 def test_the_judge_knows_a_file_that_is_as_it_was(truths):
     for truth in truths.values():
         assert fuzz.judge(truth.path, truth, False, False) == "unchanged"

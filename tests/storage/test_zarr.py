@@ -42,6 +42,7 @@ def no_warnings():
         yield
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=5)
 @given(any_chunks())
 def test_round_trip(tmp_path_factory, chunks):

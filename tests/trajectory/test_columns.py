@@ -140,6 +140,7 @@ def test_one_wrong_label_is_found_in_parts_of_any_size(monkeypatch, name, where,
     assert any(text in problems[0] for text in says.split("|"))
 
 
+@pytest.mark.slow
 def test_a_series_of_checkpoints_is_written_in_the_memory_of_some(tmp_path, monkeypatch):
     """The five columns alone are five checkpoints, in the dataset and again in the file that is opened."""
     model = nn.Sequential(nn.Linear(250, 250), nn.ReLU(), nn.Linear(250, 250))

@@ -161,6 +161,7 @@ def unlike(*rates):
     return join(runs)
 
 
+@pytest.mark.slow
 def test_runs_of_several_configurations_are_never_averaged(quick, tmp_path, monkeypatch):
     averaged, mean = [], over_time.mean_over_runs
     for module in (over_time, beside, findings, noise):

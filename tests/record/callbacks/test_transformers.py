@@ -45,6 +45,7 @@ def train(model, folder, callbacks, **changed):
     return torch.nn.utils.parameters_to_vector(model.parameters()).detach().numpy()
 
 
+@pytest.mark.slow
 def test_the_trainer_is_recorded_and_not_changed(tmp_path):
     expected = train(gpt(), tmp_path, [])
     model = gpt()

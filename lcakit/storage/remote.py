@@ -174,6 +174,8 @@ class Remote:
         starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
         with url_errors(self.url):
             found = self._system.cat_ranges([self._path] * len(ranges), starts, ends, on_error="raise")
+            if failed := next((one for one in found if isinstance(one, Exception)), None):
+                raise failed  # older versions of fsspec return it
         return [self._check(bytes(data), a, b) for data, (a, b) in zip(found, ranges, strict=True)]
 
     def _check(self, data: bytes, start: int, end: int) -> bytes:

@@ -255,7 +255,7 @@ def test_groupings_are_checked(study):
 @pytest.mark.parametrize("study", STUDIES)
 def test_another_objective_and_attributes(study):
     ds = tiny_trajectory(4)
-    got = study(ds.assign(lca_val=2 * ds["lca"]), lca="lca_val")
+    got = study(ds.assign(lca_val=(2 * ds["lca"]).assign_attrs(ds["lca"].attrs)), lca="lca_val")
     once = study(ds)
     variables = got.data_vars.values() if isinstance(got, xr.Dataset) else [got]
     for variable in variables:

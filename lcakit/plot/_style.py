@@ -115,6 +115,9 @@ def rows(array: xr.DataArray, x: str) -> list[tuple[str, xr.DataArray]]:
 # ---- pictures --------------------------------------------------------------------------------------------------
 
 
+_LONG_TITLE = 52
+
+
 def picture(
     backend: str,
     marks: Iterable[Any],
@@ -138,6 +141,8 @@ def picture(
     shared: dict[str, Any] = {"logx": "x" in log, "logy": "y" in log} | titles(backend, title, axes)
     if backend == "bokeh" and "y" not in log and "yticks" not in options:
         shared["yformatter"] = "%.6g"  # Bokeh's own writes 5.000e-4
+    if len(title) > _LONG_TITLE:  # else its end is cut off
+        shared["fontsize"] = {"title": "9pt" if backend == "bokeh" else 9}
     if backend == "bokeh" and legend == "right":
         shared["legend_opts"] = {"location": "top_left"}  # beside the picture: at its top
     shared |= {"show_grid": True, "padding": 0.03, "show_legend": legend is not None} | size(backend) | options

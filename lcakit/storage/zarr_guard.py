@@ -18,7 +18,7 @@ import re
 import stat
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -169,14 +169,22 @@ class CheckedStore(WrapperStore[Any]):
             )
 
     def _check_metadata(self, key: str, data: bytes) -> None:
-        """Count what is declared before the library builds it: that can take longer than anyone waits."""
+        """Count what is declared before the library builds it, which may take longer than anyone waits; check codecs.
+
+        Older versions of zarr say of a codec that they do not know only that there is no group.
+        """
         described: Any = json.loads(data)
         inner = described.get("consolidated_metadata") or described
         several = inner.get("metadata") or {}
-        arrays = [entry for entry in (described, *several.values()) if isinstance(entry, Mapping) and "shape" in entry]
-        long = any(len(_codecs(entry)) > _MOST_CODECS or len(entry["shape"]) > _MOST_DIMENSIONS for entry in arrays)
+        entries = {key.rpartition("/")[0]: described, **several}
+        arrays = {name: one for name, one in entries.items() if isinstance(one, Mapping) and "shape" in one}
+        long = any(
+            len(_codecs(entry)) > _MOST_CODECS or len(entry["shape"]) > _MOST_DIMENSIONS for entry in arrays.values()
+        )
         if len(several) > 2 * _MOST_ARRAYS or long:
             raise self._error(f"{key} declares over {_MOST_ARRAYS:,} arrays, or one of very many codecs or dimensions")
+        for name, entry in arrays.items():
+            _check_codecs(self.source, name, list(codec_names(_codecs(entry))))
 
     def _check_inflated(self, data: bytes, key: str, limit: _Limit) -> None:
         size = _inflated(limit.packing, data, limit.size)
@@ -245,13 +253,7 @@ def check_root(store: CheckedStore) -> None:
 def check_array(store: CheckedStore, name: str, array: zarr.Array[Any]) -> None:
     """Refuse codecs that are not known to be harmless, and sizes that would not fit into memory; note the limits."""
     codecs = list(codec_names(_codecs(array.metadata.to_dict())))
-    unknown = [codec for codec in codecs if codec not in _CODECS]
-    if unknown:
-        raise TrajectoryError(
-            f"{store.source}: {name!r} is stored with the codec {printable(unknown[0], 80)!r}, which may be unsafe in "
-            f"a file from elsewhere. Allowed: {', '.join(_CODECS)}. Ask for a netCDF file, or for a store written by "
-            "lk.save."
-        )
+    _check_codecs(store.source, name, codecs)
     packing = [codec for codec in codecs if codec in _PACKING]
     if len(codecs) > _MOST_CODECS or len(packing) > 1:
         raise TrajectoryError(
@@ -268,6 +270,16 @@ def check_array(store: CheckedStore, name: str, array: zarr.Array[Any]) -> None:
         )
     most = max(size, _MOST_TEXT) if text else 2 * size + 4096
     store.limits[name] = _Limit(most, packing[0] if packing else "")
+
+
+def _check_codecs(source: str, name: str, codecs: Sequence[str]) -> None:
+    unknown = [codec for codec in codecs if codec not in _CODECS]
+    if unknown:
+        raise TrajectoryError(
+            f"{source}: {printable(name, 80)!r} is stored with the codec {printable(unknown[0], 80)!r}, which may be "
+            f"unsafe in a file from elsewhere. Allowed: {', '.join(_CODECS)}. Ask for a netCDF file, or for a store "
+            "written by lk.save."
+        )
 
 
 def check_labels(store: CheckedStore, arrays: Mapping[str, zarr.Array[Any]]) -> None:

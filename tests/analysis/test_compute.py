@@ -76,6 +76,7 @@ def test_errors_of_the_work_come_through():
         lk.compute(bad)
 
 
+@pytest.mark.slow
 def test_the_same_on_a_cluster():
     distributed = pytest.importorskip("distributed")
     ds = tiny_trajectory(8, chunks=3)

@@ -72,6 +72,7 @@ def test_clusters_of_one_and_two_workers_are_compared():
     assert "2 workers" in text
 
 
+@pytest.mark.slow
 def test_a_recording_has_beside_it_a_loop_by_hand_and_a_bare_write(tmp_path, capsys):
     command = ["bench", "record", "--examples", "60", "--iterations", "5", "--precision", "bfloat16"]
     assert main([*command, "--dir", str(tmp_path), "--json"]) == 0

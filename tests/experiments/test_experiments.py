@@ -64,6 +64,7 @@ def stopped(tmp_path_factory) -> Path:
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_table_of_layers_against_the_files(sweep):
     outcome, directory = sweep
     assert outcome.failed == {}

@@ -56,6 +56,7 @@ def slow_agreement(a: np.ndarray, n: int, place: int) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 @given(any_chunks(), st.sampled_from(["start", "centre"]), st.lists(st.integers(2, 12), min_size=1, max_size=3))
 def test_agreement_against_a_loop(chunks, at, windows):
     ds = tiny_trajectory(12)

@@ -169,6 +169,7 @@ def test_noise_free_tuning_is_that_of_gradient_descent():
     assert found["learning_rate"].values == pytest.approx(1 / 0.3, rel=0.1)
 
 
+@pytest.mark.slow
 def test_comparisons_that_are_none(curves):
     with pytest.raises(ValueError, match=r"unknown optimizer 'sdg'\. Did you mean 'sgd'"):
         nqm.compare_optimizers(paper_problem(10), 1, optimizers=["sdg"])

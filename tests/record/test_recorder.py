@@ -53,6 +53,7 @@ def test_global_generators_go_on_as_without_recorder(tmp_path):
     assert np.array_equal(np.random.get_state()[1], after[1])
 
 
+@pytest.mark.slow
 def test_later_equals_online(tmp_path):
     record(tmp_path / "online.nc")
     record(tmp_path / "later.nc", allocate="later")

@@ -25,7 +25,7 @@ for needed in ("pooch", "aiohttp", "h5netcdf", "zarr"):
 
 pytestmark = pytest.mark.timeout(60)
 
-SLOW = ("dripping headers", "continuing")
+SLOW = [pytest.param(mode, marks=pytest.mark.slow) for mode in ("dripping headers", "continuing")]  # wait for seconds
 
 
 @pytest.fixture(scope="module")

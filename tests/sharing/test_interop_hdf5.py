@@ -41,6 +41,7 @@ def assert_is(ds, run: Run) -> None:
 splits_of_a_run = st.lists(st.sampled_from([2, 4, 6, 8, 32]), min_size=1, max_size=9).map(tuple)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     splits_of_a_run,

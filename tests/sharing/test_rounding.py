@@ -11,6 +11,7 @@ from lcakit.sharing.rounding import relative_error, rounded
 from tests.support.rounding import LARGEST, SMALLEST, slow_error, slow_rounded
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.floats(width=32), min_size=1, max_size=20), st.integers(1, 23))
 @example([LARGEST, -LARGEST, SMALLEST, -SMALLEST, SMALLEST / 2, math.inf, -math.inf, math.nan, 0.0, -0.0], 9)

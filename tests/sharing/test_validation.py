@@ -44,6 +44,7 @@ def add(index, value):
     return change
 
 
+@pytest.mark.slow
 @given(any_chunks())
 def test_a_sound_trajectory_passes_every_check(chunks):
     report = lk.validate(rechunked(tiny(), chunks))

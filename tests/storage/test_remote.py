@@ -110,7 +110,8 @@ LIES = ["wrong", "cut", "cut parts", "too much", "whole", "failing"]
 
 
 @pytest.mark.parametrize(
-    ("mode", "block"), [(m, b) for m in LIES for b in (2**15, 2**19)] + [(m, 2**15) for m in HANGING]
+    ("mode", "block"),
+    [(m, b) for m in LIES for b in (2**15, 2**19)] + [pytest.param(m, 2**15, marks=pytest.mark.slow) for m in HANGING],
 )
 def test_lying_servers_are_errors_on_reading(server, monkeypatch, mode, block):
     for name, value in (("BLOCK_BYTES", block), ("TIMEOUT", 1.5), ("PATIENCE", 1)):

@@ -74,6 +74,7 @@ def test_what_is_missing_is_said():
         lk.explore(ds.lk.sel(layer="norm1"))
 
 
+@pytest.mark.slow
 def test_names_from_a_file_reach_no_page_as_they_are():
     layers = (TensorSpec(f"{ODD}.weight", (3, 4), "kernel", ODD, "linear"),)
     ds = tiny_trajectory(6, layers=layers, classes=(ODD, "b"))

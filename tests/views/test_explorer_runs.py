@@ -73,6 +73,7 @@ def test_every_run_is_in_one_configuration_with_a_name_of_its_own():
 # ---- curves ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_layer_curves_of_every_run(ex, paths):
     ex.selection.param.update(layer="b", classes=["a", "c"], window=(4, 15))
     found = ex.data("runs")

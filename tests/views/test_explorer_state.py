@@ -101,6 +101,7 @@ def pair(path):
     return lk.explore(path), lk.explore(path)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)
 @given(fields=CHOICES)
 def test_a_link_opens_the_same_view(pair, fields):

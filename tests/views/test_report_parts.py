@@ -38,6 +38,7 @@ def test_damaged_and_unfinished_files(quick, tmp_path):
         write(ds.isel(iteration=slice(0), snapshot=slice(1)), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_file_without_lca_does_not_look_complete(quick, tmp_path):
     ds = tiny_trajectory(30)
     page = write(ds.drop_vars([name for name in ds.data_vars if name not in ("theta", "loss")]), tmp_path, layers=[])

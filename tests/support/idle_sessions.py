@@ -55,11 +55,18 @@ async def _message(socket) -> list[str]:
 
 
 async def _growth(address: str, process: int, pages: int) -> float:
-    sockets = [await _opened(address) for _ in range(FIRST)]
-    before = resident(process)
-    sockets += [await _opened(address) for _ in range(pages)]
-    await asyncio.sleep(1)
-    return (resident(process) - before) / pages
+    sockets = []
+    try:
+        for _ in range(FIRST):
+            sockets.append(await _opened(address))
+        before = resident(process)
+        for _ in range(pages):
+            sockets.append(await _opened(address))
+        await asyncio.sleep(1)
+        return (resident(process) - before) / pages
+    finally:
+        for socket in sockets:
+            socket.close()
 
 
 def measure(file: str, pages: int) -> float:

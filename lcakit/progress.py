@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-__all__ = ["Pulse", "phase", "progress"]
+__all__ = ["Pulse", "phase", "progress", "say"]
 
 
 def __dir__() -> list[str]:
@@ -98,11 +98,12 @@ class Pulse:
         self._last = now
 
 
-def _print(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line on stderr, at once."""
     print(text, file=sys.stderr, flush=True)
 
 
-_PULSE = Pulse(_print)
+_PULSE = Pulse(say)
 _BEGINNING = threading.Lock()
 _THREAD: list[threading.Thread] = []
 

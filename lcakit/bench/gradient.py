@@ -70,9 +70,10 @@ def run(
     The floor is what PyTorch's bare products cost, ``x @ W.T`` and so on: the best median over all chunk sizes and ways
     to use the cores. These are torch on all its threads, as it was found ("as found": before anything lowers and
     restores its threads, which can change how MKL works on small matrices) and afterwards ("all threads"), and one
-    Python thread per core ("team"), as the objective does it. The products of oneDNN, which the objective takes, can be
-    faster ("oneDNN"): the ratio to these says what the objective adds to them. On a GPU there is one way ("GPU"), in
-    float32, with data and buffers on the GPU; the DataLoader's batches come from the host there, as in most notebooks.
+    Python thread per core ("team"), as the objective does it. The products of oneDNN, which the objective takes but on
+    processors by Intel, can be faster ("oneDNN"): the ratio to these says what it adds to them. On a GPU there is one
+    way ("GPU"), in float32, with data and buffers on the GPU; the DataLoader's batches come from the host there, as in
+    most notebooks.
 
     Parameters
     ----------

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 
+from lcakit.progress import say
 from lcakit.record.budget import Estimate
 from lcakit.text import format_range
 
@@ -62,13 +62,13 @@ class Pace:
     def announced(cls, estimate: Estimate, steps: int | None) -> Pace:
         """Print an estimate, and begin; that of 1,000 steps where it is not known how many there will be."""
         per = "" if steps else "for every 1,000 steps (n_iterations is not given): "
-        _print(f"lcakit: {per}{estimate.to_text()}")
-        return cls(estimate.seconds_range or (0.0, math.inf), steps or 1000, _print)
+        say(f"lcakit: {per}{estimate.to_text()}")
+        return cls(estimate.seconds_range or (0.0, math.inf), steps or 1000, say)
 
     @classmethod
     def silent(cls) -> Pace:
         """Return one that says nothing."""
-        return cls((0.0, math.inf), 0, _print)
+        return cls((0.0, math.inf), 0, say)
 
     def step(self) -> None:
         """Count a step; say the corrected time, if it is outside the range that was said."""
@@ -89,7 +89,3 @@ class Pace:
                 f"not {format_range(*self._expected)}"
             )
             self._expected = corrected
-
-
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

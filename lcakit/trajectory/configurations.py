@@ -69,14 +69,14 @@ def _said(run: str, ds: xr.Dataset) -> str:
     """Return what is stored of the making of a run, "" if nothing is."""
     config = _stored(ds)
     changes = config.get("interventions")
-    if isinstance(changes, list) and any(isinstance(_frozen(change), int) for change in changes):
-        same = [change | {"freeze": "found"} if isinstance(_frozen(change), int) else change for change in changes]
+    if isinstance(changes, list) and (same := [_without_iteration(change) for change in changes]) != changes:
         config |= {"interventions": same, "name": _stem(run)}
     return json.dumps(config, sort_keys=True) if config else ""
 
 
-def _frozen(change: Any) -> Any:
-    return change.get("freeze") if isinstance(change, dict) else None
+def _without_iteration(change: Any) -> Any:
+    found = isinstance(change, dict) and isinstance(change.get("freeze"), int)
+    return change | {"freeze": "found"} if found else change
 
 
 def _stem(run: str) -> str:

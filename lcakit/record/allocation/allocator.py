@@ -111,26 +111,28 @@ class Allocator:
         if self._theta is None:
             raise RecordingError("advance() needs a first snapshot: call start(theta) before it")
         here, there = self._theta, self._evaluations.vector(theta)
-        known = self._evaluations.known()
 
         def along(at: Evaluation, total: torch.Tensor | None = None) -> Any:
             return self._integrator.along(gradient_of(at), here, there, total)
 
-        def node(s: float) -> Any:
-            return along(known.get(s) or self._evaluations.inside(here, there, s))
+        def gradients_at(places: tuple[float, ...]) -> Iterable[Any]:
+            if places[0] in nodes:
+                return [nodes.pop(s) for s in places]
+            return map(along, self._evaluations.inside(here, there, places))
 
         begin = self._end or self._evaluations.at(here)  # an interrupted move has dropped it
         left, loss = along(begin, self._total), begin.loss
         del begin  # no gradient stays longer than it is needed, and those of the nodes come before that of the end
         self._end = None
-        nodes = {s: node(s) for s in self._nodes}
-        end = known.get(1.0) or self._evaluations.at(there)
+        evaluated = self._evaluations.move(here, there)
+        nodes = {s: along(at) for s, at in zip(self._nodes, evaluated, strict=False)}
+        end = next(evaluated)
         total = self._integrator.over_classes(gradient_of(end))
         row_there = snapshot_row(end, total, self.stored)
         segment = Segment(
             left=left,
             right=along(end, total),
-            gradient_at=lambda s: nodes.pop(s) if s in nodes else node(s),
+            gradients_at=gradients_at,
             add=self._integrator.add,
         )
         found, row = self._allocate(segment, here, there, end.loss - loss)

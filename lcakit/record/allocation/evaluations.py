@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -41,7 +41,7 @@ class Evaluations:
     def __init__(self, objective: Objective, by_class: bool, nodes: Iterable[float], between: Between) -> None:
         self.objective, self._by_class = objective, by_class
         self._places, self._between = (*nodes, 1.0), between
-        self._known: deque[dict[float, Evaluation]] = deque()
+        self._known: deque[list[Evaluation]] = deque()
 
     def vector(self, theta: Any) -> torch.Tensor:
         """Return θ on the device, a copy: float32, as snapshots are in the file."""
@@ -50,11 +50,22 @@ class Evaluations:
 
     def at(self, theta: torch.Tensor) -> Evaluation:
         """Evaluate at a snapshot."""
-        return self.objective.evaluate(theta, classes=self._by_class)
+        return self._all([self._point(theta, theta, 1)])[0]
 
-    def inside(self, here: torch.Tensor, there: torch.Tensor, s: float) -> Evaluation:
-        """Evaluate at the fraction ``s`` of a move."""
-        return self.objective.evaluate(self._point(here, there, s), classes=self._by_class, accuracy=False)
+    def move(self, here: torch.Tensor, there: torch.Tensor) -> Iterator[Evaluation]:
+        """Yield what the rule starts with: at each node, and at the end of the move."""
+        known = self._known.popleft() if self._known else None
+        return self.inside(here, there, self._places) if known is None else iter(known)
+
+    def inside(self, here: torch.Tensor, there: torch.Tensor, places: Sequence[float]) -> Iterator[Evaluation]:
+        """Yield evaluations at fractions of a move, computed as they are asked for.
+
+        As many are computed at the same time as the objective can; a large gradient is in memory alone.
+        """
+        at_once = self.objective.at_once
+        for first in range(0, len(places), at_once):
+            some = places[first : first + at_once]
+            yield from self._all([self._point(here, there, s) for s in some], accuracy=1 in some)
 
     @property
     def moves_at_once(self) -> int:
@@ -68,15 +79,16 @@ class Evaluations:
         path = [here, *map(self.vector, thetas)]
         points = [self._point(a, b, s) for a, b in pairwise(path) for s in self._places]
         found = iter(self.objective.evaluate_all(torch.stack(points), classes=self._by_class))
-        self._known = deque({s: next(found) for s in self._places} for _ in path[1:])
-
-    def known(self) -> dict[float, Evaluation]:
-        """Return what was evaluated already of the next move, by the fraction; its end is at 1."""
-        return self._known.popleft() if self._known else {}
+        self._known = deque([next(found) for _ in self._places] for _ in path[1:])
 
     def forget(self) -> None:
         """Drop what was evaluated in advance."""
         self._known.clear()
+
+    def _all(self, points: list[torch.Tensor], accuracy: bool = True) -> list[Evaluation]:
+        if self.objective.at_once > 1:
+            return self.objective.evaluate_all(torch.stack(points), classes=self._by_class)
+        return [self.objective.evaluate(point, classes=self._by_class, accuracy=accuracy) for point in points]
 
     def _point(self, here: torch.Tensor, there: torch.Tensor, s: float) -> torch.Tensor:
         dtype = torch.float64 if self.objective.precision == "float64" else torch.float32

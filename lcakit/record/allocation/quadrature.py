@@ -20,7 +20,8 @@ rule                    least splits  weights of left, right, level 1 …       
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -107,24 +108,20 @@ def weights(rule: str, splits: int) -> Weights:
 class Segment(Generic[Value]):
     """Gradients along one segment, summed by level, refined on demand.
 
-    ``gradient_at(s)`` evaluates the gradient at the fraction ``s``; ``add(a, b)`` returns the sum of two gradients in
-    the precision the sums need (it may overwrite ``a``, never ``b``).
+    ``gradients_at(nodes)`` yields the gradients at fractions of the segment; ``add(a, b)`` returns the sum of two
+    gradients in the precision the sums need (it may overwrite ``a``, never ``b``).
     """
 
     left: Value
     right: Value
-    gradient_at: Callable[[float], Value]
+    gradients_at: Callable[[tuple[float, ...]], Iterable[Value]]
     add: Callable[[Value, Value], Value]
     levels: list[Value] = field(default_factory=list)
 
     def refine_to(self, splits: int) -> None:
         """Evaluate the nodes that ``splits`` sub-intervals need and that are not there yet."""
         for level in range(len(self.levels) + 1, levels_of(splits) + 1):
-            first, *rest = level_nodes(level)
-            total = self.gradient_at(first)
-            for node in rest:
-                total = self.add(total, self.gradient_at(node))
-            self.levels.append(total)
+            self.levels.append(functools.reduce(self.add, self.gradients_at(level_nodes(level))))
 
     def terms(self, rule: str, splits: int) -> list[tuple[float, Value]]:
         """Return (weight, gradient sum) pairs, of which the integral is the weighted sum; zero weights left out."""

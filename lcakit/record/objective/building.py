@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from lcakit.record.objective.live import LiveModel
 from lcakit.record.objective.losses.resolve import ExampleLoss
 from lcakit.record.objective.memory import keep_freed_memory
 from lcakit.record.objective.replicas import Replica, make_replica
+from lcakit.record.objective.side_by_side import WORTH_A_THREAD, SideBySide, passes_at_once
 from lcakit.record.objective.sources import Columns, Items, Source, ranges
 from lcakit.record.objective.sweep import Sweep
 from lcakit.record.objective.tally import weighted
@@ -42,7 +44,6 @@ def __dir__() -> list[str]:
 _MOST_WORKERS = 8
 _RESIDENT = ("auto", True, False)
 _NORMS = ("auto", "batch", "running")
-_WORTH_A_THREAD = 256  # examples
 
 
 @dataclass(frozen=True)
@@ -116,18 +117,20 @@ def build(live: LiveModel, wanted: Wanted, loss: ExampleLoss, numerics: Numerics
             checks.check_last_batch(trial.losses_of, source.n_examples, size)
     fingerprint = model_fingerprint(learning_part(replica.model), labels)
     team = ThreadTeam(_n_workers(division.workers, numerics.device, examples, size, wanted.noise))
-    replicas = [replica, *(make_replica(live.model, numerics, norm=wanted.norm) for _ in range(team.workers - 1))]
+    copy = functools.partial(make_replica, live.model, numerics, norm=wanted.norm)
+    replicas = [replica, *(copy() for _ in range(team.workers - 1))]
     if numerics.device.type == "cpu":
         keep_freed_memory()
     _lay_out(examples, trial)
     sweep = Sweep(replicas, examples, loss, team, numerics.precision, classifies, wanted.noise)
-    flat = _shared_theta(replicas, labels.n_parameters, numerics)
+    flat = _shared_theta(replicas, torch.empty(labels.n_parameters, dtype=numerics.dtype, device=numerics.device))
     if loss.of_batches or weights is not None:
-        flat.copy_(live.flat(numerics.dtype))
-        with numerics.isolated():
-            sweep.survey(flat, size)
+        _survey(sweep, flat, live, numerics, size)
     several = _several(live, sweep, numerics, trial.some) if division.together > 1 else None
-    evaluator = Evaluator(numerics, flat, sweep, several, size)
+    at_once = 1
+    if division.workers == "auto" and several is None and _threads_help(numerics.device, examples, wanted.noise):
+        at_once = passes_at_once(team.workers, source.n_examples, size * seen.activation_bytes)
+    evaluator = Evaluator(numerics, _side_by_side(at_once, flat, sweep, copy), several, size)
     return Parts(labels, groups, fingerprint, trial.fingerprint(wanted), examples, evaluator, trial.norm_mode(coupled))
 
 
@@ -172,19 +175,42 @@ def _size(wanted: int | str, given: Given, activation_bytes: float, device: torc
     return chunks.batch_size(size, given.source.n_examples, activation_bytes, device, coupled)
 
 
+def _threads_help(device: torch.device, examples: EvaluationSet, noise: int | None) -> bool:
+    """Say whether parts of a pass can be computed at the same time, on threads."""
+    one_generator = noise is not None  # which is seeded
+    return device.type == "cpu" and not one_generator and not isinstance(examples.source, Items)  # a Dataset may not
+
+
 def _n_workers(wanted: int | str, device: torch.device, examples: EvaluationSet, size: int, noise: int | None) -> int:
     """Return the number of threads."""
-    if device.type != "cpu" or noise is not None:  # threads would share the generator that was seeded
+    if device.type != "cpu" or noise is not None:
         return 1
     if wanted == "auto":
         n = examples.n_examples
-        useful = -(-n // size) if examples.fixed else n // _WORTH_A_THREAD
-        if isinstance(examples.source, Items):  # a Dataset need not bear several threads
+        useful = -(-n // size) if examples.fixed else n // WORTH_A_THREAD
+        if not _threads_help(device, examples, noise):
             useful = 1
         return max(1, min(torch.get_num_threads(), _MOST_WORKERS, useful))
     if not isinstance(wanted, int) or wanted < 1:
         raise ObjectiveError(f'workers must be "auto" or a positive integer, got {wanted!r}')
     return wanted
+
+
+def _survey(sweep: Sweep, flat: torch.Tensor, live: LiveModel, numerics: Numerics, size: int) -> None:
+    """Look at every batch, at the model's present parameters."""
+    flat.copy_(live.flat(numerics.dtype))
+    with numerics.isolated():
+        sweep.survey(flat, size)
+
+
+def _side_by_side(at_once: int, flat: torch.Tensor, sweep: Sweep, copy: Callable[[], Replica]) -> SideBySide:
+    """Return a pass and its θ, and as many more over networks and with a θ of their own."""
+    passes = [(flat, sweep)]
+    for _ in range(at_once - 1):
+        replicas = [copy() for _ in sweep.replicas]
+        own = replace(sweep, replicas=replicas, team=ThreadTeam(len(replicas)))
+        passes.append((_shared_theta(replicas, flat), own))
+    return SideBySide(passes)
 
 
 def _lay_out(examples: EvaluationSet, trial: Trial) -> None:
@@ -203,9 +229,9 @@ def _lay_out(examples: EvaluationSet, trial: Trial) -> None:
             examples.lay_out(fastest)
 
 
-def _shared_theta(replicas: Sequence[Replica], n_parameters: int, numerics: Numerics) -> torch.Tensor:
+def _shared_theta(replicas: Sequence[Replica], like: torch.Tensor) -> torch.Tensor:
     """Return a vector (K,), not set yet, that the parameters of all replicas are views of."""
-    flat = torch.empty(n_parameters, dtype=numerics.dtype, device=numerics.device)
+    flat = torch.empty_like(like)
     for replica in replicas:
         replica.bind_theta(flat)
     return flat

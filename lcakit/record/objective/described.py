@@ -29,6 +29,7 @@ class Described:
     batch_coupling: bool
     norm_mode: str
     noise_seed: int | None
+    together: int
     device: torch.device
     _live: LiveModel
     _numerics: Numerics
@@ -63,6 +64,11 @@ class Described:
     def batch_size(self) -> int:
         """Examples per chunk: as given or chosen, and halved each time the device runs out of memory."""
         return self._evaluator.batch_size
+
+    @property
+    def at_once(self) -> int:
+        """How many θ are evaluated at the same time, where that many are known: ``together``, or on threads."""
+        return self.together if self._evaluator.several is not None else self._evaluator.beside.count
 
     @property
     def n_parameters(self) -> int:

@@ -13,6 +13,7 @@ import torch
 from lcakit.errors import ObjectiveError
 from lcakit.record.objective import chunks
 from lcakit.record.objective.isolation import Numerics
+from lcakit.record.objective.side_by_side import SideBySide
 from lcakit.record.objective.sweep import Evaluation, Sweep
 from lcakit.record.objective.together import Together
 
@@ -30,25 +31,34 @@ _Result = TypeVar("_Result")
 class Evaluator:
     """What an objective evaluates with.
 
-    ``flat`` (K,) is the θ that the replicas of ``sweep`` view; ``several`` evaluates many θ at once, or is None.
-    ``batch_size`` is halved when the device runs out of memory.
+    ``beside`` holds each θ (K,) and the pass whose replicas view it, one or several; ``several`` evaluates many θ as
+    one batch of networks, or is None. ``batch_size`` is halved when the device runs out of memory.
     """
 
     numerics: Numerics
-    flat: torch.Tensor
-    sweep: Sweep
+    beside: SideBySide
     several: Together | None
     batch_size: int
 
-    def load(self, theta: Any) -> None:
-        """Write θ (K,), an array or a tensor, into the vector that the replicas view."""
+    @property
+    def flat(self) -> torch.Tensor:
+        """The θ (K,) that the replicas of ``sweep`` view."""
+        return self.beside.passes[0][0]
+
+    @property
+    def sweep(self) -> Sweep:
+        """The pass that evaluates a single θ."""
+        return self.beside.passes[0][1]
+
+    def load(self, theta: Any, place: int = 0) -> None:
+        """Write θ (K,), an array or a tensor, into the vector that the replicas of a pass view."""
         vector = theta if isinstance(theta, torch.Tensor) else torch.as_tensor(np.asarray(theta))
         if vector.shape != self.flat.shape:
             raise ObjectiveError(
                 f"theta must be a flat vector of the {len(self.flat)} trainable parameters, "
                 f"got shape {tuple(vector.shape)}"
             )
-        self.flat.copy_(vector.detach())
+        self.beside.passes[place][0].copy_(vector.detach())
 
     def evaluate(self, *, gradient: bool, classes: bool, accuracy: bool) -> Evaluation:
         """Evaluate at the θ that was loaded."""
@@ -56,8 +66,18 @@ class Evaluator:
         with self.numerics.isolated():
             return self._in_memory(partial(self.sweep.run, self.flat, **how))
 
-    def evaluate_all(self, several: Together, thetas: torch.Tensor, count: int, classes: bool) -> list[Evaluation]:
-        """Evaluate at each θ of (S, K), ``count`` of them at a time."""
+    def evaluate_beside(self, thetas: torch.Tensor, classes: bool) -> list[Evaluation]:
+        """Evaluate at each θ of (S, K), as many at the same time as there are passes."""
+        found: list[Evaluation] = []
+        with self.numerics.isolated():
+            for some in thetas.split(self.beside.count):
+                for place, theta in enumerate(some):
+                    self.load(theta, place)
+                found += self._in_memory(partial(self.beside.run, len(some), classes))
+        return found
+
+    def evaluate_together(self, several: Together, thetas: torch.Tensor, count: int, classes: bool) -> list[Evaluation]:
+        """Evaluate at each θ of (S, K), ``count`` of them as one batch of networks."""
         found: list[Evaluation] = []
         with self.numerics.isolated():
             for some in thetas.to(self.flat.device, self.numerics.dtype).split(count):
@@ -66,7 +86,8 @@ class Evaluator:
 
     def copy_frozen(self, values: Mapping[str, torch.Tensor]) -> None:
         """Copy the frozen parameters and the buffers that ``values`` has by name to all replicas."""
-        for replica in (*self.sweep.replicas, *(self.several.replicas if self.several else ())):
+        replicas = [replica for _, sweep in self.beside.passes for replica in sweep.replicas]
+        for replica in (*replicas, *(self.several.replicas if self.several else ())):
             replica.copy_frozen(values)
 
     def _in_memory(self, evaluate: Callable[..., _Result]) -> _Result:

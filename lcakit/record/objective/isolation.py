@@ -204,9 +204,15 @@ class ThreadTeam:
         self.workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lcakit") if workers > 1 else None
 
-    def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Return ``[work(item) for item in items]``, computed at the same time; the first error is raised."""
-        if self._pool is None or len(items) < 2:
+    def map(
+        self, work: Callable[[Item], Result], items: Sequence[Item], *, always_shared: bool = False
+    ) -> list[Result]:
+        """Return ``[work(item) for item in items]``, computed at the same time; the first error is raised.
+
+        A single item has all cores, unless they are ``always_shared``: then it has its share, as beside others, and
+        the number of threads, on which the last bits of a result depend, is the same.
+        """
+        if self._pool is None or (len(items) < 2 and not always_shared):
             return [work(item) for item in items]
         threads = torch.get_num_threads()
         share = max(1, threads // self.workers)

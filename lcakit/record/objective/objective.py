@@ -71,8 +71,9 @@ class Objective(Described):
     precision
         ``"float32"``, ``"float64"``, ``"tf32"`` (GPU matrix products) or ``"bfloat16"`` (autocast).
     workers
-        Threads that evaluate chunks at the same time on a CPU; ``"auto"`` uses torch's number of threads, at most 8.
-        Sums are formed in a fixed order, so results repeat bit by bit for the same number.
+        Threads that evaluate chunks at the same time on a CPU; ``"auto"`` uses torch's number of threads, at most 8,
+        and where a pass is too small for them evaluates several θ at the same time (the nodes of a move). Sums are
+        formed in a fixed order, so results repeat bit by bit for the same number.
     together
         How many θ :meth:`evaluate_all` evaluates at once, as :func:`lcakit.allocate` and ``allocate="later"`` do: they
         know the path. Faster where a network is too small to keep the device busy, slower elsewhere
@@ -301,7 +302,7 @@ class Objective(Described):
         return result
 
     def evaluate_all(self, thetas: torch.Tensor, *, classes: bool = False) -> list[Evaluation]:
-        """Evaluate several θ, ``together`` of them at a time.
+        """Evaluate several θ, :attr:`at_once` of them at a time.
 
         Parameters
         ----------
@@ -320,13 +321,16 @@ class Objective(Described):
         ObjectiveError
             As for :meth:`gradient`.
         """
-        several = self._evaluator.several
-        if several is None:
+        if self.at_once < 2:
             return [self.evaluate(theta, classes=classes) for theta in thetas]
         if classes and self.class_names is None:
             raise no_classes()
         began = time.perf_counter()
-        found = self._evaluator.evaluate_all(several, thetas, self.together, classes)
+        if (several := self._evaluator.several) is not None:
+            found = self._evaluator.evaluate_together(several, thetas, self.together, classes)
+        else:
+            found = self._evaluator.evaluate_beside(thetas, classes)
+            self._timed[classes] = (time.perf_counter() - began) / len(thetas)
         self.evaluations += len(thetas)
         self.seconds += time.perf_counter() - began
         return found

@@ -94,7 +94,8 @@ class Pulse:
             bars[-1].refresh()
             bars[-1].last_print_t = max(bars[-1].last_print_t, bars[-1].start_t + bars[-1].delay)  # it is drawn now
         elif phases:
-            self._say(f"lcakit: {phases[-1][0]}, {now - phases[-1][1]:.0f} s")
+            what, began = phases[-1]
+            self._say(f"lcakit: {what}" + (f", {now - began:.0f} s" if now - began >= 1 else ""))
         self._last = now
 
 

@@ -125,3 +125,12 @@ def test_phases_of_quiet_work_say_nothing(out, monkeypatch):
         wait(said, out, 9)
     assert "lcakit: reading, 4 s" in out.getvalue()
     assert not said.is_needed
+
+
+def test_a_phase_that_has_just_begun_has_no_seconds_yet(pulse, out):
+    pulse.begin("making a report")
+    out.now = 5.0
+    pulse.begin("drawing")
+    pulse.look()
+    wait(pulse, out, 4)
+    assert out.getvalue() == "lcakit: drawing\nlcakit: drawing, 4 s\n"

@@ -25,7 +25,15 @@ for needed in ("pooch", "aiohttp", "h5netcdf", "zarr"):
 
 pytestmark = pytest.mark.timeout(60)
 
-SLOW = [pytest.param(mode, marks=pytest.mark.slow) for mode in ("dripping headers", "continuing")]  # wait for seconds
+ENDLESS = ("dripping headers", "continuing")
+"""Servers that go on and on, so that however long one waits for them, the answer is never there."""
+
+MODES = [*(pytest.param(mode, marks=pytest.mark.slow) for mode in ENDLESS), "redirecting"]
+
+
+def patience(mode):
+    """Return seconds to wait: others answer, though perhaps late, when this machine is busy."""
+    return 0.25 if mode in ENDLESS else 1.0
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +59,9 @@ def server(folder, monkeypatch) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("name", ["run.nc", "run.zarr"])
-@pytest.mark.parametrize("mode", [*SLOW, "redirecting", "endless parts"])
-def test_opening_ends_in_time_and_little_memory(server, mode, name):
+@pytest.mark.parametrize("mode", [*MODES, "endless parts"])
+def test_opening_ends_in_time_and_little_memory(server, monkeypatch, mode, name):
+    monkeypatch.setattr(remote, "TIMEOUT", patience(mode))
     server.lie(mode)
     began = time.monotonic()
     with pytest.raises(lk.TrajectoryError, match=rf"http.*{name}"):
@@ -61,16 +70,16 @@ def test_opening_ends_in_time_and_little_memory(server, mode, name):
     assert server.sent < 2**29
 
 
-@pytest.mark.parametrize("mode", [*SLOW, "redirecting"])
+@pytest.mark.parametrize("mode", MODES)
 def test_fetching_ends_in_time(server, tmp_path, mode):
     registry = tmp_path / "registry.txt"
     registry.write_text(f"run.nc {server.url('run.nc')} {'0' * 64}\n")
     server.lie(mode)
     began = time.monotonic()
     with pytest.raises(lk.TrajectoryError, match=r"http.*run\.nc"):
-        fetch("run.nc", registry, tmp_path / "cache", timeout=1.0, quiet=True)
+        fetch("run.nc", registry, tmp_path / "cache", timeout=patience(mode), quiet=True)
     with pytest.raises(lk.TrajectoryError, match=r"http.*run\.nc"):
-        read_registry(server.url("run.nc"), timeout=1.0)
+        read_registry(server.url("run.nc"), timeout=patience(mode))
     assert time.monotonic() - began < 20
     assert not list((tmp_path / "cache").glob("*"))
 

@@ -100,13 +100,18 @@ class Dicts(Dataset):
         ([(x, y), (x, y[:4])], {}, r"batch 1 has 50 examples, and y of shape \(4,\)"),
         ((x.to_sparse(), y), {}, r"sparse tensor \(sparse_coo\).*to_dense"),
         ({"x": x.to_sparse()}, {"batch_loss": usual}, r"to_dense"),
-        ((torch.nested.nested_tensor(list(x), layout=torch.jagged), y), {}, "nested tensor.*to_padded_tensor"),
         ((x.to("meta"), y), {}, "'meta', which holds no numbers"),
     ],
 )
 def test_what_makes_no_batches_is_named(data, how, says):
     with pytest.raises(lk.ObjectiveError, match=f"(?s){says}"):
         lk.Objective(dense(), data, **how)
+
+
+def test_a_nested_tensor_is_named():
+    nested = torch.nested.nested_tensor(list(x), layout=torch.jagged)  # imports half of PyTorch
+    with pytest.raises(lk.ObjectiveError, match="(?s)nested tensor.*to_padded_tensor"):
+        lk.Objective(dense(), (nested, y))
 
 
 @pytest.mark.filterwarnings("error")

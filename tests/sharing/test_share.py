@@ -25,7 +25,7 @@ from tests.support.rounding import slow_error, slow_rounded
 
 @pytest.mark.slow
 @settings(deadline=None, max_examples=8)
-@given(any_chunks(), st.integers(1, 23), st.integers(1, 25), st.sampled_from([(3, 64, 32), (8, 256, 4096)]))
+@given(any_chunks(), st.integers(1, 23), st.integers(1, 12), st.sampled_from([(3, 64, 32), (8, 256, 4096)]))
 def test_copy_against_a_loop(tmp_path_factory, chunks, keepbits, iterations, sizes):
     ds = tiny_trajectory(iterations, class_parameters=True)
     path = tmp_path_factory.mktemp("share") / "copy.nc"

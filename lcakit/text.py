@@ -39,6 +39,8 @@ def printable(value: Any, most: int = 200) -> str:
     text = str(value)
     if len(text) > most:
         text = f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
+    if text.isascii() and text.isprintable():
+        return text
     unseen = [unicodedata.category(c) in _UNSEEN or ord(c) in _TURNS for c in text]
     return "".join(_escape(c) if hidden else c for c, hidden in zip(text, unseen, strict=True))
 

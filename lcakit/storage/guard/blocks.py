@@ -32,21 +32,24 @@ class OtherFormatError(CorruptError):
 class Cursor:
     """Takes little-endian numbers from bytes, and never more than there are."""
 
+    __slots__ = ("_end", "_what", "at", "data")  # a file has thousands
+
     def __init__(self, data: bytes, what: str) -> None:
         self.data, self._what = data, what
-        self.at = 0
+        self.at, self._end = 0, len(data)
 
     @property
     def left(self) -> int:
         """Number of bytes not taken yet."""
-        return len(self.data) - self.at
+        return self._end - self.at
 
     def take(self, count: int) -> bytes:
         """Return the next bytes."""
-        if count > self.left:
+        start = self.at
+        if count > self._end - start:
             raise CorruptError(f"{self._what} ends too early")
-        self.at += count
-        return self.data[self.at - count : self.at]
+        self.at = start + count
+        return self.data[start : self.at]
 
     def uint(self, count: int) -> int:
         """Return the next unsigned integer of ``count`` bytes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import netCDF4
@@ -52,6 +53,22 @@ def page(chromium, address):
         found.locator(".bk-Figure").nth(8).wait_for()
         yield found
         assert trouble == []
+
+
+@pytest.fixture(scope="module")
+def looked_at(chromium, address):
+    """Pages of some width, each opened once, for tests that change nothing on them."""
+    opened = {}
+    with ExitStack() as pages:
+
+        def at(width):
+            if width not in opened:
+                opened[width] = pages.enter_context(browser.watched(chromium, width, 900))
+                opened[width][0].goto(address)
+                opened[width][0].locator(".bk-Figure").nth(8).wait_for()
+            return opened[width]
+
+        yield at
 
 
 def says(page, title, *parts):
@@ -137,16 +154,14 @@ def test_links_and_going_back(page, address, path):
 
 
 @pytest.mark.parametrize("width", [1400, 800, 400])
-def test_nothing_is_cut_on_narrow_pages(chromium, address, width):
-    with browser.watched(chromium, width, 900) as (page, trouble):
-        page.goto(address)
-        page.locator(".bk-Figure").nth(8).wait_for()
-        page.wait_for_timeout(300)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        boxes = [one.bounding_box() for one in page.locator(".bk-Figure").all()]
-        assert all(box["x"] >= 0 and box["x"] + box["width"] <= width + 1 for box in boxes)
-        assert min(box["width"] for box in boxes) >= 200
-        assert trouble == []
+def test_nothing_is_cut_on_narrow_pages(looked_at, width):
+    page, trouble = looked_at(width)
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [one.bounding_box() for one in page.locator(".bk-Figure").all()]
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width + 1 for box in boxes)
+    assert min(box["width"] for box in boxes) >= 200
+    assert trouble == []
 
 
 _TABBED = """() => {
@@ -163,33 +178,32 @@ _TABBED = """() => {
 
 
 @pytest.mark.parametrize("width", [1400, 400])
-def test_tab_goes_through_the_page_in_its_order(chromium, address, width):
-    with browser.watched(chromium, width, 900) as (page, trouble):
-        page.goto(address)
-        page.locator(".bk-Figure").nth(8).wait_for()
-        page.get_by_label("Save Parameter as CSV").wait_for()
-        found = []
-        for _ in range(150):
-            page.keyboard.press("Tab")
-            one = page.evaluate(_TABBED)
-            if one is None:
-                break
-            found.append(one)
-        names = [one["name"] for one in found]
-        assert len(names) < 150  # the focus leaves the page: it is nowhere caught
-        assert all(one["wide"] and one["high"] for one in found)  # seen where it is
-        wanted = ["Iteration", "Play", "First iteration of the span", "Last iteration of the span", "Whole run"]
-        wanted += ["over the span", "Quantity", "blue-orange", "Layers shown", "Classes", "Role of tensors"]
-        wanted += ["Layer opened", "Unit", "Parameter", "Save Loss as PNG", "Save Layers as PNG"]
-        wanted += ["Save Saliency as netCDF", "Save Parameter as PNG", "Save Parameter as netCDF"]
-        assert [name for name in names if name in wanted] == wanted
-        for before, after in itertools.pairwise(found):  # never back up within a column
-            if after["y"] + after["high"] < before["y"]:
-                assert after["x"] > before["x"], (before["name"], after["name"])
-        assert trouble == []
+def test_tab_goes_through_the_page_in_its_order(looked_at, width):
+    page, trouble = looked_at(width)
+    page.get_by_label("Save Parameter as CSV").wait_for()
+    found = []
+    for _ in range(150):
+        page.keyboard.press("Tab")
+        one = page.evaluate(_TABBED)
+        if one is None:
+            break
+        found.append(one)
+    names = [one["name"] for one in found]
+    assert len(names) < 150  # the focus leaves the page: it is nowhere caught
+    assert all(one["wide"] and one["high"] for one in found)  # seen where it is
+    wanted = ["Iteration", "Play", "First iteration of the span", "Last iteration of the span", "Whole run"]
+    wanted += ["over the span", "Quantity", "blue-orange", "Layers shown", "Classes", "Role of tensors"]
+    wanted += ["Layer opened", "Unit", "Parameter", "Save Loss as PNG", "Save Layers as PNG"]
+    wanted += ["Save Saliency as netCDF", "Save Parameter as PNG", "Save Parameter as netCDF"]
+    assert [name for name in names if name in wanted] == wanted
+    for before, after in itertools.pairwise(found):  # never back up within a column
+        if after["y"] + after["high"] < before["y"]:
+            assert after["x"] > before["x"], (before["name"], after["name"])
+    assert trouble == []
 
 
-def test_every_control_has_a_name(page):
+def test_every_control_has_a_name(looked_at):
+    page, trouble = looked_at(1400)
     page.wait_for_timeout(1500)
     unnamed = page.evaluate(
         """() => {
@@ -211,6 +225,7 @@ def test_every_control_has_a_name(page):
     assert page.evaluate(browser.FAINT) == []
     sentence = page.locator(".lk-view").first.text_content()
     assert page.get_by_role("img", name="Picture").first.get_attribute("aria-description") == sentence
+    assert trouble == []
 
 
 def test_letters_stand_out_on_dark_pages(chromium, path):

@@ -110,7 +110,7 @@ def test_what_makes_no_batches_is_named(data, how, says):
 
 def test_a_nested_tensor_is_named():
     nested = torch.nested.nested_tensor(list(x), layout=torch.jagged)  # imports half of PyTorch
-    with pytest.raises(lk.ObjectiveError, match="(?s)nested tensor.*to_padded_tensor"):
+    with pytest.raises(lk.ObjectiveError, match=r"(?s)nested tensor.*to_padded_tensor"):
         lk.Objective(dense(), (nested, y))
 
 

@@ -96,12 +96,43 @@ def test_an_error_in_one_of_them_is_raised_and_the_threads_are_put_back():
 
 
 @pytest.mark.parametrize(
-    ("workers", "n_examples", "chunk_bytes", "found"),
-    [(1, 500, 1e6, 2), (2, 1500, 1e6, 1), (1, 100, 1e6, 1), (1, 500, 1e9, 1)],
-    ids=["small", "all threads have chunks", "few examples", "large operations"],
+    ("threads", "chunks", "n_examples", "chunk_bytes", "found"),
+    [
+        (1, 1, 500, 1e6, 1),
+        (2, 1, 500, 1e6, 2),
+        (2, 2, 1000, 1e6, 1),
+        (2, 3, 1500, 1e6, 2),
+        (8, 3, 1500, 1e6, 2),
+        (8, 1, 500, 1e6, 4),
+        (4, 4, 2000, 1e6, 1),
+        (2, 1, 100, 1e6, 1),
+        (2, 1, 500, 1e9, 1),
+    ],
+    ids=[
+        "one thread",
+        "one chunk",
+        "one each",
+        "one too many",
+        "few chunks",
+        "many threads",
+        "all busy",
+        "few examples",
+        "large",
+    ],
 )
-def test_where_passes_run_side_by_side(workers, n_examples, chunk_bytes, found):
-    assert passes_at_once(workers, n_examples, chunk_bytes) == found
+def test_where_passes_run_side_by_side(threads, chunks, n_examples, chunk_bytes, found):
+    assert passes_at_once(threads, chunks, n_examples, chunk_bytes) == found
+
+
+def test_chunks_that_do_not_divide_into_threads():
+    data = examples(300)
+    three = lk.Objective(coupled(), data, batch_size=100, precision="float64")
+    assert three.at_once == 2
+    single = lk.Objective(coupled(), data, batch_size=100, precision="float64", workers=1)
+    thetas = path_of(coupled(), 3).double()
+    for one, other in zip(three.evaluate_all(thetas), single.evaluate_all(thetas), strict=True):
+        np.testing.assert_allclose(one.gradient, other.gradient, rtol=1e-9, atol=1e-12)
+        assert one.loss == pytest.approx(other.loss, rel=1e-12)
 
 
 def test_not_where_the_number_of_threads_was_said():

@@ -127,10 +127,10 @@ def build(live: LiveModel, wanted: Wanted, loss: ExampleLoss, numerics: Numerics
     if loss.of_batches or weights is not None:
         _survey(sweep, flat, live, numerics, size)
     several = _several(live, sweep, numerics, trial.some) if division.together > 1 else None
-    at_once = 1
+    beside = None
     if division.workers == "auto" and several is None and _threads_help(numerics.device, examples, wanted.noise):
-        at_once = passes_at_once(team.workers, source.n_examples, size * seen.activation_bytes)
-    evaluator = Evaluator(numerics, _side_by_side(at_once, flat, sweep, copy), several, size)
+        beside = _side_by_side(sweep, flat, copy, size, seen.activation_bytes)
+    evaluator = Evaluator(numerics, flat, sweep, beside, several, size)
     return Parts(labels, groups, fingerprint, trial.fingerprint(wanted), examples, evaluator, trial.norm_mode(coupled))
 
 
@@ -181,16 +181,19 @@ def _threads_help(device: torch.device, examples: EvaluationSet, noise: int | No
     return device.type == "cpu" and not one_generator and not isinstance(examples.source, Items)  # a Dataset may not
 
 
+def _useful_threads(examples: EvaluationSet, size: int) -> int:
+    """Return how many threads have examples of a pass to work on."""
+    n = examples.n_examples
+    return max(1, -(-n // size) if examples.fixed else n // WORTH_A_THREAD)
+
+
 def _n_workers(wanted: int | str, device: torch.device, examples: EvaluationSet, size: int, noise: int | None) -> int:
     """Return the number of threads."""
     if device.type != "cpu" or noise is not None:
         return 1
     if wanted == "auto":
-        n = examples.n_examples
-        useful = -(-n // size) if examples.fixed else n // WORTH_A_THREAD
-        if not _threads_help(device, examples, noise):
-            useful = 1
-        return max(1, min(torch.get_num_threads(), _MOST_WORKERS, useful))
+        useful = _useful_threads(examples, size) if _threads_help(device, examples, noise) else 1
+        return min(torch.get_num_threads(), _MOST_WORKERS, useful)
     if not isinstance(wanted, int) or wanted < 1:
         raise ObjectiveError(f'workers must be "auto" or a positive integer, got {wanted!r}')
     return wanted
@@ -203,11 +206,17 @@ def _survey(sweep: Sweep, flat: torch.Tensor, live: LiveModel, numerics: Numeric
         sweep.survey(flat, size)
 
 
-def _side_by_side(at_once: int, flat: torch.Tensor, sweep: Sweep, copy: Callable[[], Replica]) -> SideBySide:
-    """Return a pass and its θ, and as many more over networks and with a θ of their own."""
-    passes = [(flat, sweep)]
-    for _ in range(at_once - 1):
-        replicas = [copy() for _ in sweep.replicas]
+def _side_by_side(
+    sweep: Sweep, flat: torch.Tensor, copy: Callable[[], Replica], size: int, activation_bytes: float
+) -> SideBySide | None:
+    """Return passes at the same time, each with networks and a θ of its own; None where one at a time is as fast."""
+    threads, chunks = torch.get_num_threads(), _useful_threads(sweep.data, size)
+    at_once = passes_at_once(threads, chunks, sweep.data.n_examples, size * activation_bytes)
+    if at_once == 1:
+        return None
+    passes = []
+    for _ in range(at_once):
+        replicas = [copy() for _ in range(min(threads // at_once, chunks))]
         own = replace(sweep, replicas=replicas, team=ThreadTeam(len(replicas)))
         passes.append((_shared_theta(replicas, flat), own))
     return SideBySide(passes)

@@ -68,7 +68,7 @@ class Described:
     @property
     def at_once(self) -> int:
         """How many θ are evaluated at the same time, where that many are known: ``together``, or on threads."""
-        return self.together if self._evaluator.several is not None else self._evaluator.beside.count
+        return self.together if self._evaluator.beside is None else self._evaluator.beside.count
 
     @property
     def n_parameters(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -31,34 +32,23 @@ _Result = TypeVar("_Result")
 class Evaluator:
     """What an objective evaluates with.
 
-    ``beside`` holds each θ (K,) and the pass whose replicas view it, one or several; ``several`` evaluates many θ as
-    one batch of networks, or is None. ``batch_size`` is halved when the device runs out of memory.
+    ``flat`` (K,) is the θ that the replicas of ``sweep`` view. Several θ are evaluated by passes ``beside`` each other
+    or ``together``, as one batch of networks, where there are such. ``batch_size`` is halved when the device runs out
+    of memory.
     """
 
     numerics: Numerics
-    beside: SideBySide
-    several: Together | None
+    flat: torch.Tensor
+    sweep: Sweep
+    beside: SideBySide | None
+    together: Together | None
     batch_size: int
 
-    @property
-    def flat(self) -> torch.Tensor:
-        """The θ (K,) that the replicas of ``sweep`` view."""
-        return self.beside.passes[0][0]
-
-    @property
-    def sweep(self) -> Sweep:
-        """The pass that evaluates a single θ."""
-        return self.beside.passes[0][1]
-
-    def load(self, theta: Any, place: int = 0) -> None:
-        """Write θ (K,), an array or a tensor, into the vector that the replicas of a pass view."""
+    def load(self, theta: Any) -> None:
+        """Write θ (K,), an array or a tensor, into the vector that the replicas view."""
         vector = theta if isinstance(theta, torch.Tensor) else torch.as_tensor(np.asarray(theta))
-        if vector.shape != self.flat.shape:
-            raise ObjectiveError(
-                f"theta must be a flat vector of the {len(self.flat)} trainable parameters, "
-                f"got shape {tuple(vector.shape)}"
-            )
-        self.beside.passes[place][0].copy_(vector.detach())
+        self._check(vector.shape)
+        self.flat.copy_(vector.detach())
 
     def evaluate(self, *, gradient: bool, classes: bool, accuracy: bool) -> Evaluation:
         """Evaluate at the θ that was loaded."""
@@ -66,29 +56,28 @@ class Evaluator:
         with self.numerics.isolated():
             return self._in_memory(partial(self.sweep.run, self.flat, **how))
 
-    def evaluate_beside(self, thetas: torch.Tensor, classes: bool) -> list[Evaluation]:
-        """Evaluate at each θ of (S, K), as many at the same time as there are passes."""
-        found: list[Evaluation] = []
-        with self.numerics.isolated():
-            for some in thetas.split(self.beside.count):
-                for place, theta in enumerate(some):
-                    self.load(theta, place)
-                found += self._in_memory(partial(self.beside.run, len(some), classes))
-        return found
-
-    def evaluate_together(self, several: Together, thetas: torch.Tensor, count: int, classes: bool) -> list[Evaluation]:
-        """Evaluate at each θ of (S, K), ``count`` of them as one batch of networks."""
+    def evaluate_all(
+        self, way: SideBySide | Together, thetas: torch.Tensor, count: int, classes: bool
+    ) -> list[Evaluation]:
+        """Evaluate at each θ of (S, K), ``count`` of them at a time."""
+        self._check(thetas.shape[1:])
         found: list[Evaluation] = []
         with self.numerics.isolated():
             for some in thetas.to(self.flat.device, self.numerics.dtype).split(count):
-                found += self._in_memory(partial(several.run, some, classes))
+                found += self._in_memory(partial(way.run, some, classes))
         return found
 
     def copy_frozen(self, values: Mapping[str, torch.Tensor]) -> None:
         """Copy the frozen parameters and the buffers that ``values`` has by name to all replicas."""
-        replicas = [replica for _, sweep in self.beside.passes for replica in sweep.replicas]
-        for replica in (*replicas, *(self.several.replicas if self.several else ())):
+        others = [way.replicas for way in (self.beside, self.together) if way is not None]
+        for replica in (*self.sweep.replicas, *itertools.chain(*others)):
             replica.copy_frozen(values)
+
+    def _check(self, shape: torch.Size) -> None:
+        if shape != self.flat.shape:
+            raise ObjectiveError(
+                f"theta must be a flat vector of the {len(self.flat)} trainable parameters, got shape {tuple(shape)}"
+            )
 
     def _in_memory(self, evaluate: Callable[..., _Result]) -> _Result:
         """Evaluate; with smaller chunks from now on if the device runs out of memory."""

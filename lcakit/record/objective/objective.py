@@ -321,15 +321,14 @@ class Objective(Described):
         ObjectiveError
             As for :meth:`gradient`.
         """
-        if self.at_once < 2:
+        way = self._evaluator.together or self._evaluator.beside
+        if way is None:
             return [self.evaluate(theta, classes=classes) for theta in thetas]
         if classes and self.class_names is None:
             raise no_classes()
         began = time.perf_counter()
-        if (several := self._evaluator.several) is not None:
-            found = self._evaluator.evaluate_together(several, thetas, self.together, classes)
-        else:
-            found = self._evaluator.evaluate_beside(thetas, classes)
+        found = self._evaluator.evaluate_all(way, thetas, self.at_once, classes)
+        if self.at_once != self.together:
             self._timed[classes] = (time.perf_counter() - began) / len(thetas)
         self.evaluations += len(thetas)
         self.seconds += time.perf_counter() - began

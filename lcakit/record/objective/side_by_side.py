@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lcakit.record.objective.isolation import ThreadTeam
+from lcakit.record.objective.replicas import Replica
 from lcakit.record.objective.sweep import Evaluation, Sweep
 
 __all__ = ["WORTH_A_THREAD", "SideBySide", "passes_at_once"]
@@ -49,23 +50,31 @@ class SideBySide:
         """How many θ are evaluated at the same time."""
         return len(self.passes)
 
-    def run(self, count: int, classes: bool, batch_size: int) -> list[Evaluation]:
-        """Return the gradients at the first ``count`` θ."""
+    @property
+    def replicas(self) -> list[Replica]:
+        """The networks of all passes."""
+        return [replica for _, sweep in self.passes for replica in sweep.replicas]
 
-        def evaluate(at: tuple[torch.Tensor, Sweep]) -> Evaluation:
-            theta, sweep = at
+    def run(self, thetas: torch.Tensor, classes: bool, batch_size: int) -> list[Evaluation]:
+        """Evaluate at each θ of (S, K), of which there are at most as many as passes."""
+
+        def evaluate(place: int) -> Evaluation:
+            theta, sweep = self.passes[place]
+            theta.copy_(thetas[place].detach())
             return sweep.run(theta, batch_size, gradient=True, classes=classes, accuracy=True)
 
-        return self._team.map(evaluate, self.passes[:count], always_shared=True)
+        return self._team.map(evaluate, range(len(thetas)), always_shared=True)
 
 
-def passes_at_once(workers: int, n_examples: int, chunk_bytes: float) -> int:
-    """Return how many passes are faster side by side than with all threads of torch in each of their operations.
+def passes_at_once(threads: int, chunks: int, n_examples: int, chunk_bytes: float) -> int:
+    """Return how many passes side by side take the shortest time for each; the fewest of those that take the same.
 
     Parameters
     ----------
-    workers
-        Threads of one pass, each of which takes a chunk at a time.
+    threads
+        Threads that the passes share. One of a pass that has several takes whole chunks, one after the other.
+    chunks
+        Into how many a pass is divided at the most.
     n_examples, chunk_bytes
         Examples of a pass, and the activations of a chunk.
 
@@ -74,5 +83,6 @@ def passes_at_once(workers: int, n_examples: int, chunk_bytes: float) -> int:
     int
         1 where passes run one after the other.
     """
-    worth = n_examples >= WORTH_A_THREAD and chunk_bytes <= _SMALL
-    return max(1, min(torch.get_num_threads() // workers, _MOST)) if worth else 1
+    if n_examples < WORTH_A_THREAD or chunk_bytes > _SMALL:
+        return 1
+    return min(range(1, min(threads, _MOST) + 1), key=lambda count: (-(-chunks // (threads // count)) / count, count))

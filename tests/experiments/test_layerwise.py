@@ -11,7 +11,7 @@ from scipy import stats
 
 import lcakit as lk
 from lcakit.experiments import training
-from lcakit.experiments.declared import EXPERIMENTS, Derived, Scale, directory, layerwise
+from lcakit.experiments.declared import EXPERIMENTS, Derived, Scale, delays, directory
 from lcakit.experiments.declared.experiment import seeded
 from lcakit.experiments.interventions import Intervention
 from lcakit.experiments.run import Run
@@ -30,7 +30,7 @@ def line_with_an_intercept_for_each_seed(x, y, seeds) -> tuple[float, float]:
 @pytest.mark.slow
 def test_the_trend_over_delays_against_the_files(tmp_path):
     arms = {f"delay-{d}": dataclasses.replace(TINY, interventions=(Intervention("last", delay=d),)) for d in (0, 4, 9)}
-    result = run(tiny(arms, layerwise.delayed_layer), tmp_path).result
+    result = run(tiny(arms, delays.delayed_layer), tmp_path).result
     found = [(d, read(tmp_path / f"delay-{d}-{seed}.nc")) for d in (0, 4, 9) for seed in (0, 1)]
     last = [f["lca"].astype(float)[:, f["layer_index"] == 2].sum() for _, f in found]
     slope, p = line_with_an_intercept_for_each_seed([d for d, _ in found], last, [0, 1] * 3)
@@ -38,6 +38,20 @@ def test_the_trend_over_delays_against_the_files(tmp_path):
     assert float(result["p"]) == pytest.approx(p, rel=1e-4)
     assert result["delay"].values.tolist() == [0, 4, 9]
     np.testing.assert_allclose(result["lca"], np.reshape(last, (3, 2)).mean(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("delay", range(10))
+def test_the_rate_makes_up_for_the_length_of_steps(delay):
+    """Twin: momentum adds up gradients with the weights 1, m, m² …: lasting ones to their sum, noise to their norm."""
+
+    def weights(d: int) -> np.ndarray:
+        return (d / (d + 1)) ** np.arange(1000)
+
+    assert delays.same_step(delay) * weights(delay).sum() == pytest.approx(weights(9).sum())
+    assert delays.same_noise(delay) * np.linalg.norm(weights(delay)) == pytest.approx(np.linalg.norm(weights(9)))
+    for name, factor in (("delays-same-step", delays.same_step), ("delays-same-noise", delays.same_noise)):
+        (one,) = EXPERIMENTS[name].scales["small"].arms[f"delay-{delay}"].interventions
+        assert (one.delay, one.lr_factor) == (delay, factor(delay))
 
 
 ARGMIN = {"argmin": Derived("plain", lambda plain, path: frozen_after(plain, path))}

@@ -100,6 +100,15 @@ def orders(y: np.ndarray, delays: np.ndarray, seeds: np.ndarray) -> list[str]:
     ]
 
 
+def rises(kind: str) -> str:
+    """In how many seeds the loss of runs without delay rises above what it was at first; and with momentum alone."""
+    seeds = seeds_of(f"{kind}-0")
+    above, alone = (
+        sum(loss.max() > loss[0] for _, loss in (read(f"{k}-0-{s}") for s in seeds)) for k in (kind, "delay")
+    )
+    return f"rises above its start in {above} of {len(seeds)} seeds without delay (with momentum alone in {alone})"
+
+
 def vgg() -> list[str]:
     """The dense layers, which hurt, and the convolutions together, plain; and what freezing the last layer does."""
     lca = np.array([read(f"plain-{seed}", VGG)[0] for seed in seeds_of("plain", VGG)])
@@ -121,7 +130,8 @@ SAID = {
     ],
     "first-layer": lambda: [counted("first-argmin"), *compared("first-argmin", 0)],
     "delays": lambda: trend("delay"),
-    "delays-same-step": lambda: trend("same-step"),
+    "delays-same-step": lambda: [*trend("same-step"), rises("same-step")],
+    "delays-same-noise": lambda: trend("same-noise"),
 }
 
 

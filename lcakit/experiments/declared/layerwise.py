@@ -1,4 +1,4 @@
-"""Experiments with layers: those that hurt, frozen, slowed down or less delayed (section 4 of the paper)."""
+"""Experiments with layers: those that hurt, frozen or slowed down (section 4 of the paper)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lcakit.analysis.layers import layer_trend
 from lcakit.analysis.layerwise import layer_lca
 from lcakit.analysis.runs import compare, one_sample
 from lcakit.experiments.declared.experiment import NOT_GIVEN, Claim, Derived, Experiment, Scale
@@ -21,7 +20,7 @@ from lcakit.experiments.run import Run
 from lcakit.experiments.training import make_model
 from lcakit.record.objective.describe import describe
 
-__all__ = ["EXPERIMENTS", "compared_layers", "delayed_layer"]
+__all__ = ["EXPERIMENTS", "SMALL", "SMALL_RESNET", "compared_layers", "run_totals"]
 
 
 def __dir__() -> list[str]:
@@ -30,7 +29,6 @@ def __dir__() -> list[str]:
 
 _PLAIN = "plain"
 _NOT_RUN = "no finished run"
-_DELAYS = tuple(range(10))
 _HURTS = "hurts: positive, p < 1e-4 (ResNet-20, ten runs)"
 _LAST = {
     "frozen": ("help less, but by less than the layer had hurt", "better: lower, p < 0.001"),
@@ -39,14 +37,14 @@ _LAST = {
 _FIRST = dict.fromkeys(("frozen", "argmin"), ("help less, by as much as the layer had hurt", "not better"))
 # Small batches at a high rate: the noise of the gradient along the run is what makes the outer layers hurt, and it is
 # gone once a network fits its training set. Batch 20 or 50, or half the rate, do not show it.
-_SMALL = Run("digits-resnet8w8", learning_rate=0.2, batch_size=10, iterations=200, train_examples=500)
+SMALL = Run("digits-resnet8w8", learning_rate=0.2, batch_size=10, iterations=200, train_examples=500)
 _SMALL_ADAM = Run("digits-resnet8w8", "adam", learning_rate=0.1, batch_size=10, iterations=100, train_examples=500)
 _SMALL_VGG = Run("digits-vgg5-no-dropout", learning_rate=0.03, batch_size=10, iterations=60, train_examples=300)
-_SMALL_RESNET = (
+SMALL_RESNET = (
     "ResNet-8 of 8, 16, 32 channels instead of ResNet-20; 500 of the 8 x 8 digits instead of CIFAR-10, batch 10, rate "
     "0.2, 200 iterations"
 )
-_SMALL_RESNET_ADAM = _SMALL_RESNET.replace("rate 0.2, 200", "rate 0.1, 100")
+_SMALL_RESNET_ADAM = SMALL_RESNET.replace("rate 0.2, 200", "rate 0.1, 100")
 _VGG = "VGG of 3 convolutions and 2 dense layers, no dropout; 300 of the digits, batch 10, rate 0.03, 60 iterations"
 _SMALL_DIGITS = "8 x 8 digits instead of CIFAR-10; 1 000 training images, batch 50, 100 iterations"
 
@@ -64,12 +62,12 @@ def compared_layers(results: Results) -> xr.Dataset:
     where files have it, ``final_loss_val`` and ``late_loss_val`` over the test set. Means over seeds; p is NaN with a
     single seed, and where nothing varies, as in a frozen layer.
     """
-    runs = {arm: _totals(results.open(arm, paired=True)) for arm in results.arms}
+    runs = {arm: run_totals(results.open(arm, paired=True)) for arm in results.arms}
     each = [_beside(totals, runs[_PLAIN]) for totals in runs.values()]
     return xr.concat(each, dim=xr.DataArray(list(runs), dims="arm", name="arm"))
 
 
-def _totals(runs: xr.Dataset) -> xr.Dataset:
+def run_totals(runs: xr.Dataset) -> xr.Dataset:
     """Return LCA over the run (run, layer), losses at the end and in the mean of the second half (run)."""
     found = {"lca": layer_lca(runs).sum("iteration", keep_attrs=True)}
     losses = [name for name in ("loss", "loss_val") if name in runs]
@@ -110,33 +108,6 @@ def _tested(totals: xr.Dataset, plain: xr.Dataset) -> dict[str, xr.DataArray]:
             "final_loss_p": compare(plain["final_loss"], loss, paired=True)["p"],
             "late_loss_p": compare(plain["late_loss"], totals["late_loss"], paired=True)["p"],
         }
-
-
-def delayed_layer(results: Results) -> xr.Dataset:
-    """Return the LCA of the last layer by its delay, and the line through all runs.
-
-    ``lca``, ``others`` (all other layers together), ``before`` (the layer before the last) and ``final_loss`` (delay),
-    means over seeds; ``slope`` (nats per iteration of delay), ``intercept`` (mean over seeds), ``r`` and ``p`` (of the
-    slope against zero). The line has one slope and an intercept of its own for each seed, as the runs with one seed
-    share their initial values and batches.
-    """
-    tasks = [task for arm in results.arms for task in results.of(arm)]
-    runs = results.open_all(tasks)
-    delays = [int(task.run.interventions[0].delay or 0) for task in tasks]
-    totals = _totals(runs)
-    lca = totals["lca"]
-    last = {"lca": lca.isel(layer=-1, drop=True), "before": lca.isel(layer=-2, drop=True)}
-    found = xr.Dataset(last | {"others": lca.sum("layer") - last["lca"], "final_loss": totals["final_loss"]})
-    grouped = found.assign_coords(delay=("run", delays)).groupby("delay")
-    mean, deviation = grouped.mean(), grouped.std(ddof=1)
-    line = layer_trend(runs, delays, blocks=[task.run.seed for task in tasks]).isel(layer=-1, drop=True).compute()
-    return xr.Dataset(
-        {
-            **{str(name): mean[name] for name in found},
-            **{f"{name}_sd": deviation[name] for name in found},
-            **{name: line[name] for name in ("slope", "intercept", "r", "p")},
-        }
-    )
 
 
 # ---- paper beside measured ------------------------------------------------------------------------------------------
@@ -188,12 +159,6 @@ def _test_loss(arm: str) -> Claim:
 
 def _nats(value: xr.DataArray) -> str:
     return f"{number(float(value))} nats"
-
-
-def _trend(result: xr.Dataset) -> str:
-    slope, r, p = (float(result[name]) for name in ("slope", "r", "p"))
-    shape = f"r = {number(r, 3)}, p = {number(p, 2)} (one test, an intercept for each seed)"
-    return f"{number(slope)} nats per iteration of delay, {shape}"
 
 
 # ---- declarations ---------------------------------------------------------------------------------------------------
@@ -255,35 +220,6 @@ def _interventions(
     )
 
 
-def _delays(run: Run, delays: tuple[int, ...], same_step: bool) -> dict[str, Run]:
-    """Return a run for each delay; ``same_step`` keeps the length of a step in the long run that of momentum 0.9."""
-
-    def intervention(delay: int) -> Intervention:
-        factor = (1 / (delay + 1)) / (1 - 0.9)
-        return Intervention("last", delay=delay, lr_factor=factor if same_step else None)
-
-    return {f"delay-{delay}": dataclasses.replace(run, interventions=(intervention(delay),)) for delay in delays}
-
-
-def _delay_experiment(name: str, title: str, source: str, same_step: bool, paper: str) -> Experiment:
-    scales = {
-        "small": Scale(_delays(_SMALL, _DELAYS, same_step), tuple(range(5)), _SMALL_RESNET),
-        "paper": Scale(_delays(Run("cifar10-resnet20"), _DELAYS, same_step), tuple(range(3))),
-    }
-    claims = (Claim("LCA of the last layer against its delay", _trend, paper),)
-    return Experiment(
-        name=name,
-        title=title,
-        source=source,
-        varied="the momentum of the last layer, d / (d + 1) for a delay of d iterations",
-        scales=scales,
-        table=delayed_layer,
-        claims=claims,
-        resolution="layer",
-        test_loss=True,
-    )
-
-
 _RESNET = Run("cifar10-resnet20")
 EXPERIMENTS = (
     _interventions(
@@ -291,27 +227,17 @@ EXPERIMENTS = (
         "Is training better off without a last layer that hurts?",
         "Fig. 4",
         "last",
-        Scale(_arms(_SMALL, "last"), tuple(range(8)), _SMALL_RESNET, _at_argmin("last")),
+        Scale(_arms(SMALL, "last"), tuple(range(8)), SMALL_RESNET, _at_argmin("last")),
         Scale(_arms(_RESNET, "last"), tuple(range(10)), derived=_at_argmin("last")),
         (_HURTS, _HURTS),
         _LAST,
-    ),
-    _delay_experiment(
-        "delays", "Does the last layer hurt because it is late?", "Fig. 5", same_step=False, paper="a linear trend"
-    ),
-    _delay_experiment(
-        "delays-same-step",
-        "The same with steps of one length: does the last layer hurt because it is late?",
-        "a check of Fig. 5; not in the paper",
-        same_step=True,
-        paper=NOT_GIVEN,
     ),
     _interventions(
         "first-layer",
         "Is training better off without a first layer that hurts?",
         "Fig. S13",
         "first",
-        Scale(_arms(_SMALL, "first", slow=False), tuple(range(8)), _SMALL_RESNET, _at_argmin("first")),
+        Scale(_arms(SMALL, "first", slow=False), tuple(range(8)), SMALL_RESNET, _at_argmin("first")),
         Scale(_arms(_RESNET, "first", slow=False), tuple(range(10)), derived=_at_argmin("first")),
         (_HURTS, _HURTS),
         _FIRST,

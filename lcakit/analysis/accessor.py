@@ -61,9 +61,9 @@ class TrajectoryAccessor:
             A class (its dimension goes) or several. Where these are not all, sums over all classes do not pass for
             those of the selected ones: ``lca`` and ``loss`` become the sums of ``lca_class`` and ``loss_class`` over
             the selected classes, and go where the file does not hold these; ``gradient``, ``accuracy``,
-            ``first_order``, ``residual``, ``unit_lca`` and running statistics of LCA and gradients go. So studies of
-            layers and units (from ``lca_unit_class``) are of the selected classes, and those of parameters need a
-            file with ``classes="parameter"``.
+            ``first_order``, ``residual``, ``unit_lca``, ``unit_gradient_norm`` and running statistics of LCA and
+            gradients go. So studies of layers and units (from ``lca_unit_class``) are of the selected classes, and
+            those of parameters need a file with ``classes="parameter"``.
         iteration
             Label slice, both ends included, or one label; the snapshots at both ends of every iteration stay.
 

@@ -15,7 +15,7 @@ from lcakit.analysis.windows import helping_by_window
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.class_kind import class_kind
-from lcakit.trajectory.require import in_place_of, iterations_there, recorded, require
+from lcakit.trajectory.require import in_place_of, iterations_there, recorded, require, require_units_by_class
 from lcakit.trajectory.schema import split_name, with_suffix
 
 __all__ = [
@@ -284,6 +284,8 @@ def signs_per_class(ds: xr.Dataset, of: str = "unit", lca: str = "lca") -> xr.Da
     if of not in ("unit", "parameter"):
         raise unknown("kind of member whose signs are counted", of, ("unit", "parameter"))
     name = with_suffix("lca_unit_class" if of == "unit" else "lca_class", split_name(lca)[1])
+    if of == "unit":
+        require_units_by_class(ds)
     array = require(ds, name)
     if "class" not in array.dims:
         raise TrajectoryError(f"{name!r} has dimensions {array.dims}, so no classes to count; select several, or none")

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 from scipy.signal import find_peaks
 
-from lcakit.analysis.aggregate import grouped, sum_by
-from lcakit.analysis.kernels.groups import sum_squares
-from lcakit.errors import TrajectoryError, unknown
+from lcakit.analysis.aggregate import sum_by
+from lcakit.analysis.norms import effective_norms, gradient_norms, movement_norms
+from lcakit.errors import unknown
 from lcakit.storage.given import of_trajectories
-from lcakit.trajectory import labels, schema
-from lcakit.trajectory.require import require, require_iterations, require_tables, source
-from lcakit.trajectory.schema import split_name, with_suffix
+from lcakit.trajectory import labels
+from lcakit.trajectory.require import require_iterations, source
 
 __all__ = ["QUANTITIES", "apply_to_series", "layer_series", "peak_iterations", "strongest_peaks"]
 
@@ -59,7 +57,8 @@ def peak_iterations(
         ``"lca"``; or ``"gradient"`` (of the full set, at the snapshot where the iteration starts) or
         ``"movement"``: the L2 norms of the layer's part of these vectors, never split by class. Or
         ``"effective_gradient"`` (Fig. S16): that of :math:`\tilde g`, by class from ``lca_class`` and ``theta``; a file
-        without ``lca_class`` is refused unless ``classes=False``, which takes ``lca``.
+        without ``lca_class`` is refused unless ``classes=False``, which takes ``lca``. A compact copy may hold norms of
+        units in place of the vectors (:func:`lcakit.share`).
     by
         ``"kernel_layer"``, ``"layer"``, or another grouping of :func:`lcakit.analysis.aggregate.sum_by`.
     classes
@@ -105,9 +104,11 @@ def layer_series(ds: xr.Dataset, of: str, by: str, classes: bool, lca: str) -> x
     if of == "lca":
         out = _lca_series(ds, by, classes, lca)
     elif of == "effective_gradient":
-        out = _effective_series(ds, by, classes, lca)
+        out = effective_norms(ds, by, lca, classes)
+    elif of == "movement":
+        out = movement_norms(ds, by)
     else:
-        out = _norm_series(ds, of, by, lca)
+        out = _while_it_runs(gradient_norms(ds, by, lca))
     return out.rename({by: "layer"}) if by == "kernel_layer" else out
 
 
@@ -119,61 +120,11 @@ def _lca_series(ds: xr.Dataset, by: str, classes: bool, lca: str) -> xr.DataArra
     return out.assign_attrs(long_name="loss change allocation")
 
 
-def _norm_series(ds: xr.Dataset, of: str, by: str, lca: str) -> xr.DataArray:
-    """Return the L2 norm of each layer's gradient at the start of each iteration, or of its movement."""
-    name = with_suffix("gradient", split_name(lca)[1]) if of == "gradient" else "theta"
-    array = require(ds, name).transpose(..., "snapshot", "parameter")
-    require_tables(ds)
-    groups = labels.group_ids(ds, by)
-    if of == "gradient":
-        squares = _while_it_runs(grouped(array, "parameter", *groups, sum_squares))
-    else:
-        start = array.isel(snapshot=slice(None, -1)).rename(snapshot="iteration")
-        squares = grouped(start.copy(data=_movement(array.data)), "parameter", *groups, sum_squares)
-    return (squares**0.5).assign_attrs(array.attrs | {"long_name": f"norm of the {of}"})
-
-
 def _while_it_runs(series: xr.DataArray) -> xr.DataArray:
     """Return a series of snapshots at the start of each iteration, NaN where there is no snapshot at its end."""
     start, end = (series.isel(snapshot=part).drop_vars("snapshot") for part in (slice(None, -1), slice(1, None)))
     there = end.notnull().any([dim for dim in end.dims if dim not in ("snapshot", "run")])
     return start.where(there).assign_coords(snapshot=series["snapshot"][:-1]).rename(snapshot="iteration")
-
-
-def _effective_series(ds: xr.Dataset, by: str, classes: bool, lca: str) -> xr.DataArray:
-    """Return the L2 norm of LCA over movement of each layer, by class: (…, iteration, layer[, class])."""
-    name = with_suffix("lca_class", split_name(lca)[1]) if classes else lca
-    if classes and name not in ds:
-        raise TrajectoryError(
-            f"the effective gradient by class needs {name!r}, LCA of each parameter by class, which the file does not "
-            'hold. Record with classes="parameter", or pass classes=False for that of the whole loss.'
-        )
-    array, theta = require(ds, name), require(ds, "theta").transpose(..., "snapshot", "parameter")
-    require_tables(ds)
-    start = theta.isel(snapshot=slice(None, -1)).rename(snapshot="iteration")
-    moved = start.copy(data=_movement(theta.data)).assign_coords(iteration=array["iteration"].values)
-    still = moved == 0
-    vectors = (array / moved.where(~still, 1.0)).where(~still, 0.0).transpose(..., "iteration", "parameter")
-    squares = grouped(vectors, "parameter", *labels.group_ids(ds, by), sum_squares)
-    out = (squares**0.5).transpose(..., "iteration", by, "class") if classes else squares**0.5
-    unit = schema.loss_unit(ds, lca)
-    return out.assign_attrs(long_name="norm of the effective gradient", units=unit)
-
-
-def _movement(theta: Any) -> Any:
-    """Return the differences of neighbouring rows (…, T+1, K) -> (…, T, K), in float64; lazy where ``theta`` is."""
-    if not isinstance(theta, da.Array):
-        return _row_differences(np.asarray(theta))
-    axis = theta.ndim - 2
-    *rows, last = theta.chunks[axis]
-    chunks = (*theta.chunks[:axis], (*rows, last - 1), theta.chunks[-1])
-    with_next = da.overlap.overlap(theta, depth={axis: (0, 1)}, boundary={axis: "none"})
-    return with_next.map_blocks(_row_differences, chunks=chunks, dtype=np.float64, meta=np.empty((0,) * theta.ndim))
-
-
-def _row_differences(block: np.ndarray) -> np.ndarray:
-    out: np.ndarray = np.subtract(block[..., 1:, :], block[..., :-1, :], dtype=np.float64)
-    return out
 
 
 def strongest_peaks(series: xr.DataArray, k: int, of: str) -> xr.DataArray:

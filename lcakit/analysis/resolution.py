@@ -8,10 +8,13 @@ class ``all``. Whatever needs ``theta``, ``gradient`` or LCA of parameters is no
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
 from lcakit.analysis.aggregate import sum_by
+from lcakit.analysis.norms import unit_norms
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.storage.given import of_trajectories
 from lcakit.trajectory import schema
@@ -33,7 +36,7 @@ _SUMMED = ("lca_unit_class", "lca_class", "lca", "unit_lca")  # the first that i
 
 
 @of_trajectories
-def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
+def aggregated(ds: xr.Dataset, resolution: str, norms: bool = False) -> xr.Dataset:
     r"""Return a trajectory at the resolution of units or layers. Lazy.
 
     .. math:: A_c[t, u] = \sum_{i \in u} A_c[t, i]
@@ -44,18 +47,24 @@ def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
         Trajectory of one run, also one that is aggregated by units already.
     resolution
         ``"unit"`` or ``"layer"``; ``"parameter"`` gives the trajectory back.
+    norms
+        Also keep, of each unit or layer, the L2 norms of its gradient and movement, and of the effective gradient by
+        class: of those whose vectors the trajectory has. Norms that are in place of vectors already stay in any case.
 
     Returns
     -------
     Dataset
-        With ``lca_unit_class`` (iteration, unit, class), float32, for every objective.
+        With ``lca_unit_class`` (iteration, unit, class), float32, for every objective; with ``norms`` also
+        ``unit_gradient_norm`` (snapshot, unit), ``unit_movement_norm`` (iteration, unit) and ``unit_effective_norm``
+        (iteration, unit, class).
 
     Raises
     ------
     ValueError
-        For an unknown resolution.
+        For an unknown resolution, or norms at that of parameters.
     TrajectoryError
-        If the trajectory has no LCA, or is aggregated further than asked for, or only some objectives have classes.
+        If the trajectory has no LCA, or is aggregated further than asked for, or only some objectives have classes; or
+        if it has nothing to take norms of.
 
     Examples
     --------
@@ -72,6 +81,8 @@ def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
             "Open the original, or ask for its resolution."
         )
     if resolution == "parameter":
+        if norms:
+            raise ValueError('norms=True is for copies without parameters: pass resolution="unit" or "layer" with it')
         return ds
     ds = with_class_dimension(ds)
     require_tables(ds)
@@ -85,6 +96,7 @@ def aggregated(ds: xr.Dataset, resolution: str) -> xr.Dataset:
     classes = next(iter(sums.values()))["class"].values
     out = out.assign_coords({"class": classes})
     data = {_target(name): (array.dims, array.data) for name, array in sums.items()}
+    data |= _norms(ds, list(sums), resolution, norms)
     if resolution == "layer" and size_before(out, "unit"):  # of a selection: its units are layers now
         out = with_size_before(out, "unit", ds.sizes["layer"])
     return schema.stamp(out.assign(data).assign_attrs(resolution=resolution))
@@ -100,6 +112,23 @@ def _sources(ds: xr.Dataset) -> list[str]:
             "Allocate first: lk.allocate(file, objective)."
         )
     return names
+
+
+def _norms(ds: xr.Dataset, sources: list[str], resolution: str, wanted: bool) -> dict[str, tuple[Any, Any]]:
+    """Return the norms that are asked for, or that the trajectory has in place of vectors."""
+    suffixes = [split_name(name)[1] for name in sources]
+    made = {name: array for s in suffixes for name, array in unit_norms(ds, resolution, with_suffix("lca", s)).items()}
+    if wanted and not made:
+        raise TrajectoryError(
+            "norms=True needs theta, or a gradient, and this trajectory has neither. "
+            'Record with lk.Recorder(…, keep=("theta", "gradient", …)).'
+        )
+    kept = made if wanted else {name: array for name, array in made.items() if name in ds}
+    dims = {name: schema.VARIABLES[split_name(name)[0]].dims for name in kept}
+    renamed = {
+        name: array.rename({resolution: "unit"}) if resolution != "unit" else array for name, array in kept.items()
+    }
+    return {name: (dims[name], array.transpose(*dims[name]).data.astype(np.float32)) for name, array in renamed.items()}
 
 
 def _target(name: str) -> str:

@@ -12,7 +12,7 @@ from lcakit.analysis.layerwise import LAYER_GROUPINGS
 from lcakit.analysis.saliency import IMAGE_DIMS, one_unit, saliency
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.storage.given import of_trajectories
-from lcakit.trajectory.require import require, require_tables
+from lcakit.trajectory.require import require, require_tables, require_units_by_class
 from lcakit.trajectory.select import select_iterations
 
 __all__ = ["IMAGE_DIMS", "class_curves", "class_share", "saliency", "specialized_fraction", "unit_class_lca"]
@@ -45,7 +45,7 @@ def unit_class_lca(ds: xr.Dataset, lca: str = "lca_unit_class", iterations: slic
     Raises
     ------
     TrajectoryError
-        If the file was recorded without classes.
+        If the file was recorded without classes, or holds sums of whole layers.
     ValueError
         For iterations that the run does not have.
 
@@ -63,6 +63,7 @@ def unit_class_lca(ds: xr.Dataset, lca: str = "lca_unit_class", iterations: slic
 
 
 def _by_unit_and_class(ds: xr.Dataset, lca: str) -> xr.DataArray:
+    require_units_by_class(ds)
     array = require(ds, lca)
     missing = [dim for dim in ("iteration", "unit", "class") if dim not in array.dims]
     if missing:
@@ -104,7 +105,7 @@ def class_share(
     Raises
     ------
     TrajectoryError
-        If the file was recorded without classes.
+        If the file was recorded without classes, or holds sums of whole layers.
     ValueError
         For a k that is not between 1 and the number of classes, or iterations that the run does not have.
 
@@ -182,7 +183,7 @@ def specialized_fraction(
     Raises
     ------
     TrajectoryError
-        If the file was recorded without classes.
+        If the file was recorded without classes, or holds sums of whole layers.
     ValueError
         For a threshold out of range, an unknown grouping, and as :func:`class_share`.
 
@@ -234,7 +235,7 @@ def class_curves(ds: xr.Dataset, unit: int, layer: str | None = None, lca: str =
     Raises
     ------
     TrajectoryError
-        If the file was recorded without classes.
+        If the file was recorded without classes, or holds sums of whole layers.
     ValueError
         For a unit or layer that does not exist.
 
@@ -244,6 +245,7 @@ def class_curves(ds: xr.Dataset, unit: int, layer: str | None = None, lca: str =
     >>> class_curves(tiny_trajectory(), unit=2, layer="fc").dims
     ('iteration', 'class')
     """
+    require_units_by_class(ds)
     require_tables(ds)
     array = _by_unit_and_class(one_unit(ds, unit, layer=layer), lca).isel(unit=0)
     out = array.transpose(..., "iteration", "class").astype(np.float64).cumsum("iteration", skipna=False)

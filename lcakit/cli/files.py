@@ -49,6 +49,7 @@ def add(command: Command) -> None:
     share.add_argument("--layers", nargs="+", metavar="LAYER", help="only these layers, such as fc3")
     share.add_argument("--keepbits", type=int, help="mantissa bits that gradient and LCA keep")
     share.add_argument("--drop", nargs="*", default=[], metavar="VARIABLE", help="variables to leave out")
+    share.add_argument("--norms", action="store_true", help="of units or layers: norms of gradient and movement, too")
     share.add_argument("--overwrite", action="store_true", help="replace what is there")
 
     fetch = command("fetch", _fetch, "download a file listed in a registry, check it, and print its path")
@@ -134,6 +135,7 @@ def _share(args: argparse.Namespace) -> None:
     from lcakit.sharing.copies import share
 
     options = {"resolution": args.resolution, "iterations": args.iterations, "keepbits": args.keepbits}
+    options |= {"norms": args.norms}
     with _layers_of(args.file, args.layers) as source:
         print(share(source, args.out, **options, drop=args.drop, overwrite=args.overwrite, quiet=False))
 

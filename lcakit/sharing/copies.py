@@ -115,6 +115,7 @@ def share(
     iterations: slice | int | None = None,
     keepbits: int | None = None,
     drop: Sequence[str] = (),
+    norms: bool = False,
     overwrite: bool = False,
     quiet: bool = True,
 ) -> ShareReport:
@@ -137,6 +138,9 @@ def share(
         Bits of the mantissa of ``gradient`` and LCA that stay, 1 … 23; 9 by default, 23 is lossless.
     drop
         Names of variables to leave out, such as ``("theta",)``.
+    norms
+        At the resolution of units or layers: also keep the L2 norms of gradient and movement, and of the effective
+        gradient by class (from ``lca_class``), so that :mod:`lcakit.analysis.synchronization` finds their peaks.
     overwrite
         Replace an older file.
     quiet
@@ -173,9 +177,9 @@ def share(
     path = writable_path(out)
     _refuse(path, source, overwrite)
     if isinstance(source, xr.Dataset):
-        return _share(source, path, resolution, iterations, int(bits), drop, quiet)
+        return _share(source, path, (resolution, norms), iterations, int(bits), drop, quiet)
     with open_trajectory(source) as ds:
-        return _share(ds, path, resolution, iterations, int(bits), drop, quiet)
+        return _share(ds, path, (resolution, norms), iterations, int(bits), drop, quiet)
 
 
 def _refuse(path: Path, source: Any, overwrite: bool) -> None:
@@ -193,7 +197,7 @@ def _refuse(path: Path, source: Any, overwrite: bool) -> None:
 def _share(
     ds: xr.Dataset,
     path: Path,
-    resolution: str,
+    kept: tuple[str, bool],
     iterations: slice | int | None,
     keepbits: int,
     drop: Sequence[str],
@@ -207,20 +211,20 @@ def _share(
     for name in dropped:
         if name not in ds.data_vars:
             raise unknown("variable to leave out", name, [str(n) for n in ds.data_vars])
-    copy = aggregated(ds.drop_vars(dropped), resolution)
+    copy = aggregated(ds.drop_vars(dropped), *kept)
     copy = copy if iterations is None else select_iterations(copy, iterations)
     try:
         remove_stale(path)
         with written_whole(path) as temporary:
             errors = _write(copy, temporary, keepbits, f"writing {path.name}", quiet)
-            attrs = _attributes(ds, resolution, keepbits, max(errors.values(), default=0.0))
+            attrs = _attributes(ds, kept[0], keepbits, max(errors.values(), default=0.0))
             with HDF5_LOCK, netCDF4.Dataset(temporary, "a") as file:
                 file.setncatts(attrs)
     except (OSError, RuntimeError) as error:
         raise RecordingError(
             f"cannot write {path}: {error}. Nothing was changed; free some space and try again."
         ) from error
-    return ShareReport(path, before, path.stat().st_size, resolution, keepbits, errors, dropped)
+    return ShareReport(path, before, path.stat().st_size, kept[0], keepbits, errors, dropped)
 
 
 def _attributes(ds: xr.Dataset, resolution: str, keepbits: int, error: float) -> dict[str, Any]:

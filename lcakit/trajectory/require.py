@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
-from lcakit.trajectory.schema import STATISTICS, VARIABLES, split_name, with_suffix
+from lcakit.trajectory.schema import STATISTICS, UNIT_NORMS, VARIABLES, split_name, with_suffix
 from lcakit.trajectory.select import OF_WHOLE_UNITS
 from lcakit.trajectory.selection_notes import part_of, was_left_out
 
@@ -18,6 +18,7 @@ __all__ = [
     "require",
     "require_iterations",
     "require_tables",
+    "require_units_by_class",
     "source",
 ]
 
@@ -33,8 +34,10 @@ WHERE_MISSING = (
 """What to do about NaN."""
 
 
-def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
+def require(ds: xr.Dataset, variable: str, or_else: str = "") -> xr.DataArray:
     """Return a data variable of a trajectory, with ``parameter`` as its last dimension.
+
+    ``or_else`` is a sentence on what would do in its place, for the message.
 
     Raises
     ------
@@ -59,7 +62,7 @@ def require(ds: xr.Dataset, variable: str) -> xr.DataArray:
         )
     raise TrajectoryError(
         f"this trajectory has no {_described(variable)}. It has {', '.join(_present(ds)) or 'no data'}. To have it, "
-        f"{_remedy(variable)}."
+        f"{_remedy(ds, variable)}.{or_else and ' ' + or_else}"
     )
 
 
@@ -91,8 +94,31 @@ def _left_out(ds: xr.Dataset, variable: str, base: str) -> TrajectoryError:
     )
 
 
-def _remedy(variable: str) -> str:
+def _remedy(ds: xr.Dataset, variable: str) -> str:
     base, suffix = split_name(variable)
+    if "shared_from" in ds.attrs or _resolution(ds) != "parameter":
+        return f"{_recording(base, suffix)}; or, if the original of this compact copy has it, {_sharing(ds, variable)}"
+    return _recording(base, suffix)
+
+
+def _sharing(ds: xr.Dataset, variable: str) -> str:
+    """Say how a compact copy would have kept a variable of the original."""
+    base, _ = split_name(variable)
+    dims = VARIABLES[base].dims
+    resolution = _resolution(ds)
+    if base in UNIT_NORMS:
+        return "share that with lk.share(…, norms=True)"
+    if "parameter" in dims and resolution != "parameter":
+        return f'share that with lk.share(…, resolution="parameter"): this one has {resolution}s'
+    whole = " and with all its iterations" if base in STATISTICS else ""
+    return f"share that without drop=({variable!r},){whole}"
+
+
+def _resolution(ds: xr.Dataset) -> str:
+    return str(ds.attrs.get("resolution", "parameter"))
+
+
+def _recording(base: str, suffix: str) -> str:
     if suffix:
         return (
             f"allocate that objective along the stored run: lk.allocate(file, objective, name={suffix!r}); if that is "
@@ -159,6 +185,24 @@ def in_place_of(ds: xr.Dataset, series: str, *statistics: str) -> list[xr.DataAr
     names = [with_suffix(name, suffix) for name in statistics]
     stored = series not in ds and all(name in ds for name in names)
     return [ds[name] for name in names] if stored else []
+
+
+def require_units_by_class(ds: xr.Dataset) -> None:
+    """Raise TrajectoryError for a compact copy in which units are whole layers, or the one class is all of them.
+
+    At the resolution of layers the table of units has one row for each layer, and LCA that is not split by class has
+    the single class ``all`` (:mod:`lcakit.analysis.resolution`).
+    """
+    if _resolution(ds) == "layer":
+        raise TrajectoryError(
+            "this is a compact copy with sums of whole layers, so nothing of units. To have them, share the original "
+            'with lk.share(…, resolution="unit"), or record with lk.Recorder(…, classes="unit").'
+        )
+    if _resolution(ds) == "unit" and "class" in ds.coords and ds["class"].values.ravel().tolist() == ["all"]:
+        raise TrajectoryError(
+            "LCA in this compact copy is not split by class: the original was not. To have it, record with "
+            'lk.Recorder(…, classes="unit").'
+        )
 
 
 def require_tables(ds: xr.Dataset) -> None:

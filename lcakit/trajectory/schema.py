@@ -10,6 +10,8 @@ A trajectory file is one netCDF-4 file. Parameters are one flat ``parameter`` di
                  first_order, residual, splits, buffer_change, batch_loss, learning_rate (iteration)
     in place of  unit_lca (iteration, unit)                 layer_helped, layer_hurt (iteration, layer)
     a series     total_lca, total_square_lca, helped_count, hurt_count, turn_count, crossing_count (parameter)
+    of a vector  unit_gradient_norm (snapshot, unit)        unit_movement_norm (iteration, unit)
+                 unit_effective_norm (iteration, unit, class)
     labels       tensor_index, layer_index, unit_index, input_index, tap_index (parameter)
     tables       tensor, tensor_layer, tensor_role, tensor_offset, tensor_size (tensor), tensor_shape (tensor, axis)
                  layer, layer_kind, kernel_layer (layer)    unit_layer, unit_channel (unit)
@@ -20,6 +22,9 @@ A trajectory file is one netCDF-4 file. Parameters are one flat ``parameter`` di
 Iteration ``t`` is the move from snapshot ``t`` to snapshot ``t+1``. Any data variable may exist a second time with a
 suffix (``lca_val``): the same quantity of another objective along the same trajectory. What stands in place of a series
 is of the whole recording; it came with version 1.1, under names that no suffix makes of those before.
+
+A compact copy may keep L2 norms of the vectors that it leaves out, taken over the parameters of each unit. The
+effective gradient is LCA over movement, by class.
 
 ``buffer_change`` is there where buffers of the model (an EMA codebook, the vectors of spectral norm) may move the loss:
 L(θ', b') - L(θ', b) of each iteration, whose buffers were b before and are b' after it. LCA is of the path at b, and
@@ -56,6 +61,7 @@ from lcakit.trajectory.variables import (
     ROLES,
     SIGNS,
     STATISTICS,
+    UNIT_NORMS,
     VARIABLES,
     Variable,
     split_name,
@@ -75,6 +81,7 @@ __all__ = [
     "SIGN_CONVENTION",
     "STATISTICS",
     "STORED",
+    "UNIT_NORMS",
     "UNSTATED_NUMBERS",
     "VARIABLES",
     "Variable",

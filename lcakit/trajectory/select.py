@@ -35,7 +35,8 @@ Units = int | Iterable[int] | None
 TAPS = ("kz", "ky", "kx")
 
 _OF_ALL_CLASSES = frozenset(
-    {"lca", "unit_lca", "gradient", "loss", "accuracy", "first_order", "residual", *schema.LAYER_COUNTS}
+    {"lca", "unit_lca", "gradient", "loss", "accuracy", "first_order", "residual", "unit_gradient_norm"}
+    | set(schema.LAYER_COUNTS)
     | {name for name, series in schema.STATISTICS.items() if series != "theta"}
 )
 """Variables that are summed or counted over all classes: a selection of some classes leaves them out."""
@@ -43,8 +44,8 @@ _OF_ALL_CLASSES = frozenset(
 _SUMS_OF = {"lca": "lca_class", "loss": "loss_class"}
 """Those of them that can be summed again over the selected classes, and the variable by class to sum."""
 
-OF_WHOLE_UNITS = frozenset({"lca_unit_class", "unit_lca"})
-"""Variables that are summed over all tensors of a unit: a selection of some tensors or roles leaves them out."""
+OF_WHOLE_UNITS = frozenset({"lca_unit_class", "unit_lca", *schema.UNIT_NORMS})
+"""Variables that are sums or norms over all tensors of a unit: a selection of some tensors or roles leaves them out."""
 
 
 def select(

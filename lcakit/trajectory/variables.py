@@ -10,6 +10,7 @@ __all__ = [
     "ROLES",
     "SIGNS",
     "STATISTICS",
+    "UNIT_NORMS",
     "VARIABLES",
     "Variable",
     "split_name",
@@ -48,6 +49,7 @@ def _table(*variables: Variable) -> dict[str, Variable]:
 _SP, _IP = ("snapshot", "parameter"), ("iteration", "parameter")
 _P, _IL = ("parameter",), ("iteration", "layer")
 _STATISTICS_OPTION = "statistics=True"
+_NORMS_OPTION = 'keep=("theta", "gradient", "lca"), classes="parameter"'
 VARIABLES: dict[str, Variable] = _table(
     Variable("theta", _SP, "f4", "1", "parameters", 'keep=("theta", …)'),
     Variable("gradient", _SP, "f4", "{loss}", "gradient of the loss, full set", 'keep=("gradient", …)'),
@@ -70,6 +72,18 @@ VARIABLES: dict[str, Variable] = _table(
     ),
     Variable(
         "unit_lca", ("iteration", "unit"), "f4", "{loss}", "loss change allocation of units", "keep=(), classes=None"
+    ),
+    Variable(
+        "unit_gradient_norm", ("snapshot", "unit"), "f4", "{loss}", "norm of the gradient of units", _NORMS_OPTION
+    ),
+    Variable("unit_movement_norm", ("iteration", "unit"), "f4", "1", "norm of the movement of units", _NORMS_OPTION),
+    Variable(
+        "unit_effective_norm",
+        ("iteration", "unit", "class"),
+        "f4",
+        "{loss}",
+        "norm of the effective gradient of units by class",
+        _NORMS_OPTION,
     ),
     Variable("layer_helped", _IL, "i8", "1", "parameters of the layer that help", _STATISTICS_OPTION),
     Variable("layer_hurt", _IL, "i8", "1", "parameters of the layer that hurt", _STATISTICS_OPTION),
@@ -100,6 +114,9 @@ STATISTICS = {
     "crossing_count": "gradient",
 }
 """Running statistics of each parameter over the whole recording, and the series that each is of."""
+
+UNIT_NORMS = ("unit_gradient_norm", "unit_movement_norm", "unit_effective_norm")
+"""In compact copies, in place of the vectors that they are norms of."""
 
 LAYER_COUNTS = ("layer_helped", "layer_hurt")
 """Stored with the statistics of ``lca``."""

@@ -16,7 +16,7 @@ import xarray as xr
 
 import lcakit as lk
 import lcakit.analysis
-from lcakit.analysis import resolution, runs, specialization, windows
+from lcakit.analysis import norms, resolution, runs, specialization, windows
 from lcakit.errors import TrajectoryError
 from lcakit.testing import chunked, tiny_trajectory
 from tests.support.missing import LONG, SHORT, damaged, joined, run_of
@@ -60,6 +60,10 @@ STUDIES: dict[str, Study] = {
     "noise.helped_histogram": lk.noise.helped_histogram,
     "noise.iterations_helped": lk.noise.iterations_helped,
     "noise.signs_per_class": lk.noise.signs_per_class,
+    "norms.effective_norms": lambda ds: norms.effective_norms(ds, "unit"),
+    "norms.gradient_norms": lambda ds: norms.gradient_norms(ds, "layer"),
+    "norms.movement_norms": lambda ds: norms.movement_norms(ds, "kernel_layer"),
+    "norms.unit_norms": lambda ds: xr.Dataset(norms.unit_norms(ds, "layer")),
     "oscillation.gradient_crossings": lk.oscillation.gradient_crossings,
     "oscillation.iterations_per_crossing": lambda ds: lk.oscillation.iterations_per_crossing(ds, "layer"),
     "oscillation.iterations_per_turn": lk.oscillation.iterations_per_turn,

@@ -57,8 +57,10 @@ def made_by(call: str, **options: Any) -> dict[str, str]:
 
 
 def command_line() -> str:
-    """Return the command that was typed, if this process is the ``lcakit`` command; else nothing."""
-    return shlex.join(["lcakit", *sys.argv[1:]]) if "lcakit" in Path(sys.argv[0]).name else ""
+    """Return the command that was typed, if this process is ``lcakit`` or ``python -m lcakit.cli``; else nothing."""
+    program = Path(sys.argv[0])
+    typed = "lcakit" in program.name or program.parts[-3:] == ("lcakit", "cli", "__main__.py")
+    return shlex.join(["lcakit", *sys.argv[1:]]) if typed else ""
 
 
 def versions() -> str:

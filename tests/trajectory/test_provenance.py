@@ -40,6 +40,10 @@ def test_the_typed_command_stands_for_the_call(monkeypatch):
     assert made_by("lk.Recorder")["created_by"] == "lcakit record mnist-fc --out 'my run.nc'"
     monkeypatch.setattr(sys, "argv", ["train.py", "--lr", "1"])
     assert provenance.command_line() == ""
+    monkeypatch.setattr(sys, "argv", ["/site-packages/lcakit/cli/__main__.py", "record", "mnist-fc"])
+    assert provenance.command_line() == "lcakit record mnist-fc"  # python -m lcakit.cli
+    monkeypatch.setattr(sys, "argv", ["/home/me/cli/__main__.py", "record"])
+    assert provenance.command_line() == ""
 
 
 def test_recordings_and_allocations_say_how_they_were_made(tmp_path):

@@ -144,7 +144,7 @@ def _most(backend: str, counts: xr.Dataset, title: str, zoom: float) -> Any:
         density = part / n * k / scale * (fine / scale) ** (k - 1) * np.exp(-((fine / scale) ** k))
         if np.isfinite(k):
             marks.append(line(backend, side * fine, density, axes, f"Weibull, k = {k:.3g}", "#222222", "dashed"))
-    text = f"{title[:-1]}, and {zoom:.3g} of the others shown)" if zoom < 1 else title
+    text = f"{title[:-1]}, and {100 * zoom:.3g} % of the others shown)" if zoom < 1 else title
     short = {"xformatter": "%.1e"} if backend == "bokeh" else {}  # Bokeh's own writes 5.000e-6 over its neighbours
     return picture(backend, [*marks, upright(backend, 0)], axes, text, "y", ylim=(floor, None), **short)
 

@@ -26,6 +26,10 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_FRAME, _AROUND = 390, 55
+"""Pixels: width of the frame beside a bar of colours, and the height of title and axis above and below it."""
+
+
 QUANTITIES = {
     "lca": "LCA",
     "cumulative": "Cumulative LCA",
@@ -167,7 +171,7 @@ def tile_image(
     if not tiles.ticks[0]:
         look |= {"xticks": [(-1.0, "")]}
     if tiles.square:
-        look |= size(backend, int(np.clip(470 * rows / columns + 90, 220, 640)))
+        look |= size(backend, int(np.clip(_FRAME * rows / columns + _AROUND, 220, 640)))
     ends = -0.5, -0.5, columns - 0.5, rows - 0.5
     return image(backend, layers, ends, tiles.axes, names, title, helps, limits, **look)
 

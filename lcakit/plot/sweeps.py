@@ -21,6 +21,9 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_FEW = 8
+"""Most values of a setting that each have a tick of a logarithmic axis, whose own ticks would overlap."""
+
 _Sweep = Mapping[float, xr.Dataset | xr.DataArray]
 
 
@@ -92,7 +95,9 @@ def sweep(
         each = np.concatenate([np.full(value.size, at) for at, value in zip(x, values, strict=True)])
         marks.append(dots(backend, each, np.concatenate([value.values.ravel() for value in values]), axes, "", color))
     legend = "right" if any(found) else None
-    return picture(backend, marks, axes, title or f"Fraction helping against the {setting}", "x" * wide, legend=legend)
+    text = title or f"Fraction helping against the {setting}"
+    few = {"xticks": [(x, f"{x:g}") for x in places.tolist()]} if wide and places.size <= _FEW else {}
+    return picture(backend, marks, axes, text, "x" * wide, legend=legend, **few)
 
 
 def _number(part: xr.Dataset | xr.DataArray, lca: str) -> xr.DataArray:

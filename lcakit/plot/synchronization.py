@@ -28,6 +28,8 @@ def __dir__() -> list[str]:
 _LONE = "#b5b5b5"
 _SHARED = [PALETTE[1], PALETTE[0], *PALETTE[2:]]
 _NAMED_LAYERS = 4
+_ROOM = 0.02
+"""Part of the width to the left of the first and to the right of the last mark, which would be cut in half."""
 
 
 @of_trajectories
@@ -126,7 +128,8 @@ def _rows(
         np.mean([np.unique(part[(where == n) & ~np.isnan(part)]).size for part, where in zip(at, tier, strict=True)])
         for n in range(1, len(names))
     ]
-    told = " and ".join(f"{mean:.3g} {name}" for mean, name in zip(counts, names[1:], strict=True))
+    shared = "" if names[1:] == ["synchronized"] else "shared by "
+    told = " and ".join(f"{mean:.3g} {shared}{name}" for mean, name in zip(counts, names[1:], strict=True))
     text = f"{title}: {told}" + (f" in the mean {kind}" if len(blocks) > 1 else "")
     tall = int(np.clip(90 + 11 * y.max(), HEIGHT, 1000))
     small = 7 if y.max() < 60 else 4
@@ -140,4 +143,8 @@ def _rows(
     elif len(layers) <= _NAMED_LAYERS:
         axes = axes[0], f"{kind} (rows: {', '.join(layers)})"
     look: dict[str, Any] = {"yticks": ticks, "invert_yaxis": True, "show_grid": False} | size(backend, tall)
+    if known.any():
+        first, last = float(at[known].min()), float(at[known].max())
+        room = max(1.0, _ROOM * (last - first))
+        look |= {"xlim": (first - room, last + room)}
     return picture(backend, marks, axes, text, ylim=(-1, float(y.max()) + 1), **look)

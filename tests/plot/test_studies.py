@@ -100,7 +100,16 @@ def test_tiers_of_peaks_are_those_of_the_analysis():
         np.testing.assert_array_equal(np.sort(columns(dots[name])[0]) if name in dots else [], np.sort(expected))
     mean = found["count"].mean("class").values
     title = hv.Store.lookup_options("bokeh", picture, "plot").kwargs["title"]
-    assert f"{mean[0]:.3g} 50% to 100% of layers and {mean[1]:.3g} at least 100% of layers" in title
+    assert f"{mean[0]:.3g} shared by 50% to 100% of layers and {mean[1]:.3g} shared by at least 100% of layers" in title
+
+
+def test_the_first_and_the_last_peak_are_not_cut_by_the_frame():
+    for of in ("lca", "gradient"):
+        picture = plot.peaks(DS, 4, of=of, classes=False)
+        at = np.concatenate([columns(dots)[0] for dots in named(picture, hv.Scatter).values()])
+        first, last = hv.Store.lookup_options("bokeh", picture, "plot").kwargs["xlim"]
+        assert first < at.min()
+        assert last > at.max()
 
 
 def test_the_correlation_of_layers_is_that_of_the_test():

@@ -82,7 +82,8 @@ def faces(module: str, public: Mapping[str, str], shown: str | None = None) -> t
         if name not in public:
             if _kept_name(f"{module}.{name}".partition(".")[2]) is not None:
                 return importlib.import_module(f"{module}.{name}")
-            close = get_close_matches(name, public, n=3)
+            begun = sorted(known for known in public if known.startswith(name))
+            close = list(dict.fromkeys([*get_close_matches(name, public, n=3), *begun]))[:3]
             hint = f". Did you mean {' or '.join(map(repr, close))}?" if close else ""
             raise AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
         owner = package(public[name], f"{shown or module}.{name}")

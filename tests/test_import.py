@@ -73,7 +73,9 @@ def test_every_public_name_is_there():
     assert callable(lk.specialization.class_share)  # the room, not a function of its name
 
 
-@pytest.mark.parametrize(("owner", "wrong", "right"), [(lk, "noize", "noise"), (lk.plot, "layrs", "layers")])
+@pytest.mark.parametrize(
+    ("owner", "wrong", "right"), [(lk, "noize", "noise"), (lk, "open", "open_trajectory"), (lk.plot, "layrs", "layers")]
+)
 def test_a_name_that_is_not_there_is_told_with_the_closest(owner, wrong, right):
     with pytest.raises(AttributeError, match=f"{wrong}.*Did you mean .*'{right}'"):
         getattr(owner, wrong)

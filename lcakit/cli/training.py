@@ -51,7 +51,7 @@ def add(command: Command) -> None:
 
 
 def _add_record(command: Command) -> None:
-    record = command("record", _record, "train and record one of the studies' networks, such as mnist-fc")
+    record = command("record", _record, "train and record a network that lcakit has, such as mnist-fc")
     record.add_argument("--out", metavar="FILE", help="file to write (default: NETWORK-OPTIMIZER-SEED.nc)")
     record.add_argument("--seeds", type=seeds, default=[0], help="one seed, a list 0,1,2 or a range 0:3")
     training_options(record)

@@ -14,7 +14,7 @@ from lcakit.packages import package
 from lcakit.storage import guard, netcdf_reading, urls
 from lcakit.storage.checked import as_trajectory
 from lcakit.storage.partial import open_partial
-from lcakit.storage.paths import Pathlike, given_path, is_zarr, no_file, partial_path, run_names
+from lcakit.storage.paths import Pathlike, given_path, is_zarr, no_file, no_match, partial_path, run_names
 from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.join import join
 
@@ -67,7 +67,7 @@ def open_trajectory(path: Pathlike | Iterable[Pathlike], *, align: str = "exact"
     if glob.has_magic(str(path)) and not path.is_dir():
         found = sorted(glob.glob(str(path)))
         if not found:
-            raise TrajectoryError(f"{path}: no file matches this pattern")
+            raise no_match(path)
         return open_runs(found, align=align)
     raise no_file(path)
 

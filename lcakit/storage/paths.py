@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from lcakit.errors import LcakitError, RecordingError, TrajectoryError
@@ -18,6 +20,7 @@ __all__ = [
     "given_path",
     "is_zarr",
     "no_file",
+    "no_match",
     "partial_path",
     "run_names",
     "unfinished",
@@ -33,6 +36,7 @@ def __dir__() -> list[str]:
 Pathlike = str | os.PathLike[str]
 PARTIAL = ".partial"
 _MOST_NAME = 255  # bytes, on the file systems in use
+_MOST_NAMES = 2000  # of a folder, among which a name that was meant is looked for
 
 
 def given_path(path: Pathlike, error: type[LcakitError] = TrajectoryError) -> Path:
@@ -82,7 +86,26 @@ def no_file(path: Path) -> TrajectoryError:
             f"{path} is a folder, and neither an unfinished recording nor a Zarr store. Give a file, such as "
             f"{path / 'run.nc'}; {str(path / '*.nc')!r} opens all of its files as runs of one network."
         )
-    return TrajectoryError(f"{path}: there is no such file, and no unfinished recording of that name")
+    said = f"{path}: there is no such file, and no unfinished recording of that name"
+    if not path.parent.is_dir():
+        return TrajectoryError(f"{said}: the folder {path.parent} does not exist.")
+    close = get_close_matches(path.name, itertools.islice(_names(path.parent), _MOST_NAMES), n=3)
+    return TrajectoryError(said + (f". Did you mean {' or '.join(map(printable, close))}?" if close else ""))
+
+
+def no_match(pattern: Pathlike) -> TrajectoryError:
+    """Build the error for a pattern that no file matches."""
+    where = "" if Path(pattern).is_absolute() else f" (looked for from the folder {Path.cwd()})"
+    return TrajectoryError(f"{pattern}: no file matches this pattern{where}. Check the name and the folder.")
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Give the names in a folder, those of unfinished recordings as their files will be called; none if unreadable."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry.name.removesuffix(PARTIAL) for entry in entries)
+    except OSError:
+        return
 
 
 def unfinished(path: Pathlike) -> Path:

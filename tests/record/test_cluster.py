@@ -233,7 +233,7 @@ def test_what_cannot_be_shared(client, run):
             lk.ObjectiveSpec(factory)
     other = tiny_trajectory(4, layers=(TensorSpec("w", (3,), "bias", "w"),))
     lk.save(other, run, overwrite=True)
-    with pytest.raises(lk.TrajectoryError, match="not those of the objective"):
+    with pytest.raises(lk.TrajectoryError, match=r"not those of the objective.*the file has w \(3,\), the model "):
         lk.allocate(run, SPEC, quiet=True, cluster=client, overwrite=True)
 
 

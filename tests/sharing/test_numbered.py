@@ -35,7 +35,7 @@ def test_checkpoints_are_ordered_by_their_number(names, pattern, order):
         (["a1.pt", "a2.pt"], "(a)", r"no clear number \('a'\)"),
         ([f"a{'9' * 30}.pt", "a2.pt"], None, "no clear number"),
         (["a1.pt", "a2.txt"], None, "a2.txt: not a checkpoint: its name must end in .safetensors, .pt"),
-        (["a1.pt"], None, "1 checkpoints in.*at least two"),
+        (["a1.pt"], None, r"1 checkpoint in.*at least two\. Give their folder"),
         ([], None, "0 checkpoints in"),
     ],
 )

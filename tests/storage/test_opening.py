@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import netCDF4
@@ -30,6 +31,24 @@ def test_other_netcdf_files_and_missing_ones(tmp_path):
         lk.open_trajectory(tmp_path / "other.nc")
     with pytest.raises(lk.TrajectoryError, match="no such file"):
         lk.open_trajectory(tmp_path / "none.nc")
+
+
+def test_what_a_newcomer_meets_names_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run-0.nc").touch()
+    (tmp_path / "other.nc.partial").mkdir()
+    np.savez(tmp_path / "arrays.npz", theta=np.zeros(3))
+    says = {
+        "run_0.nc": r"no such file.*Did you mean run-0\.nc\?",
+        "othr.nc": r"Did you mean other\.nc\?",
+        "nowhere/run.nc": "the folder nowhere does not exist",
+        "run-0.nc": r"it is empty \(0 bytes\)",
+        "seed-*.nc": f"no file matches this pattern.*{re.escape(str(tmp_path))}",
+        "arrays.npz": r"zip archive.*lk\.from_checkpoints.*lk\.from_arrays",
+    }
+    for name, message in says.items():
+        with pytest.raises(lk.TrajectoryError, match=message):
+            lk.open_trajectory(name)
 
 
 def set_version(path: Path, version: str) -> None:

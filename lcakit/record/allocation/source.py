@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +93,17 @@ def _check_parameters(source: xr.Dataset, facts: Facts) -> None:
     shapes = {t.name: t.shape for t in facts.labels.tensors}
     stored = tensor_shapes(source)
     if stored != shapes:
-        differing = sorted(set(stored.items()) ^ set(shapes.items()))[:4]
+        theirs, ours = (_only(a, b) for a, b in ((stored, shapes), (shapes, stored)))
         raise TrajectoryError(
-            f"the trajectory's parameters are not those of the objective's model; they differ in {differing}. "
-            "Build the objective from the model that was recorded."
+            f"the trajectory's parameters are not those of the objective's model: the file has {theirs}, the model "
+            f"{ours}. Build the objective from the model that was recorded."
         )
+
+
+def _only(tensors: Mapping[str, tuple[int, ...]], others: Mapping[str, tuple[int, ...]]) -> str:
+    """Name the tensors of one side that the other has not, or has in another shape."""
+    said = [f"{name} {shape}" for name, shape in tensors.items() if others.get(name) != shape]
+    return ", ".join([*said[:3], *(["…"] if len(said) > 3 else [])]) or "nothing else"
 
 
 def _check_classes(source: xr.Dataset, facts: Facts) -> None:

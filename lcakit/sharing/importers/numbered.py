@@ -63,7 +63,11 @@ def numbered(
         raise unknown("order", order, ORDERS)
     files = list(dict.fromkeys(_state_file(path) for path in _entries(paths)))
     if len(files) < 2:
-        raise TrajectoryError(f"{len(files)} checkpoints in {paths!r}; a trajectory needs at least two")
+        there = f"{len(files)} checkpoint{'' if len(files) == 1 else 's'}"
+        raise TrajectoryError(
+            f"{there} in {paths!r}; a trajectory needs at least two. Give their folder, a list of files, or a pattern "
+            "such as 'step*.pt'."
+        )
     for path in files:
         if not path.name.endswith((*SAFETENSORS, *PICKLED, INDEX)):
             raise TrajectoryError(f"{path}: not a checkpoint: its name must end in {', '.join(SAFETENSORS + PICKLED)}")

@@ -13,6 +13,10 @@ _CONVERT = "Convert it: xarray.open_dataset(old, decode_times=False).drop_encodi
 
 CLASSIC = f"it is a netCDF-4 file of the classic model (NETCDF4_CLASSIC), which has no text. {_CONVERT}"
 _UNPACK = "Unpack it first"
+_ARCHIVE = (
+    "If it is a checkpoint (.pt), lk.from_checkpoints reads a series of them; arrays of an .npz go to lk.from_arrays; "
+    "a trajectory that was zipped has to be unpacked first: unzip"
+)
 
 _BEGINNINGS = {
     b"CDF\x01": ("a netCDF-3 file (classic format)", _CONVERT),
@@ -23,7 +27,7 @@ _BEGINNINGS = {
     b"BZh": ("packed as a whole by bzip2", f"{_UNPACK}: bunzip2"),
     b"\xfd7zXZ": ("packed as a whole by xz", f"{_UNPACK}: unxz"),
     b"\x04\x22\x4d\x18": ("packed as a whole by lz4", f"{_UNPACK}: lz4 -d"),
-    b"PK\x03\x04": ("a zip archive", f"{_UNPACK}: unzip"),
+    b"PK\x03\x04": ("a zip archive", _ARCHIVE),
     b"\x0e\x03\x13\x01": ("an HDF4 file", "Convert it with h4toh5 or nccopy"),
     b"<!DO": ("a web page", "Ask for the file itself, not for the page about it"),
     b"<htm": ("a web page", "Ask for the file itself, not for the page about it"),

@@ -27,7 +27,7 @@ def read_superblock(blocks: Blocks, older: bool) -> tuple[int, Cached]:
         begun = "it does not begin like a netCDF-4 (HDF5) file"
         if found := other_format(begin):
             raise OtherFormatError(f"{begun}: {found}")
-        raise CorruptError(begun)
+        raise CorruptError(begun if blocks.size else f"{begun}: it is empty (0 bytes)")
     version, repeated = blocks.peek(8, 1)[0], NOT_REPEATED
     if version in (2, 3):
         cursor = blocks.read_summed(0, 48, "the superblock")

@@ -11,7 +11,7 @@ import xarray as xr
 
 from lcakit.errors import TrajectoryError
 from lcakit.storage.opening import open_trajectory
-from lcakit.storage.paths import partial_path, run_names
+from lcakit.storage.paths import no_match, partial_path, run_names
 from lcakit.storage.urls import is_url
 
 __all__ = ["Pathlike", "Sources"]
@@ -75,7 +75,7 @@ def _expanded(file: str) -> Sequence[str]:
         return [file]
     found = sorted(glob.glob(file))
     if not found:
-        raise TrajectoryError(f"{file}: no file matches this pattern")
+        raise no_match(file)
     return found
 
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from lcakit.errors import LcakitError, RecordingError, unknown
 from lcakit.experiments.data import load
-from lcakit.experiments.declared import delays, future, hyperparameters, layerwise, report, reviewers
+from lcakit.experiments.declared import delays, future, hyperparameters, layerwise, networks, report, reviewers
 from lcakit.experiments.declared.directory import Files, Task, refuse_other_settings
 from lcakit.experiments.declared.execute import run_missing
 from lcakit.experiments.declared.experiment import Claim, Derived, Experiment, Scale, seeded
@@ -35,6 +35,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     for experiment in (
         *layerwise.EXPERIMENTS,
         *delays.EXPERIMENTS,
+        *networks.EXPERIMENTS,
         *hyperparameters.EXPERIMENTS,
         *reviewers.EXPERIMENTS,
         *future.EXPERIMENTS,

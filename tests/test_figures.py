@@ -98,6 +98,31 @@ def test_prose_quotes_no_result_of_ours(name):
     assert wrong == []
 
 
+def figures_named() -> set[str]:
+    """Every figure and table that the first column names; a range such as S17-S19 names all that lie in it."""
+    found = set()
+    for row in rows():
+        for kind, text in re.findall(r"(Fig|Table)s?\.? ([\dS][\w-]*)", row[0]):
+            first, _, last = text.partition("-")
+            if last:
+                found |= {f"{kind} S{n}" for n in range(int(first[1:]), int(last[1:]) + 1)}
+            else:
+                found.add(f"{kind} {first}")
+    return found
+
+
+def test_every_figure_and_table_of_the_paper_has_a_row():
+    main = {"Fig 1", "Fig 2", *(f"Fig 3{letter}" for letter in "abcd"), "Fig 4", "Fig 5", "Fig 6"}
+    supplement = {f"Fig S{n}" for n in range(1, 23)}
+    assert {"Table 1", "Table S1", "Table S2"} | main | supplement <= figures_named()
+
+
+def test_what_is_not_in_the_box_names_the_command_that_records_it():
+    for row in rows():
+        if "not in the box" in row[4]:
+            assert re.search(r"`lcakit (experiment|record|reproduce) ", row[3] + row[4]), row[0]
+
+
 def test_every_study_picture_has_a_figure_or_is_our_own():
     named = {row[1].strip("`").rpartition(".")[2] for row in rows()}
     figures = re.compile(r"\(figures? [S\d]")

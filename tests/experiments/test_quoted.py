@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import re
 from pathlib import Path
@@ -120,7 +121,43 @@ def vgg() -> list[str]:
     ]
 
 
+def table(experiment: str) -> dict[str, dict[str, float]]:
+    """The numbers of a finished experiment by arm, of its table in the box."""
+    with (ROOT / "data" / f"digits-{experiment}.csv").open(newline="") as file:
+        rows = {row.pop("arm"): row for row in csv.DictReader(file)}
+    return {arm: {name: float(text or "nan") for name, text in row.items()} for arm, row in rows.items()}
+
+
+def between(rows: dict[str, dict[str, float]], name: str, unit: str) -> str:
+    least, most = (end(rows, key=lambda arm: rows[arm][name]) for end in (min, max))
+    return f"{rows[least][name]:.1f}{unit} ({least}) to {rows[most][name]:.1f}{unit} ({most})"
+
+
+def networks() -> list[str]:
+    rows = table("networks")
+    over = sum(row["helping"] > 50 for row in rows.values())
+    return [
+        f"helping {between(rows, 'helping', ' %')}",
+        f"more than half in {over} of {len(rows)}",
+        f"a turn every {between(rows, 'iterations_per_turn', '')} iterations",
+    ]
+
+
+def hyperparameters_resnet() -> list[str]:
+    rows = table("hyperparameters-resnet")
+    base, much, whole = (rows[arm] for arm in ("base", "momentum-0.99", "batch-size-500"))
+    return [
+        f"helping {between(rows, 'helping', ' %')}",
+        f"{base['helping']:.1f} ± {base['helping_sd']:.1f} % at the base setting",
+        f"momentum 0.99: {much['helping']:.1f} %, a turn every {much['iterations_per_turn']:.1f} iterations "
+        f"(base {base['iterations_per_turn']:.1f})",
+        f"all 500 images in a batch: {whole['helping']:.1f} %, {whole['iterations_per_turn']:.1f}",
+    ]
+
+
 SAID = {
+    "networks": networks,
+    "hyperparameters-resnet": hyperparameters_resnet,
     "vgg": vgg,
     "adam": lambda: [counted("plain", ADAM), *hurting(ADAM), *compared("frozen", -1, ADAM)],
     "last-layer": lambda: [

@@ -45,6 +45,7 @@ def test_a_file_is_what_it_says(name):
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_is_of_the_experiment_that_the_guide_says(name):
     columns = check_bytes(name).read_text().splitlines()[0].split(",")
-    experiment = EXPERIMENTS[name.removeprefix("digits-fc-").removesuffix(".csv").removesuffix("-effects")]
+    experiment = EXPERIMENTS[re.sub(r"^digits-(fc-)?|(-effects)?\.csv$", "", name)]
     several = {"overfitting": "p_none", "patterns": "final_loss_sd", "pruning": "retrained_loss_p"}
+    several |= {"networks": "never", "hyperparameters-resnet": "iterations_per_turn"}
     assert several[experiment.name] in columns or "effect_sd" in columns

@@ -79,8 +79,12 @@ SAID = re.compile(r"(?<![\w.$^{/-])\d+\.\d+(?![\w.])")
 
 
 CHECKED = (
+    "01_what_is_lca",
+    "02_learning_is_noisy",
     "03_some_layers_hurt",
     "04_phase_lag",
+    "05_oscillation",
+    "06_synchronization",
     "15_heavy_tails",
     "16_what_reviewers_asked",
     "17_what_the_paper_left_open",

@@ -170,7 +170,7 @@ def _rebuilt(backend: str, values: dict[str, xr.DataArray], title: str) -> Any:
         first = float(true[0]) + np.append(0, np.cumsum(values["first_order"].values))
         marks.append(line(backend, steps, first, axes, "first order", PALETTE[1], "dotted"))
     marks.append(line(backend, steps, rebuilt, axes, "sum of LCA", PALETTE[6], "dashed"))
-    return picture(backend, marks, axes, title, legend="bottom_left")
+    return picture(backend, marks, axes, title, legend="right")
 
 
 def _errors(backend: str, values: dict[str, xr.DataArray], tolerance: float) -> Any:

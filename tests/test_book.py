@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -85,6 +86,26 @@ def test_guides_name_only_commands_that_exist():
     named = {word for path in texts for word in re.findall(r"(?:`|^|/)lcakit ([a-z]+)", path.read_text("utf-8"), re.M)}
     assert named
     assert named <= set(commands)
+
+
+def test_commands_of_the_guides_can_be_typed():
+    from lcakit.cli.main import _parser
+
+    lines = [line for path in (README, *BOOK.glob("*.md"), *(BOOK / "guides").glob("*.md")) for line in commands(path)]
+    assert len(lines) > 30
+    for line in lines:
+        arguments = shlex.split(line, comments=True)[1:]
+        if "--help" not in arguments:
+            assert _parser().parse_args(arguments), line  # exits where an argument is wrong or missing
+
+
+def commands(path: Path) -> list[str]:
+    """The commands of lcakit in blocks of shell code, and in the table of commands."""
+    text = path.read_text("utf-8")
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S))
+    first = re.findall(r"^\| (`lcakit [^|]*) \|", text, re.M) if path.name == "command_line.md" else []
+    table = "\n".join(re.findall(r"`(lcakit [^`]*)`", "\n".join(first)))
+    return [line for line in f"{blocks}\n{table}".splitlines() if line.startswith("lcakit ") and "…" not in line]
 
 
 # ---- built -----------------------------------------------------------------------------------------------------

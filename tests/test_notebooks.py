@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from lcakit.packages import EXTRAS
 from lcakit.sharing.fetching import REGISTRY
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
@@ -75,6 +77,24 @@ def test_is_committed_without_outputs(path):
 def test_the_first_cell_makes_pictures_work_offline(path):
     lines = [line.split("  #")[0] for line in code(path)[0].splitlines() if line]
     assert lines == SETUP
+
+
+def test_import_only_what_the_extra_all_brings():
+    core = {"lcakit", "numpy", "xarray", "dask", "netCDF4", "scipy", "IPython"}  # IPython comes with JupyterLab
+    brought = core.union(*(EXTRAS[extra] for extra in ("record", "lab", "share")))
+    trees = [ast.parse(source) for path in NOTEBOOKS for source in code(path)]
+    used = {
+        name.partition(".")[0]
+        for node in (node for tree in trees for node in ast.walk(tree))
+        for name in imported(node)
+    }
+    assert used - brought - sys.stdlib_module_names == set()
+
+
+def imported(node):
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) else []
 
 
 @pytest.mark.slow

@@ -91,9 +91,12 @@ class ShareReport:
 
     def to_text(self) -> str:
         """Return the report as lines to print."""
+        much = f"{self.ratio:.2f} times smaller"
+        if self.ratio < 1:
+            much = f"{1 / self.ratio:.2f} times larger: labels and tables outweigh so few numbers"
         lines = [
             f"{self.path}: {format_bytes(self.bytes_before)} of numbers -> {format_bytes(self.bytes_after)}, "
-            f"{self.ratio:.2f} times smaller ({self.resolution} resolution)"
+            f"{much} ({self.resolution} resolution)"
         ]
         for name, error in self.largest_relative_error.items():
             told = f"largest relative error {error:.2g}" if error else "lossless"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import math
 
@@ -178,13 +179,14 @@ def test_report_and_attributes(tmp_path):
     assert report.ratio == report.bytes_before / report.bytes_after
     for piece in (
         "copy.nc",
-        "times smaller",
+        f"{1 / report.ratio:.2f} times larger: labels and tables outweigh",
         "lca ",
         "largest relative error 0.00",
         "lossless",
         "parameter resolution",
     ):
         assert piece in repr(report)
+    assert "2.00 times smaller" in repr(dataclasses.replace(report, bytes_before=2 * report.bytes_after))
     with lk.open_trajectory(tmp_path / "copy.nc") as got:
         assert got.attrs["keepbits"] == KEEPBITS
         assert got.attrs["resolution"] == "parameter"

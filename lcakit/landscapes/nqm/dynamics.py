@@ -115,20 +115,23 @@ class Dynamics:
         return Response(x, np.zeros((self.size, self.size, *shape)), self.size - 1 if self.averaging else 0)
 
     def levels(self, count: int = _LEVELS) -> Iterator[StepMap]:
-        """Yield the maps of 1, 2, 4, … steps."""
+        """Yield the maps of 1, 2, 4, … steps, each made when it is asked for."""
         to_state, from_state = self._bases()
         small = self._small_part()
         ones = np.zeros_like(small)
         for i in self._slow_parts():
             ones[i, i] = 1
         whole = ones + small
-        q = np.einsum("i...,j...->ij...", self.kick, self.kick)
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            for _ in range(count):
-                a = _product(_product(to_state, whole), from_state)
-                yield StepMap(a, q)
-                q = q + _sandwich(a, q)
-                whole, small = _double(whole, small, ones, self._slow_parts())
+            noise = np.einsum("i...,j...->ij...", self.kick, self.kick)
+            steps = StepMap(_product(_product(to_state, whole), from_state), noise)
+        for level in range(count):
+            if level:
+                with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+                    whole, small = _double(whole, small, ones, self._slow_parts())
+                    noise = steps.q + _sandwich(steps.a, steps.q)
+                    steps = StepMap(_product(_product(to_state, whole), from_state), noise)
+            yield steps
 
     def _slow_parts(self) -> list[int]:
         return [0, self.size - 1] if self.averaging > 0.5 else [0]
@@ -197,11 +200,14 @@ def walk(
     The response at 0 steps is ``begin``, by default that at the start.
     """
     gaps = np.diff(np.asarray(snapshots, np.int64), prepend=0)
-    levels = list(dynamics.levels(int(gaps.max(initial=1)).bit_length()))
+    coming = dynamics.levels(int(gaps.max(initial=1)).bit_length())
+    levels: list[StepMap] = []  # who asks for few steps needs few
     response = dynamics.begin() if begin is None else begin
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for gap in gaps:
             for level in range(int(gap).bit_length()):
+                if level == len(levels):
+                    levels.append(next(coming))
                 if gap >> level & 1:
                     response = response.after(levels[level])
             yield response

@@ -90,9 +90,10 @@ def step_map(problem: NoisyQuadratic, optimizer: Optimizer, steps: int) -> StepM
     """Return the map of some steps, at least one."""
     k = seen_curvature(problem, optimizer.preconditioning)
     whole: StepMap | None = None
-    for level, one in enumerate(Dynamics.of(k, optimizer).levels(steps.bit_length())):
-        if steps >> level & 1:
-            whole = one if whole is None else one.after(whole)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        for level, one in enumerate(Dynamics.of(k, optimizer).levels(steps.bit_length())):
+            if steps >> level & 1:
+                whole = one if whole is None else one.after(whole)
     if whole is None:
         raise ValueError(f"a map needs at least one step, got {steps}")
     return whole

@@ -81,13 +81,14 @@ class _Chain:
     def _maps(self, dynamics: Dynamics) -> StepMap:
         """Return the maps of all pieces at once: (n, n, piece, k)."""
         whole: StepMap | None = None
-        for level, steps in enumerate(dynamics.levels(int(self.lengths.max()).bit_length())):
-            if whole is None:
-                eye = np.eye(dynamics.size)[:, :, None, None]
-                whole = StepMap(eye + 0 * steps.a, 0 * steps.q)
-            further = steps.after(whole)
-            taken = (self.lengths >> level & 1).astype(bool)[:, None]
-            whole = StepMap(np.where(taken, further.a, whole.a), np.where(taken, further.q, whole.q))
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            for level, steps in enumerate(dynamics.levels(int(self.lengths.max()).bit_length())):
+                if whole is None:
+                    eye = np.eye(dynamics.size)[:, :, None, None]
+                    whole = StepMap(eye + 0 * steps.a, 0 * steps.q)
+                further = steps.after(whole)
+                taken = (self.lengths >> level & 1).astype(bool)[:, None]
+                whole = StepMap(np.where(taken, further.a, whole.a), np.where(taken, further.q, whole.q))
         if whole is None:
             raise ValueError("a schedule without steps has no map")
         return whole

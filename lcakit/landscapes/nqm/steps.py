@@ -10,7 +10,8 @@ so an interval in which this is above the target is passed over as a whole; any 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,10 @@ class _Passage:
 
     spectrum: Spectrum
     steady: np.ndarray
-    levels: list[StepMap]
     batch_sizes: np.ndarray
     target: float
     first: np.ndarray
+    levels: list[StepMap] = field(default_factory=list)
 
     def least(self, before: Response, after: Response) -> np.ndarray:
         """Return a lower bound of the loss between two responses, for each batch size."""
@@ -64,12 +65,14 @@ class _Passage:
             self.look(before, t, level - 1, those)
             self.look(before.after(self.levels[level - 1]), t + 2 ** (level - 1), level - 1, those)
 
-    def run(self, response: Response) -> None:
+    def run(self, response: Response, levels: Iterator[StepMap]) -> None:
         """Look at 0, then through (0, 1], (1, 2], (2, 4], (4, 8], …"""
         self.first[self.spectrum.loss(response, self.batch_sizes) <= self.target] = 0
-        self.look(response, 0, 0, self.first > 0)
-        response = response.after(self.levels[0])
-        for level, steps in enumerate(self.levels):
+        for level, steps in enumerate(levels):
+            self.levels.append(steps)
+            if level == 0:
+                self.look(response, 0, 0, self.first > 0)
+                response = response.after(steps)
             quiet = response.noise @ self.spectrum.v / self.batch_sizes <= self.target
             if not (quiet & np.isinf(self.first)).any():
                 return  # where the noise alone is above the target it stays so
@@ -90,11 +93,10 @@ def first_passage(
 ) -> np.ndarray:
     """Return the first t with expected loss ≤ target for each batch size; infinite if later than ``max_steps``."""
     dynamics = Dynamics.of(spectrum.k, optimizer)
-    levels = list(dynamics.levels(int(max_steps).bit_length()))
     steady = np.where(_steady(dynamics), spectrum.w, 0)
-    search = _Passage(spectrum, steady, levels, batch_sizes, target, np.full(batch_sizes.size, np.inf))
+    search = _Passage(spectrum, steady, batch_sizes, target, np.full(batch_sizes.size, np.inf))
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        search.run(dynamics.begin())
+        search.run(dynamics.begin(), dynamics.levels(int(max_steps).bit_length()))
     return np.where(search.first <= max_steps, search.first, np.inf)
 
 

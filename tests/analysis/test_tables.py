@@ -35,14 +35,15 @@ STUDIES = {
 def slow_rows(array: xr.DataArray) -> list[dict]:
     """Twin: one row for each combination of labels, looked up one by one."""
     labels = {d: array[d].values.tolist() if d in array.coords else list(range(n)) for d, n in array.sizes.items()}
-    rows = []
+    coords = {name: (coord.dims, coord.values) for name, coord in array.coords.items()}
+    values, rows = array.values, []
     for places in itertools.product(*(range(n) for n in array.shape)):
         at = dict(zip(array.dims, places, strict=True))
         row = {dim: labels[dim][place] for dim, place in at.items()}
-        for name, coord in array.coords.items():
-            if name not in row and set(coord.dims) <= set(array.dims):
-                row[name] = coord.isel({d: p for d, p in at.items() if d in coord.dims}).values.item()
-        rows.append(row | {"?": array.isel(at).values.item()})
+        for name, (dims, numbers) in coords.items():
+            if name not in row and set(dims) <= set(array.dims):
+                row[name] = numbers.item(*(at[d] for d in dims))
+        rows.append(row | {"?": values.item(*places)})
     return rows
 
 

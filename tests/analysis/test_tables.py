@@ -146,7 +146,7 @@ def test_a_trajectory_opened_by_plain_xarray_is_one(tmp_path, suffix):
     share(ds, path, keepbits=23) if suffix == "copy.nc" else lk.save(ds, path)
     with xr.open_dataset(path, chunks={}) as stock, lk.open_trajectory(path) as got:
         for study in STUDIES.values():
-            theirs, ours = study(stock), study(got)
+            theirs, ours = study(stock).compute(), study(got).compute()
             xr.testing.assert_allclose(theirs.transpose(*ours.dims), ours, rtol=1e-6)
         lk.save(stock, tmp_path / "again.nc")
         stock.to_netcdf(tmp_path / "theirs.nc")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -23,20 +24,28 @@ def fitted(sample: np.ndarray, per_octave: int = 64) -> xr.Dataset:
     return fit_tails(histogram(dataset(sample.reshape(10, -1).astype(np.float32)), bins_per_octave=per_octave))
 
 
+@functools.cache
+def fits_of_scipy(k: float, size: int) -> tuple[np.ndarray, np.ndarray, dict[str, tuple[float, float]]]:
+    """A sample of scale 1, its signs, and shape and scale of its parts: the fits take long, and any scale has these."""
+    sample = stats.weibull_min.rvs(k, size=size, random_state=0)
+    signs = np.random.default_rng(1).choice([-1, 1], size)
+    parts = {"both": sample, "helping": sample[signs < 0], "hurting": sample[signs > 0]}
+    return sample, signs, {name: stats.weibull_min.fit(part, floc=0)[::2] for name, part in parts.items()}
+
+
 @pytest.mark.sampled
 @pytest.mark.parametrize("scale", [1.0, 1e-9, 1e-25, 1e20])
 @pytest.mark.parametrize("k", [0.5, 1.0, 2.0])
 def test_weibull_samples_are_recovered_and_agree_with_scipy(k, scale):
     size = 100_000
-    sample = stats.weibull_min.rvs(k, scale=scale, size=size, random_state=0)
-    signs = np.random.default_rng(1).choice([-1, 1], size)
+    sample, signs, expected = fits_of_scipy(k, size)
+    sample = sample * scale
     fit = fitted(sample * signs).sel(model="weibull")
     both = fit.sel(outcome="both")
     assert int(both["n"]) == size
     np.testing.assert_allclose(both["shape"], k, rtol=4 * 0.78 / math.sqrt(size))  # 4 standard errors
     np.testing.assert_allclose(both["scale"], scale, rtol=4 * 1.053 / k / math.sqrt(size))
-    for outcome, part in (("both", sample), ("helping", sample[signs < 0]), ("hurting", sample[signs > 0])):
-        shape, _, theirs = stats.weibull_min.fit(part / scale, floc=0)
+    for outcome, (shape, theirs) in expected.items():
         np.testing.assert_allclose(fit["shape"].sel(outcome=outcome), shape, rtol=1e-3)
         np.testing.assert_allclose(fit["scale"].sel(outcome=outcome), theirs * scale, rtol=2e-3)
 

@@ -247,7 +247,7 @@ EXPERIMENTS = (
         "Which layers of a VGG hurt, and what does freezing the last one do?",
         "Fig. S12",
         "last",
-        Scale(_arms(_SMALL_VGG, "last", slow=False), tuple(range(5)), _VGG),
+        Scale(_arms(_SMALL_VGG, "last", slow=False), tuple(range(8)), _VGG),
         Scale(_arms(Run("cifar10-vgg9"), "last", slow=False), tuple(range(3))),
         ("several layers hurt", "several layers hurt"),
         {},

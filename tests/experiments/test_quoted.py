@@ -190,3 +190,14 @@ def test_what_must_hold_of_these_runs():
     slope, p = (float(re.search(r"[\d.]+(e-\d+)?", part).group()) for part in trend("delay")[:2])
     assert slope > 0.3
     assert p < 1e-6
+
+
+def test_what_the_table_of_figures_says_of_them():
+    """Figs. S12 and S13: the dense layers of a VGG hurt; a frozen layer leaves the others less, and its gain is unsure."""
+    lca = np.array([read(f"plain-{seed}", VGG)[0] for seed in seeds_of("plain", VGG)])
+    assert (lca[:, -1] > 0).all()
+    assert lca[:, -2].mean() > 0
+    for found in (compared("frozen", -1, VGG), compared("first-argmin", 0)):
+        final, _, others = found
+        assert float(re.search(r"p = ([\d.e-]+)", final)[1]) > 0.05
+        assert others.endswith("less")

@@ -82,7 +82,9 @@ def aggregated(ds: xr.Dataset, resolution: str, norms: bool = False) -> xr.Datas
         )
     if resolution == "parameter":
         if norms:
-            raise ValueError('norms=True is for copies without parameters: pass resolution="unit" or "layer" with it')
+            raise ValueError(
+                'norms=True is for copies without parameters: pass resolution="unit" with it, or resolution="layer"'
+            )
         return ds
     ds = with_class_dimension(ds)
     require_tables(ds)
@@ -96,10 +98,11 @@ def aggregated(ds: xr.Dataset, resolution: str, norms: bool = False) -> xr.Datas
     classes = next(iter(sums.values()))["class"].values
     out = out.assign_coords({"class": classes})
     data = {_target(name): (array.dims, array.data) for name, array in sums.items()}
-    data |= _norms(ds, list(sums), resolution, norms)
+    kept = _norms(ds, list(sums), resolution, norms)
+    version = {"schema_version": schema.SCHEMA_VERSION, "Conventions": schema.CONVENTIONS} if kept else {}
     if resolution == "layer" and size_before(out, "unit"):  # of a selection: its units are layers now
         out = with_size_before(out, "unit", ds.sizes["layer"])
-    return schema.stamp(out.assign(data).assign_attrs(resolution=resolution))
+    return schema.stamp(out.assign(data | kept).assign_attrs(resolution=resolution, **version))
 
 
 def _sources(ds: xr.Dataset) -> list[str]:

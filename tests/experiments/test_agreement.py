@@ -81,6 +81,32 @@ def test_lca_is_more_in_step_than_gradient_and_movement(norms):
     assert slope > lca > 5
 
 
+def test_the_table_of_one_run_quotes_its_files(counts, norms):
+    helped, hurt = (counts[f"layer_{name}"].sum(1) for name in ("helped", "hurt"))
+    turns, crossings = (len(helped) / counts[f"{name}_count"].mean() for name in ("turn", "crossing"))
+    never = (counts["helped_count"] + counts["hurt_count"] == 0).mean()
+    by_class, slopes = norms["lca_unit_class"], norms["unit_effective_norm"]
+    lca, slope = (np.mean([shared(part[..., c]) for c in range(10)]) for part in (-by_class, slopes))
+    expected = {
+        "helping, ": f"{100 * np.mean(helped / (helped + hurt)):.2f}",
+        "iterations per turn": f"{turns:.2f}",
+        "iterations per crossing": f"{crossings:.2f}",
+        "parameters that never move": f"{100 * never:.1f}",
+        "peaks of LCA that all layers share": str(shared(-by_class.sum(2))),
+        "peaks of the norm of the gradient": str(shared(norms["unit_gradient_norm"][:-1])),
+        "peaks of the length of the movement": str(shared(norms["unit_movement_norm"])),
+        "peaks of LCA, mean over classes": f"{lca:.1f}",
+        "peaks of the effective gradient": f"{slope:.1f}",
+    }
+    text = (DATA.parent / "notebooks" / "paper.md").read_text(encoding="utf-8")
+    lines = text.partition("| one run of sgd |")[2].partition("\n\n")[0].splitlines()[2:]
+    found = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    assert len(found) == len(expected)
+    for (what, here, _), (begins, said) in zip(found, expected.items(), strict=True):
+        assert what.startswith(begins)
+        assert here == said, what
+
+
 def test_norms_of_layers_are_of_one_run_with_the_counts(norms, counts):
     np.testing.assert_array_equal(norms["loss"], counts["loss"])
     assert len(norms["unit_movement_norm"]) == len(counts["layer_helped"]) == 880

@@ -96,8 +96,15 @@ def test_what_has_no_vectors_keeps_the_norms_there_are(ds):
     assert [name for name in NAMES if name in got] == ["unit_movement_norm"]
     with pytest.raises(lk.TrajectoryError, match="norms=True needs"):
         aggregated(ds.drop_vars(["gradient", "lca_class", "theta"]), "layer", norms=True)
-    with pytest.raises(ValueError, match='resolution="unit" or "layer"'):
+    with pytest.raises(ValueError, match='resolution="unit" with it, or resolution="layer"'):
         aggregated(ds, "parameter", norms=True)
+
+
+def test_a_copy_with_norms_is_of_the_version_that_has_them(ds):
+    old = ds.assign_attrs(schema_version="1.0", Conventions="lcakit-1.0")
+    assert aggregated(old, "layer").attrs["schema_version"] == "1.0"
+    got = aggregated(old, "layer", norms=True).attrs
+    assert (got["schema_version"], got["Conventions"]) == ("1.1", "lcakit-1.1")
 
 
 def test_norms_of_another_objective(ds):

@@ -112,6 +112,14 @@ def test_norms_of_layers_are_of_one_run_with_the_counts(norms, counts):
     assert len(norms["unit_movement_norm"]) == len(counts["layer_helped"]) == 880
 
 
+def test_magnitudes_spread_more_than_those_of_an_exponential_distribution():
+    """Fig. 3b and another network: a Weibull distribution with k < 1 has a standard deviation above its mean."""
+    for name in ("mnist-fc-first-100-sgd-0.nc", "digits-resnet-sgd-first-30-0.nc"):
+        lca = read(name)["lca"]
+        for side in (lca[lca < 0], lca[lca > 0]):
+            assert side.std() > abs(side.mean())
+
+
 def test_more_than_half_help_in_every_network_and_weights_turn_most_without_momentum():
     """Table 1 and S2 in small; every layer of the files with counts helps more often than not."""
     with (DATA / "digits-networks.csv").open(newline="") as file:

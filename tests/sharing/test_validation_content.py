@@ -163,7 +163,7 @@ def test_repeated_snapshots_are_counted_and_named():
 def test_missing_iterations_are_named():
     ds = tiny_trajectory(12)
     whole = lk.validate(ds, quiet=True)["missing iterations"]
-    assert (whole.status, whole.figure) == ("pass", "every 1 steps")
+    assert (whole.status, whole.figure) == ("pass", "every step")
     holed = ds.isel(snapshot=[*range(5), *range(8, 13)], iteration=[*range(4), *range(7, 12)])
     holed = holed.assign_coords(iteration=holed["snapshot"].values[:-1])
     found = lk.validate(holed, quiet=True)["missing iterations"]

@@ -120,7 +120,15 @@ def _gaps(ds: xr.Dataset) -> Check:
     problems = [f"after step {ds['snapshot'].values[t]} the next is {ds['snapshot'].values[t + 1]}" for t in wide]
     meaning = "Snapshots are equally far apart; where some are missing, a move is that of several steps."
     remedy = "Nothing, if the run was recorded at uneven steps; otherwise get the missing part."
-    return listed("missing iterations", "content", problems, f"every {usual} steps", meaning, remedy, worst="warn")
+    return listed(
+        "missing iterations",
+        "content",
+        problems,
+        "every step" if usual == 1 else f"every {usual} steps",
+        meaning,
+        remedy,
+        worst="warn",
+    )
 
 
 # ---- numbers per parameter -------------------------------------------------------------------------------------

@@ -226,7 +226,11 @@ def _all_fit(values: Any, kind: Any) -> bool:
 
 
 def _mistake(function: str, name: str, value: Any, kind: Any) -> str:
-    return f"{function}: {name} must be {_in_words(kind)}, got {_shown(value)}{_remedy(function, name, value)}"
+    words = _in_words(kind)
+    remedy = _remedy(function, name, value)
+    if isinstance(value, str) and words.startswith("a list of texts"):
+        remedy = f": write {name}={[part.strip() for part in value[:60].split(',')]}{remedy}"
+    return f"{function}: {name} must be {words}, got {_shown(value)}{remedy}"
 
 
 def _in_words(kind: Any, many: bool = False) -> str:

@@ -75,7 +75,9 @@ def _present(ds: xr.Dataset) -> list[str]:
 
 
 def _described(variable: str) -> str:
-    return f"{variable!r} ({VARIABLES[split_name(variable)[0]].long_name})"
+    base, suffix = split_name(variable)
+    of = f" of the objective {suffix!r}" if suffix else ""
+    return f"{variable!r} ({VARIABLES[base].long_name}{of})"
 
 
 def _left_out(ds: xr.Dataset, variable: str, base: str) -> TrajectoryError:

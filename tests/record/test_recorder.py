@@ -201,6 +201,7 @@ def test_budget_is_checked_before_anything_is_written(tmp_path):
     [
         ({"keep": ("weights",)}, "theta"),
         ({"keep": "theta"}, "keep must be a list of texts, got the text 'theta'"),
+        ({"keep": "lca, theta"}, r"write keep=\['lca', 'theta'\]"),
         ({"allocate": "never"}, "online"),
         ({"allocate": "later", "keep": ("lca",)}, "must include"),
         ({"every": 0}, "at least 1"),

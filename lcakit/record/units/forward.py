@@ -106,6 +106,11 @@ def watch(
 class _Follower(TorchDispatchMode):
     """Follows every operation: tensors are told apart by their storage, which views and in-place results share."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say no: to keep PyTorch's compiler away from it, PyTorch would import the compiler, which takes a second."""
+        return False
+
     def __init__(self, parameters: Mapping[str, torch.Tensor], seen: ForwardPass, unknown: frozenset[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._seen, self._unknown, self._step = seen, unknown, 0

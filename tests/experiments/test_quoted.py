@@ -193,7 +193,7 @@ def test_what_must_hold_of_these_runs():
 
 
 def test_what_the_table_of_figures_says_of_them():
-    """Figs. S12 and S13: the dense layers of a VGG hurt; a frozen layer leaves the others less, and its gain is unsure."""
+    """Figs. S12, S13: dense layers of a VGG hurt; beside a frozen layer the others help less, its gain is unsure."""
     lca = np.array([read(f"plain-{seed}", VGG)[0] for seed in seeds_of("plain", VGG)])
     assert (lca[:, -1] > 0).all()
     assert lca[:, -2].mean() > 0

@@ -22,8 +22,11 @@ def counts() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def norms() -> dict[str, np.ndarray]:
-    return read("mnist-fc-norms-sgd-0.nc")
+def norms() -> list[dict[str, np.ndarray]]:
+    """Of each seed in the box."""
+    names = sorted(path.name for path in DATA.glob("mnist-fc-norms-sgd-*.nc"))
+    assert names == [f"mnist-fc-norms-sgd-{seed}.nc" for seed in range(len(names))]
+    return [read(name) for name in names]
 
 
 def read(name: str) -> dict[str, np.ndarray]:
@@ -71,45 +74,59 @@ def shared(series: np.ndarray) -> int:
     return len(set.intersection(*(strongest(column) for column in series.T)))
 
 
-def test_lca_is_more_in_step_than_gradient_and_movement(norms):
-    """Figs. S17-S19, and by class S16, where the effective gradient is the more so."""
-    by_class, slopes = norms["lca_unit_class"], norms["unit_effective_norm"]  # (iteration, layer, class)
-    gradient, movement = norms["unit_gradient_norm"][:-1], norms["unit_movement_norm"]
-    whole = {"lca": shared(-by_class.sum(2)), "gradient": shared(gradient), "movement": shared(movement)}
-    assert whole["lca"] > whole["gradient"] > whole["movement"]
+def peaks(run: dict[str, np.ndarray]) -> dict[str, float]:
+    """Shared peaks of one run, by the row of the guide's table: of whole layers, and means over classes."""
+    by_class, slopes = run["lca_unit_class"], run["unit_effective_norm"]  # (iteration, layer, class)
     lca, slope = (np.mean([shared(part[..., c]) for c in range(10)]) for part in (-by_class, slopes))
-    assert slope > lca > 5
+    return {
+        "peaks of LCA that all layers share": shared(-by_class.sum(2)),
+        "peaks of the norm of the gradient": shared(run["unit_gradient_norm"][:-1]),
+        "peaks of the length of the movement": shared(run["unit_movement_norm"]),
+        "peaks of LCA, mean over classes": lca,
+        "peaks of the effective gradient": slope,
+    }
 
 
-def test_the_table_of_one_run_quotes_its_files(counts, norms):
+def test_lca_and_gradient_are_more_in_step_than_movement_and_slopes_by_class_most(norms):
+    """Figs. S16-S19: LCA is ahead of movement in every run, of the gradient in the mean."""
+    each = [list(peaks(run).values()) for run in norms]
+    for lca, gradient, movement, by_class, slope in each:
+        assert min(lca, gradient) > movement
+        assert slope > by_class > 5
+    means = np.mean(each, axis=0)
+    assert means[0] > means[1]
+
+
+def of_counts(counts: dict[str, np.ndarray]) -> dict[str, str]:
     helped, hurt = (counts[f"layer_{name}"].sum(1) for name in ("helped", "hurt"))
     turns, crossings = (len(helped) / counts[f"{name}_count"].mean() for name in ("turn", "crossing"))
     never = (counts["helped_count"] + counts["hurt_count"] == 0).mean()
-    by_class, slopes = norms["lca_unit_class"], norms["unit_effective_norm"]
-    lca, slope = (np.mean([shared(part[..., c]) for c in range(10)]) for part in (-by_class, slopes))
-    expected = {
+    return {
         "helping, ": f"{100 * np.mean(helped / (helped + hurt)):.2f}",
         "iterations per turn": f"{turns:.2f}",
         "iterations per crossing": f"{crossings:.2f}",
         "parameters that never move": f"{100 * never:.1f}",
-        "peaks of LCA that all layers share": str(shared(-by_class.sum(2))),
-        "peaks of the norm of the gradient": str(shared(norms["unit_gradient_norm"][:-1])),
-        "peaks of the length of the movement": str(shared(norms["unit_movement_norm"])),
-        "peaks of LCA, mean over classes": f"{lca:.1f}",
-        "peaks of the effective gradient": f"{slope:.1f}",
     }
+
+
+def test_the_table_of_single_runs_quotes_its_files(counts, norms):
+    further = len(norms) - 1
+    expected = {row: [said, *["–"] * further] for row, said in of_counts(counts).items()}
+    found = [peaks(run) for run in norms]
+    expected |= {row: [f"{run[row]:.1f}".removesuffix(".0") for run in found] for row in found[0]}
     text = (DATA.parent / "notebooks" / "paper.md").read_text(encoding="utf-8")
-    lines = text.partition("| one run of sgd |")[2].partition("\n\n")[0].splitlines()[2:]
-    found = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-    assert len(found) == len(expected)
-    for (what, here, _), (begins, said) in zip(found, expected.items(), strict=True):
+    head, *lines = text.partition("| runs of sgd |")[2].partition("\n\n")[0].splitlines()
+    assert [cell.strip() for cell in head.split("|")[: len(norms)]] == [f"seed {n}" for n in range(len(norms))]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[1:]]
+    assert len(rows) == len(expected)
+    for (what, *here, _), (begins, said) in zip(rows, expected.items(), strict=True):
         assert what.startswith(begins)
         assert here == said, what
 
 
 def test_norms_of_layers_are_of_one_run_with_the_counts(norms, counts):
-    np.testing.assert_array_equal(norms["loss"], counts["loss"])
-    assert len(norms["unit_movement_norm"]) == len(counts["layer_helped"]) == 880
+    np.testing.assert_array_equal(norms[0]["loss"], counts["loss"])
+    assert {len(run["unit_movement_norm"]) for run in norms} == {len(counts["layer_helped"])} == {880}
 
 
 def test_magnitudes_spread_more_than_those_of_an_exponential_distribution():

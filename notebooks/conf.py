@@ -27,6 +27,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_design",
     "_book.mathml",
+    "_book.names",
     "_book.reference",
     "_book.pictures",
 ]

@@ -78,6 +78,16 @@ def test_the_front_page_asks_the_question_of_every_walk():
     assert [path.name for path in sorted(BOOK.glob("*.ipynb")) if f"]({path.name})" not in page] == []
 
 
+def test_names_in_tables_break_between_their_parts_and_nowhere_else(book):
+    from _book.names import breakable
+
+    name = '<span class="pre">lk.plot.unit_map</span>'
+    parts = name.replace("lk.plot.unit_map", "lk.<wbr>plot.<wbr>unit_<wbr>map")
+    assert breakable(f"{name}<table>{name}<a href='a_b.html'>c_d</a></table>{name}") == (
+        f"{name}<table>{parts}<a href='a_b.html'>c_d</a></table>{name}"
+    )
+
+
 def test_guides_name_only_commands_that_exist():
     from lcakit.cli.main import _parser
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 MODULES = (
-    *("torch", "sklearn.datasets", "scipy.stats", "h5py", "netCDF4", "pooch", "distributed"),
+    *("torch", "torchvision", "sklearn.datasets", "scipy.stats", "h5py", "netCDF4", "pooch", "distributed"),
     *("ipykernel.kernelapp", "ipywidgets", "matplotlib.pyplot", "bokeh.models", "bokeh.plotting", "markdown_it"),
     *("lcakit.analysis.accessor", "lcakit.experiments.training"),
     *("lcakit.landscapes.nqm.training", "lcakit.landscapes.wedges.paths", "tests.support.in_notebook"),

@@ -14,6 +14,7 @@ from lcakit.experiments.paper import PAPER
 DATA = Path(__file__).parents[2] / "data"
 MNIST = PAPER["mnist-fc", "sgd"]
 PEAKS = 20
+WORDS = ("none", "one", "two", "three")
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +89,17 @@ def peaks(run: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def test_lca_and_gradient_are_more_in_step_than_movement_and_slopes_by_class_most(norms):
-    """Figs. S16-S19: LCA is ahead of movement in every run, of the gradient in the mean."""
-    each = [list(peaks(run).values()) for run in norms]
-    for lca, gradient, movement, by_class, slope in each:
-        assert min(lca, gradient) > movement
-        assert slope > by_class > 5
-    means = np.mean(each, axis=0)
-    assert means[0] > means[1]
+    """Figs. S16-S19, in the mean over runs; LCA and gradient are too close to call, and the guide says so."""
+    each = np.array([list(peaks(run).values()) for run in norms])
+    lca, gradient, movement, by_class, slope = each.mean(axis=0)
+    assert min(lca, gradient) > movement
+    assert slope > by_class > 5
+    text = (DATA.parent / "notebooks" / "paper.md").read_text(encoding="utf-8").replace("\n", " ")
+    ahead = [WORDS[(each[:, 0] > each[:, other]).sum()] for other in (1, 2)]
+    means = f"{lca:.1f} of LCA, {gradient:.1f} of the gradient and {movement:.1f} of movement"
+    assert (
+        f"{means}; LCA is ahead of the gradient in {ahead[0]} of {WORDS[len(each)]}, of movement in {ahead[1]}" in text
+    )
 
 
 def of_counts(counts: dict[str, np.ndarray]) -> dict[str, str]:

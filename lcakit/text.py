@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from typing import Any
 
-__all__ = ["capitalized", "format_bytes", "format_seconds", "parse_bytes", "printable", "visible"]
+__all__ = ["capitalized", "format_bytes", "format_seconds", "parse_bytes", "printable", "visible", "with_error"]
 
 
 def __dir__() -> list[str]:
@@ -43,6 +44,27 @@ def printable(value: Any, most: int = 200) -> str:
         return text
     unseen = [unicodedata.category(c) in _UNSEEN or ord(c) in _TURNS for c in text]
     return "".join(_escape(c) if hidden else c for c, hidden in zip(text, unseen, strict=True))
+
+
+def with_error(value: float, error: float) -> str:
+    """Return a measured value and its error, both to the second digit of the error.
+
+    Examples
+    --------
+    >>> with_error(-4836.2, 549.0), with_error(0.011312, 0.00709), with_error(7.638e-05, 5.2e-06)
+    ('-4840 ± 550', '0.0113 ± 0.0071', '7.64e-05 ± 5.2e-06')
+    >>> with_error(0.5, math.nan), with_error(0.5, 0.0)
+    ('0.5', '0.5 ± 0')
+    """
+    if not math.isfinite(value) or not math.isfinite(error):
+        return "–" if math.isnan(value) else f"{value:.4g}"
+    if error == 0:
+        return f"{value:.4g} ± 0"
+    place = int(f"{error:.1e}".partition("e")[2]) - 1  # of the last digit, as a power of ten
+    if abs(value) >= 1e-4 or error >= 1e-4:
+        return f"{round(value, -place):.{max(0, -place)}f} ± {round(error, -place):.{max(0, -place)}f}"
+    first = int(f"{value:e}".partition("e")[2]) if value else place + 1
+    return f"{value:.{max(0, first - place)}e} ± {error:.1e}"
 
 
 def _escape(letter: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lcakit.experiments.paper import FINDINGS, Figures
+from lcakit.text import with_error
 
 __all__ = ["COLUMNS", "COSTS", "Row", "costs_to_markdown", "findings_to_markdown", "to_markdown"]
 
@@ -75,8 +76,7 @@ class Row:
 
     def measured(self, column: str) -> str:
         """Mean over runs as text, with the standard deviation where there are several."""
-        spread = f" ± {_number(self.sd(column), 2)}" if len(self.runs) > 1 else ""
-        return _number(self.mean(column)) + spread
+        return with_error(self.mean(column), self.sd(column))
 
 
 def to_markdown(network: str, rows: Sequence[Row]) -> str:

@@ -21,6 +21,7 @@ from lcakit.experiments.declared.report import number
 from lcakit.experiments.declared.results import Results
 from lcakit.experiments.paper import PAPER
 from lcakit.experiments.run import Run
+from lcakit.text import with_error
 
 __all__ = ["EXPERIMENTS", "helping_by_setting", "patterns"]
 
@@ -59,7 +60,7 @@ def _base(result: xr.Dataset) -> str:
     if _BASE not in result["arm"]:
         return NOT_GIVEN
     row = result.sel(arm=_BASE)
-    return f"{number(float(row['helping']))} ± {number(float(row['helping_sd']), 2)} %"
+    return f"{with_error(float(row['helping']), float(row['helping_sd']))} %"
 
 
 def _range(result: xr.Dataset) -> str:

@@ -11,6 +11,7 @@ import xarray as xr
 
 from lcakit.analysis.tables import to_table
 from lcakit.experiments.declared.experiment import Claim, Experiment, Scale
+from lcakit.text import with_error
 
 __all__ = ["number", "save", "tables", "to_text"]
 
@@ -65,9 +66,8 @@ def _markdown(table: Any) -> str:
 
 
 def _cell(name: str, row: Mapping[str, Any]) -> str:
-    deviation = row.get(name + _DEVIATION, math.nan)
-    spread = "" if math.isnan(deviation) else f" ± {number(deviation, 2)}"  # one seed has none
-    return number(row[name]) + spread
+    deviation = row.get(name + _DEVIATION, math.nan)  # one seed has none
+    return number(row[name]) if math.isnan(deviation) else with_error(row[name], deviation)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

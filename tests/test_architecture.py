@@ -119,6 +119,13 @@ def test_files_and_functions_are_short(path):
             assert code_lines(node, lines) <= MOST_CODE, node.name
 
 
+def test_no_module_relies_on_the_accessor():
+    """``ds.lk`` is registered once a name of the package is used, so not in a command: modules call functions."""
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in SOURCES}
+    users = [path for path, tree in trees.items() for node in ast.walk(tree) if getattr(node, "attr", "") == "lk"]
+    assert users == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_public_modules_list_their_own_names(path):
     """What completion shows is what a module is for: not what it imports, nor its helpers."""

@@ -16,6 +16,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
+from lcakit.analysis.accessor import TrajectoryAccessor
 from lcakit.analysis.computing import compute
 from lcakit.analysis.layerwise import layer_lca
 from lcakit.bench.machine import machine
@@ -267,7 +268,7 @@ def _of_an_iteration(ds: xr.Dataset, variable: Any, raw: np.ndarray, tensors: li
 
 def _of_a_layer(ds: xr.Dataset, variable: Any, raw: np.ndarray, columns: slice) -> Works:
     return {
-        "ours": lambda: compute(layer_lca(ds.lk.sel(layer=_LAYER)), quiet=True),
+        "ours": lambda: compute(layer_lca(TrajectoryAccessor(ds).sel(layer=_LAYER)), quiet=True),
         "library": lambda: variable[:, columns].sum(1),
         "memory map": lambda: raw[:, columns].sum(1),
         "by hand": lambda: [variable[t, columns].sum() for t in range(len(raw))],

@@ -11,6 +11,7 @@ from lcakit.experiments.paper import PAPER
 from lcakit.experiments.reproduce import STUDIES, Study, reproduce
 from lcakit.experiments.runs_table import COLUMNS, costs_to_markdown, findings_to_markdown, to_markdown
 from lcakit.experiments.training import Run, record_run
+from lcakit.text import with_error
 
 
 @pytest.fixture(params=[("unit", "digits-fc"), (None, "digits-resnet8w1")], ids=["classes", "norm"])
@@ -32,7 +33,7 @@ def test_the_table_has_the_numbers_of_the_files_beside_the_papers(small, tmp_pat
     assert rows[0].mean("total_error_rk4") == pytest.approx(np.mean(error), abs=1e-3)
     text = to_markdown("cifar10-resnet20", rows)
     assert "| sgd, paper | 50.66 | 0.0345 | -1190 |" in text
-    assert f"| sgd, measured | {np.mean(helping):.4g} ± " in text
+    assert f"| sgd, measured | {with_error(np.mean(helping), np.std(helping, ddof=1))} |" in text
     assert f"{small[1]} in place of cifar10-resnet20 (" in text
     assert "for 273,066), 60 of 50,000 training images, 6 iterations in place of 5,000." in text
     single = findings_to_markdown("cifar10-resnet20", rows)

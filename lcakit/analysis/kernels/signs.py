@@ -25,9 +25,9 @@ _Steps = Callable[[np.ndarray], _Pairs]
 
 @dataclass(frozen=True)
 class Signs:
-    """Sign changes in a block (…, K), and of how many values; first and last nonzero signs (0: none).
+    """Sign changes in a block (…, K), and of how many values; first and last nonzero signs (0: none), as int8.
 
-    For movement also the end rows.
+    ``there`` is one number for all columns, of no dimension, where none is missing. For movement also the end rows.
     """
 
     count: np.ndarray
@@ -40,31 +40,36 @@ class Signs:
 
 def columns(signs: Signs) -> np.ndarray:
     """Return the numbers of changes and of values that are there (…, 2, K)."""
-    return np.stack([signs.count, signs.there], axis=-2)
+    return np.stack([signs.count, np.broadcast_to(signs.there, signs.count.shape)], axis=-2)
 
 
 def merge(a: Signs, b: Signs) -> Signs:
     """Join the summaries of two neighbouring blocks, with the move between them where they have end rows."""
+    first, last, turned, there = a.first, a.last, np.zeros(a.count.shape, bool), np.zeros((), np.int64)
     if a.tail is not None and b.head is not None:
-        up, down = b.head > a.tail, b.head < a.tail
-        step = _sign(up, down)
-        there = ~(np.isnan(b.head) | np.isnan(a.tail))
-        a = _join(a, Signs(np.zeros_like(a.count), there.astype(np.int64), step, step))
-    return _join(a, b)
+        step = _sign(b.head > a.tail, b.head < a.tail)
+        turned = last * step < 0
+        first, last = _or(first, step), _or(step, last)
+        missing = a.there.ndim or b.there.ndim
+        there = ~(np.isnan(b.head) | np.isnan(a.tail)) if missing else there + 1
+    count = a.count + b.count
+    count += turned
+    count += last * b.first < 0
+    return Signs(count, a.there + b.there + there, _or(first, b.first), _or(b.last, last), a.head, b.tail)
 
 
-def _join(a: Signs, b: Signs) -> Signs:
-    count = a.count + b.count + (a.last * b.first < 0)
-    first = np.where(a.first != 0, a.first, b.first)
-    last = np.where(b.last != 0, b.last, a.last)
-    return Signs(count, a.there + b.there, first, last, a.head, b.tail)
+def _or(signs: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return signs, and others in place of zeros: the product of small integers is several times a choice's speed."""
+    out: np.ndarray = others * (signs == 0)
+    out += signs
+    return out
 
 
 def value_signs(block: np.ndarray) -> Signs:
     """Summarize the signs of the values in a block (…, t, K)."""
     rows = np.moveaxis(block, -2, 0)
     missing = any_missing(rows)
-    there = _number(~np.isnan(rows) if missing else None, rows.shape[1:], len(rows))
+    there = _number(~np.isnan(rows) if missing else None, len(rows))
     return _signs(rows, there, _with_zero, missing)
 
 
@@ -73,13 +78,13 @@ def movement_signs(block: np.ndarray) -> Signs:
     rows = np.moveaxis(block, -2, 0)
     missing = any_missing(rows)
     both = ~np.isnan(rows[1:]) & ~np.isnan(rows[:-1]) if missing else None
-    inside = _signs(rows, _number(both, rows.shape[1:], len(rows) - 1), pairwise, missing)
+    inside = _signs(rows, _number(both, len(rows) - 1), pairwise, missing)
     return replace(inside, head=rows[0].copy(), tail=rows[-1].copy())
 
 
-def _number(there: np.ndarray | None, shape: tuple[int, ...], most: int) -> np.ndarray:
+def _number(there: np.ndarray | None, most: int) -> np.ndarray:
     """Count, over rows (t, …, k), the values that are there; ``most`` where none is missing."""
-    return np.full(shape, most, np.int64) if there is None else np.asarray(there.sum(axis=0, dtype=np.int64))
+    return np.array(most, np.int64) if there is None else np.asarray(there.sum(axis=0, dtype=np.int64))
 
 
 def _with_zero(rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -89,11 +94,11 @@ def _with_zero(rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _signs(rows: np.ndarray, there: np.ndarray, steps: _Steps, missing: bool) -> Signs:
     """Scan rows (t, …, K) in tiles of columns, so that what is known of each column stays in the cache."""
-    shape = there.shape
+    shape = rows.shape[1:]
     count, first, last = np.zeros(shape, np.int64), np.zeros(shape, np.int8), np.zeros(shape, np.int8)
     for start in range(0, shape[-1], _TILE):
         tile = (..., slice(start, start + _TILE))
-        count[tile], first[tile], last[tile] = _scan(steps(rows[tile]), there[tile].shape, missing)
+        count[tile], first[tile], last[tile] = _scan(steps(rows[tile]), count[tile].shape, missing)
     return Signs(count, there, first, last)
 
 

@@ -68,23 +68,14 @@ def _or(signs: np.ndarray, others: np.ndarray) -> np.ndarray:
 def value_signs(block: np.ndarray) -> Signs:
     """Summarize the signs of the values in a block (…, t, K)."""
     rows = np.moveaxis(block, -2, 0)
-    missing = any_missing(rows)
-    there = _number(~np.isnan(rows) if missing else None, len(rows))
-    return _signs(rows, there, _with_zero, missing)
+    return _signs(rows, len(rows), _with_zero, lambda part: ~np.isnan(part))
 
 
 def movement_signs(block: np.ndarray) -> Signs:
     """Summarize the signs of the differences of neighbouring rows in a block (…, t, K)."""
     rows = np.moveaxis(block, -2, 0)
-    missing = any_missing(rows)
-    both = ~np.isnan(rows[1:]) & ~np.isnan(rows[:-1]) if missing else None
-    inside = _signs(rows, _number(both, len(rows) - 1), pairwise, missing)
+    inside = _signs(rows, len(rows) - 1, pairwise, lambda part: ~np.isnan(part[1:]) & ~np.isnan(part[:-1]))
     return replace(inside, head=rows[0].copy(), tail=rows[-1].copy())
-
-
-def _number(there: np.ndarray | None, most: int) -> np.ndarray:
-    """Count, over rows (t, …, k), the values that are there; ``most`` where none is missing."""
-    return np.array(most, np.int64) if there is None else np.asarray(there.sum(axis=0, dtype=np.int64))
 
 
 def _with_zero(rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -92,13 +83,20 @@ def _with_zero(rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     return ((zero, row) for row in rows)
 
 
-def _signs(rows: np.ndarray, there: np.ndarray, steps: _Steps, missing: bool) -> Signs:
-    """Scan rows (t, …, K) in tiles of columns, so that what is known of each column stays in the cache."""
-    shape = rows.shape[1:]
+def _signs(rows: np.ndarray, most: int, steps: _Steps, there_in: Callable[[np.ndarray], np.ndarray]) -> Signs:
+    """Scan rows (t, …, K) in tiles of columns, so that what is known of each column stays in the cache.
+
+    ``most`` steps are there in each column, or those that ``there_in`` finds in a tile where a number is missing.
+    """
+    shape, there = rows.shape[1:], np.array(most, np.int64)
     count, first, last = np.zeros(shape, np.int64), np.zeros(shape, np.int8), np.zeros(shape, np.int8)
     for start in range(0, shape[-1], _TILE):
         tile = (..., slice(start, start + _TILE))
+        missing = any_missing(rows[tile])
         count[tile], first[tile], last[tile] = _scan(steps(rows[tile]), count[tile].shape, missing)
+        if missing:
+            there = there if there.ndim else np.full(shape, most, np.int64)
+            there[tile] = there_in(rows[tile]).sum(axis=0, dtype=np.int64)
     return Signs(count, there, first, last)
 
 

@@ -45,17 +45,18 @@ def columns(signs: Signs) -> np.ndarray:
 
 def merge(a: Signs, b: Signs) -> Signs:
     """Join the summaries of two neighbouring blocks, with the move between them where they have end rows."""
-    first, last, turned, there = a.first, a.last, np.zeros(a.count.shape, bool), np.zeros((), np.int64)
     if a.tail is not None and b.head is not None:
         step = _sign(b.head > a.tail, b.head < a.tail)
-        turned = last * step < 0
-        first, last = _or(first, step), _or(step, last)
         missing = a.there.ndim or b.there.ndim
-        there = ~(np.isnan(b.head) | np.isnan(a.tail)) if missing else there + 1
+        there = ~(np.isnan(b.head) | np.isnan(a.tail)) if missing else np.True_
+        a = _join(a, Signs(np.zeros((), np.int64), np.asarray(there, np.int64), step, step))
+    return _join(a, b)
+
+
+def _join(a: Signs, b: Signs) -> Signs:
     count = a.count + b.count
-    count += turned
-    count += last * b.first < 0
-    return Signs(count, a.there + b.there + there, _or(first, b.first), _or(b.last, last), a.head, b.tail)
+    count += a.last * b.first < 0
+    return Signs(count, a.there + b.there, _or(a.first, b.first), _or(b.last, a.last), a.head, b.tail)
 
 
 def _or(signs: np.ndarray, others: np.ndarray) -> np.ndarray:

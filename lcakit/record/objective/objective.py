@@ -328,7 +328,7 @@ class Objective(Described):
             raise no_classes()
         began = time.perf_counter()
         found = self._evaluator.evaluate_all(way, thetas, self.at_once, classes)
-        if self.at_once != self.together:
+        if way is self._evaluator.beside:
             self._timed[classes] = (time.perf_counter() - began) / len(thetas)
         self.evaluations += len(thetas)
         self.seconds += time.perf_counter() - began

@@ -22,7 +22,7 @@ import numpy as np
 
 from lcakit.landscapes.nqm.optimizer import Optimizer
 
-__all__ = ["Dynamics", "Response", "StepMap", "walk"]
+__all__ = ["Dynamics", "Response", "StepMap", "may_overflow", "walk"]
 
 
 def __dir__() -> list[str]:
@@ -31,6 +31,11 @@ def __dir__() -> list[str]:
 
 _LEVELS = 40
 """Doublings: 2⁴⁰ steps are more than anyone takes."""
+
+
+def may_overflow() -> np.errstate:
+    """Return a context for many steps of an optimizer that may diverge: what overflows is not warned of."""
+    return np.errstate(over="ignore", invalid="ignore", under="ignore")
 
 
 @dataclass(frozen=True)
@@ -122,12 +127,12 @@ class Dynamics:
         for i in self._slow_parts():
             ones[i, i] = 1
         whole = ones + small
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        with may_overflow():
             noise = np.einsum("i...,j...->ij...", self.kick, self.kick)
             steps = StepMap(_product(_product(to_state, whole), from_state), noise)
         for level in range(count):
             if level:
-                with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+                with may_overflow():
                     whole, small = _double(whole, small, ones, self._slow_parts())
                     noise = steps.q + _sandwich(steps.a, steps.q)
                     steps = StepMap(_product(_product(to_state, whole), from_state), noise)
@@ -203,7 +208,7 @@ def walk(
     coming = dynamics.levels(int(gaps.max(initial=1)).bit_length())
     levels: list[StepMap] = []  # who asks for few steps needs few
     response = dynamics.begin() if begin is None else begin
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+    with may_overflow():
         for gap in gaps:
             for level in range(int(gap).bit_length()):
                 if level == len(levels):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lcakit.landscapes.nqm.dynamics import Dynamics, Response, StepMap, walk
+from lcakit.landscapes.nqm.dynamics import Dynamics, Response, StepMap, may_overflow, walk
 from lcakit.landscapes.nqm.optimizer import Optimizer, seen_curvature, step_noise
 from lcakit.landscapes.nqm.problem import NoisyQuadratic
 
@@ -90,7 +90,7 @@ def step_map(problem: NoisyQuadratic, optimizer: Optimizer, steps: int) -> StepM
     """Return the map of some steps, at least one."""
     k = seen_curvature(problem, optimizer.preconditioning)
     whole: StepMap | None = None
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+    with may_overflow():
         for level, one in enumerate(Dynamics.of(k, optimizer).levels(steps.bit_length())):
             if steps >> level & 1:
                 whole = one if whole is None else one.after(whole)

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import minimize
 
-from lcakit.landscapes.nqm.dynamics import Dynamics, StepMap
+from lcakit.landscapes.nqm.dynamics import Dynamics, StepMap, may_overflow
 from lcakit.landscapes.nqm.optimizer import Optimizer
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
 from lcakit.landscapes.nqm.schedules import Schedule, lengths_of, resampled, responses
@@ -81,7 +81,7 @@ class _Chain:
     def _maps(self, dynamics: Dynamics) -> StepMap:
         """Return the maps of all pieces at once: (n, n, piece, k)."""
         whole: StepMap | None = None
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        with may_overflow():
             for level, steps in enumerate(dynamics.levels(int(self.lengths.max()).bit_length())):
                 if whole is None:
                     eye = np.eye(dynamics.size)[:, :, None, None]

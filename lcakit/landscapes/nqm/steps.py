@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lcakit.landscapes.nqm.dynamics import Dynamics, Response, StepMap
+from lcakit.landscapes.nqm.dynamics import Dynamics, Response, StepMap, may_overflow
 from lcakit.landscapes.nqm.expectation import settings_coords, squeeze_scalars, with_rates
 from lcakit.landscapes.nqm.optimizer import Optimizer, warn_if_unstable
 from lcakit.landscapes.nqm.problem import NoisyQuadratic, batch_sizes_of
@@ -95,7 +95,7 @@ def first_passage(
     dynamics = Dynamics.of(spectrum.k, optimizer)
     steady = np.where(_steady(dynamics), spectrum.w, 0)
     search = _Passage(spectrum, steady, batch_sizes, target, np.full(batch_sizes.size, np.inf))
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+    with may_overflow():
         search.run(dynamics.begin(), dynamics.levels(int(max_steps).bit_length()))
     return np.where(search.first <= max_steps, search.first, np.inf)
 

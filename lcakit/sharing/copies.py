@@ -180,9 +180,9 @@ def share(
     path = writable_path(out)
     _refuse(path, source, overwrite)
     if isinstance(source, xr.Dataset):
-        return _share(source, path, (resolution, norms), iterations, int(bits), drop, quiet)
+        return _share(source, path, resolution, norms, iterations, int(bits), drop, quiet)
     with open_trajectory(source) as ds:
-        return _share(ds, path, (resolution, norms), iterations, int(bits), drop, quiet)
+        return _share(ds, path, resolution, norms, iterations, int(bits), drop, quiet)
 
 
 def _refuse(path: Path, source: Any, overwrite: bool) -> None:
@@ -200,7 +200,8 @@ def _refuse(path: Path, source: Any, overwrite: bool) -> None:
 def _share(
     ds: xr.Dataset,
     path: Path,
-    kept: tuple[str, bool],
+    resolution: str,
+    norms: bool,
     iterations: slice | int | None,
     keepbits: int,
     drop: Sequence[str],
@@ -214,20 +215,20 @@ def _share(
     for name in dropped:
         if name not in ds.data_vars:
             raise unknown("variable to leave out", name, [str(n) for n in ds.data_vars])
-    copy = aggregated(ds.drop_vars(dropped), *kept)
+    copy = aggregated(ds.drop_vars(dropped), resolution, norms)
     copy = copy if iterations is None else select_iterations(copy, iterations)
     try:
         remove_stale(path)
         with written_whole(path) as temporary:
             errors = _write(copy, temporary, keepbits, f"writing {path.name}", quiet)
-            attrs = _attributes(ds, kept[0], keepbits, max(errors.values(), default=0.0))
+            attrs = _attributes(ds, resolution, keepbits, max(errors.values(), default=0.0))
             with HDF5_LOCK, netCDF4.Dataset(temporary, "a") as file:
                 file.setncatts(attrs)
     except (OSError, RuntimeError) as error:
         raise RecordingError(
             f"cannot write {path}: {error}. Nothing was changed; free some space and try again."
         ) from error
-    return ShareReport(path, before, path.stat().st_size, kept[0], keepbits, errors, dropped)
+    return ShareReport(path, before, path.stat().st_size, resolution, keepbits, errors, dropped)
 
 
 def _attributes(ds: xr.Dataset, resolution: str, keepbits: int, error: float) -> dict[str, Any]:

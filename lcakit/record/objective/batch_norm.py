@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lcakit.record.objective.transforms import transformed
+
 __all__ = ["is_plain_norm", "use_precise_norms"]
 
 
@@ -36,7 +38,7 @@ def is_plain_norm(module: nn.Module) -> bool:
 class _Norm(nn.BatchNorm2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return the input, normalized by the statistics of the batch."""
-        if input.dtype != torch.float32 or input.is_contiguous():
+        if input.dtype != torch.float32 or input.is_contiguous() or transformed():
             return super().forward(input)
         normalized: torch.Tensor = _BatchNorm.apply(input, self.weight, self.bias, self.eps)
         return normalized
@@ -46,16 +48,22 @@ class _Norm(nn.BatchNorm2d):
 
 
 class _BatchNorm(torch.autograd.Function):
-    """``(x - mean) / sqrt(var + eps) * scale + shift``; sums are PyTorch's own over rows, which are pairwise."""
+    """``(x - mean) / sqrt(var + eps) * scale + shift``; sums are PyTorch's own over rows, which are pairwise.
+
+    A row of pixels is a row of the matrix: a vector of the channels alone is too short for a processor to add quickly.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, eps: float) -> torch.Tensor:
-        rows = _rows(x)
-        mean = rows.mean(0)
-        var = (rows - mean).square_().mean(0)
-        ctx.save_for_backward(x, scale, mean, (var + eps).rsqrt())
+        rows, width = _rows(x), x.shape[3]
+        n = len(rows) * width
+        mean = _over_pixels(rows, width) / n
+        var = _over_pixels((rows - _wide(mean, width)).square_(), width) / n
+        inverse = (var + eps).rsqrt()
+        ctx.save_for_backward(x, scale, mean, inverse)
         ctx.eps = eps
-        return nn.functional.batch_norm(x, mean, var, scale, shift, False, 0.0, eps)
+        slope = scale * inverse
+        return _like(x, torch.addcmul(_wide(shift - mean * slope, width), rows, _wide(slope, width)))
 
     @staticmethod
     def backward(ctx: Any, *errors: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -64,16 +72,34 @@ class _BatchNorm(torch.autograd.Function):
             kernel = torch.ops.aten.native_batch_norm_backward
             given = errors[0].contiguous(), x.contiguous()  # that for channels-last images is imprecise
             return *kernel(*given, scale, None, None, mean, inverse, True, ctx.eps, ctx.needs_input_grad[:3]), None
-        rows, error = _rows(x), _rows(errors[0])
-        total, product = error.sum(0), (rows - mean).mul_(error).sum(0)
+        rows, error, width = _rows(x), _rows(errors[0]), x.shape[3]
+        n = len(rows) * width
+        total = _over_pixels(error, width)
+        product = _over_pixels((rows - _wide(mean, width)).mul_(error), width)
         slope = scale * inverse
-        bend = -slope * inverse**2 * product / len(rows)
-        back = torch.addcmul(-slope * total / len(rows) - bend * mean, rows, bend).addcmul_(error, slope)
-        n, channels, height, width = x.shape
-        images = back.view(n, height, width, channels).permute(0, 3, 1, 2)
-        return images, product * inverse, total, None
+        bend = -slope * inverse**2 * product / n
+        level = _wide(-slope * total / n - bend * mean, width)
+        back = torch.addcmul(level, rows, _wide(bend, width)).addcmul_(error, _wide(slope, width))
+        return _like(x, back), product * inverse, total, None
 
 
 def _rows(images: torch.Tensor) -> torch.Tensor:
-    """Return images as a matrix with a column for each channel: a view, where they are channels-last."""
-    return images.permute(0, 2, 3, 1).reshape(-1, images.shape[1])
+    """Return images as a matrix (n·H, W·C) of rows of pixels: a view, where they are channels-last."""
+    n, channels, height, width = images.shape
+    return images.permute(0, 2, 3, 1).reshape(n * height, width * channels)
+
+
+def _over_pixels(rows: torch.Tensor, width: int) -> torch.Tensor:
+    """Return the sum of each channel (C,)."""
+    return rows.sum(0).view(width, -1).sum(0)
+
+
+def _wide(channels: torch.Tensor, width: int) -> torch.Tensor:
+    """Return a number for each channel (C,) as one for each of a row of pixels (W·C,)."""
+    return channels.expand(width, -1).reshape(-1)
+
+
+def _like(images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return a matrix of rows as channels-last images of the shape of others."""
+    n, channels, height, width = images.shape
+    return rows.view(n, height, width, channels).permute(0, 3, 1, 2)

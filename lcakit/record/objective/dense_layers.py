@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lcakit.record.objective.transforms import transformed
+
 __all__ = ["has_onednn", "prefers_onednn", "product", "use_onednn"]
 
 
@@ -61,7 +63,7 @@ def product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) 
 class _Linear(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return ``input @ weight.T + bias``."""
-        if input.dtype != torch.float32 or not input.numel() or torch.is_autocast_enabled("cpu"):
+        if input.dtype != torch.float32 or not input.numel() or torch.is_autocast_enabled("cpu") or transformed():
             return super().forward(input)
         output: torch.Tensor = _Dense.apply(input, self.weight, self.bias)
         return output

@@ -16,6 +16,9 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_PIXELS = (0, 2, 3)
+
+
 def use_precise_norms(model: nn.Module) -> nn.Module:
     """Let the 2-d BatchNorm layers of a float32 network on a CPU, in place, sum channels-last images precisely.
 
@@ -48,22 +51,15 @@ class _Norm(nn.BatchNorm2d):
 
 
 class _BatchNorm(torch.autograd.Function):
-    """``(x - mean) / sqrt(var + eps) * scale + shift``; sums are PyTorch's own over rows, which are pairwise.
-
-    A row of pixels is a row of the matrix: a vector of the channels alone is too short for a processor to add quickly.
-    """
+    """``(x - mean) / sqrt(var + eps) * scale + shift``; sums are PyTorch's own over rows, which are pairwise."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, eps: float) -> torch.Tensor:
-        rows, width = _rows(x), x.shape[3]
-        n = len(rows) * width
-        mean = _over_pixels(rows, width) / n
-        var = _over_pixels((rows - _wide(mean, width)).square_(), width) / n
-        inverse = (var + eps).rsqrt()
-        ctx.save_for_backward(x, scale, mean, inverse)
+        mean = x.mean(_PIXELS, keepdim=True)
+        var = (x - mean).square_().mean(_PIXELS)
+        ctx.save_for_backward(x, scale, mean, (var + eps).rsqrt_())
         ctx.eps = eps
-        slope = scale * inverse
-        return _like(x, torch.addcmul(_wide(shift - mean * slope, width), rows, _wide(slope, width)))
+        return nn.functional.batch_norm(x, mean.view(-1), var, scale, shift, False, 0.0, eps)
 
     @staticmethod
     def backward(ctx: Any, *errors: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -71,35 +67,14 @@ class _BatchNorm(torch.autograd.Function):
         if torch.is_grad_enabled():  # of a network that takes gradients itself: PyTorch's kernel has gradients, too
             kernel = torch.ops.aten.native_batch_norm_backward
             given = errors[0].contiguous(), x.contiguous()  # that for channels-last images is imprecise
-            return *kernel(*given, scale, None, None, mean, inverse, True, ctx.eps, ctx.needs_input_grad[:3]), None
-        rows, error, width = _rows(x), _rows(errors[0]), x.shape[3]
-        n = len(rows) * width
-        total = _over_pixels(error, width)
-        product = _over_pixels((rows - _wide(mean, width)).mul_(error), width)
+            wanted = True, ctx.eps, ctx.needs_input_grad[:3]
+            return *kernel(*given, scale, None, None, mean.view(-1), inverse, *wanted), None
+        error = errors[0]
+        total = error.sum(_PIXELS)
+        product = (x - mean).mul_(error).sum(_PIXELS).mul_(inverse)
         slope = scale * inverse
-        bend = -slope * inverse**2 * product / n
-        level = _wide(-slope * total / n - bend * mean, width)
-        back = torch.addcmul(level, rows, _wide(bend, width)).addcmul_(error, _wide(slope, width))
-        return _like(x, back), product * inverse, total, None
-
-
-def _rows(images: torch.Tensor) -> torch.Tensor:
-    """Return images as a matrix (n·H, W·C) of rows of pixels: a view, where they are channels-last."""
-    n, channels, height, width = images.shape
-    return images.permute(0, 2, 3, 1).reshape(n * height, width * channels)
-
-
-def _over_pixels(rows: torch.Tensor, width: int) -> torch.Tensor:
-    """Return the sum of each channel (C,)."""
-    return rows.sum(0).view(width, -1).sum(0)
-
-
-def _wide(channels: torch.Tensor, width: int) -> torch.Tensor:
-    """Return a number for each channel (C,) as one for each of a row of pixels (W·C,)."""
-    return channels.expand(width, -1).reshape(-1)
-
-
-def _like(images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Return a matrix of rows as channels-last images of the shape of others."""
-    n, channels, height, width = images.shape
-    return rows.view(n, height, width, channels).permute(0, 3, 1, 2)
+        share = slope * (-len(scale) / x.numel())
+        bend = share * inverse * product
+        level = torch.addcmul(share * total, bend, mean.view(-1), value=-1)
+        back = torch.addcmul(level.view_as(mean), x, bend.view_as(mean)).addcmul_(error, slope.view_as(mean))
+        return back, product, total, None

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from lcakit.record import loopstate  # noqa: E402
-from lcakit.record.objective.isolation import arithmetic  # noqa: E402
+from lcakit.record.objective.isolation import arithmetic, on_one_thread  # noqa: E402
 from tests.support import forked  # noqa: E402
 
 GPU = torch.device("cuda")
@@ -90,3 +90,16 @@ def test_generators_of_devices_that_are_not_here_are_passed_over():
     torch.rand(3)
     loopstate.set_generators(state)
     assert torch.equal(torch.get_rng_state(), state["torch"])
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_is_small_has_one_thread_and_the_others_come_back(alone):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(ValueError, match="inside"), on_one_thread(alone):
+            assert torch.get_num_threads() == (1 if alone else 3)
+            raise ValueError("inside")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)

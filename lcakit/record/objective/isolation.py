@@ -21,6 +21,7 @@ __all__ = [
     "ThreadTeam",
     "arithmetic",
     "generators_kept",
+    "on_one_thread",
     "places_of_generators",
     "repeatable",
     "seed_generators",
@@ -154,6 +155,17 @@ def seed_generators(seed: int) -> None:
 def repeatable() -> contextlib.AbstractContextManager[None]:
     """Let cuDNN use algorithms that give the same bits each time, chosen without a timing."""
     return _set({(torch.backends.cudnn, "deterministic"): True, (torch.backends.cudnn, "benchmark"): False})
+
+
+@contextlib.contextmanager
+def on_one_thread(alone: bool = True) -> Iterator[None]:
+    """Compute on one thread of a CPU, where ``alone``: what is so small that waking another takes longer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if alone else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Convolutions of small images by windows must compute the same."""
+"""Convolutions of small images by rows must compute the same."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch.autograd import forward_ad
 
 import lcakit as lk
 from lcakit.record.objective import dense_layers
-from lcakit.record.objective.small_images import _ByWindows, multiply_windows
+from lcakit.record.objective.small_images import _ByRows, multiply_rows
 from tests.support.networks import examples
 
 _LAST = torch.channels_last
 
 
-def by_windows(output: torch.Tensor) -> bool:
+def by_rows(output: torch.Tensor) -> bool:
     """Say whether a convolution was computed as products of rows."""
-    return type(output.grad_fn).__name__ == f"{_ByWindows.__name__}Backward"
+    return type(output.grad_fn).__name__ == f"{_ByRows.__name__}Backward"
 
 
 @settings(max_examples=60, deadline=None)
@@ -36,12 +36,12 @@ def by_windows(output: torch.Tensor) -> bool:
     wants_images=st.booleans(),
     n=st.integers(1, 4),
 )
-def test_a_convolution_by_windows_equals_the_plain_one(channels, size, kernel, stride, padding, bias, wants_images, n):
+def test_a_convolution_by_rows_equals_the_plain_one(channels, size, kernel, stride, padding, bias, wants_images, n):
     torch.manual_seed(0)
     plain = nn.Conv2d(*channels, kernel, stride, padding, bias=bias)
     if any(side + 2 * margin < width for side, margin, width in zip(size, padding, kernel, strict=True)):
         return
-    ours = multiply_windows(copy.deepcopy(plain))
+    ours = multiply_rows(copy.deepcopy(plain))
     x = torch.randn(n, channels[0], *size)
     error = torch.randn(plain(x).shape)
     results = []
@@ -73,11 +73,11 @@ def test_a_convolution_by_windows_equals_the_plain_one(channels, size, kernel, s
 )
 def test_narrow_rows_are_multiplied_and_others_are_not(layer, size, expected):
     x = torch.randn(5, layer.in_channels, *size)
-    ours, plain = multiply_windows(copy.deepcopy(layer)), layer(x)
+    ours, plain = multiply_rows(copy.deepcopy(layer)), layer(x)
     output = ours(x.to(memory_format=_LAST))
-    assert by_windows(output) == expected
+    assert by_rows(output) == expected
     torch.testing.assert_close(output, plain, rtol=1e-4, atol=1e-5)
-    assert not by_windows(ours(x))  # the network may count on this memory
+    assert not by_rows(ours(x))  # the network may count on this memory
     assert ours(x).is_contiguous() == plain.is_contiguous()
     assert repr(ours) == repr(layer)
 

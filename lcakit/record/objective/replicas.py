@@ -20,7 +20,7 @@ from lcakit.record.objective.describe import (
 )
 from lcakit.record.objective.hooks import drop_hooks
 from lcakit.record.objective.isolation import Numerics
-from lcakit.record.objective.small_images import multiply_windows
+from lcakit.record.objective.small_images import multiply_rows
 
 __all__ = ["Replica", "fresh_copy", "make_replica"]
 
@@ -133,5 +133,5 @@ def _prepared(bare: nn.Module, numerics: Numerics, tuned: bool, norm: str) -> nn
     drop_hooks(bare)
     bare = make_deterministic(bare, norm).to(numerics.device, numerics.dtype)
     if tuned and numerics.device.type == "cpu" and numerics.precision == "float32":
-        use_precise_norms(use_onednn(bare) if prefers_onednn() else multiply_windows(bare))
+        use_precise_norms(use_onednn(bare) if prefers_onednn() else multiply_rows(bare))
     return bare

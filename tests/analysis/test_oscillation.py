@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -41,10 +42,12 @@ SERIES = hnp.arrays(
     np.float32, st.tuples(st.integers(2, 30), st.integers(1, 6)), elements=st.integers(-2, 2).map(float)
 )
 
+TILES = [(2, 6), (2**14, 2**18)]  # columns and numbers
+
 
 @pytest.mark.slow
 @settings(deadline=None, max_examples=150)
-@given(SERIES, st.none() | st.tuples(st.integers(1, 30), st.integers(1, 6)), st.sampled_from([2, 32_768]))
+@given(SERIES, st.none() | st.tuples(st.integers(1, 30), st.integers(1, 6)), st.sampled_from(TILES))
 def test_counts_against_a_loop(values, chunks, tile):
     ds = dataset(values)
     if chunks is not None:
@@ -54,12 +57,39 @@ def test_counts_against_a_loop(values, chunks, tile):
     assert is_lazy(turns) == is_lazy(crossings) == (chunks is not None)
     assert turns.dtype == np.int64
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signs, "_TILE", tile)
+        patch.setattr(signs, "_COLUMNS", tile[0])
+        patch.setattr(signs, "_TILE", tile[1])
         turns, crossings = turns.compute(), crossings.compute()
     assert turns.dtype == np.int64
     moves = np.diff(values.astype(np.float64), axis=0)
     assert turns.values.tolist() == [slow_changes(column) for column in moves.T]
     assert crossings.values.tolist() == [slow_changes(column) for column in values.T]
+
+
+BLOCKS = hnp.arrays(
+    st.sampled_from([np.float32, np.float64]),
+    st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 5)),
+    elements=st.sampled_from([np.nan, -np.inf, -2.0, -1.0, -0.0, 0.0, 0.0, 1.0, 2.0, np.inf]),
+)
+
+
+@given(BLOCKS, st.integers(1, 11), st.sampled_from(TILES), st.booleans())
+def test_a_block_against_a_loop_also_where_numbers_are_missing(block, cut, tile, moves):
+    summarize = signs.movement_signs if moves else signs.value_signs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signs, "_COLUMNS", tile[0])
+        patch.setattr(signs, "_TILE", tile[1])
+        parts = [summarize(part) for part in (block[:, :cut], block[:, cut:]) if part.shape[1]]
+    found = reduce(signs.merge, parts)
+    for place in np.ndindex(found.count.shape):
+        column = block[place[0], :, place[1]].tolist()
+        steps = [(0, x) for x in column] if not moves else list(pairwise(column))
+        there = [(x > y) - (x < y) for y, x in steps if x == x and y == y]
+        some = [sign for sign in there if sign]
+        assert found.count[place] == sum(a != b for a, b in pairwise(some))
+        assert np.broadcast_to(found.there, found.count.shape)[place] == len(there)
+        assert found.first[place] == (some[0] if some else 0)
+        assert found.last[place] == (some[-1] if some else 0)
 
 
 def test_movement_smaller_than_a_float32_spacing_of_the_weight_still_counts():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -11,11 +11,13 @@ import numpy as np
 import xarray as xr
 
 from lcakit.analysis.aggregate import unit_group_ids
+from lcakit.analysis.kernels.groups import Runs, runs_of_blocks
 from lcakit.errors import TrajectoryError
 from lcakit.trajectory import labels
 from lcakit.trajectory.require import require_tables
 
-Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Kernel = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""(block (…, t, 1, k), starts of its runs, place of each run among the groups) -> (…, t, width, groups)."""
 
 
 def members(ds: xr.Dataset, array: xr.DataArray, by: str | None) -> tuple[str, np.ndarray, xr.DataArray]:
@@ -48,16 +50,19 @@ def map_blocks(data: Any, ids: np.ndarray, kernel: Kernel, width: int, rows: boo
     """
     data = data[..., None, :]
     if not isinstance(data, da.Array):
-        columns, compact = np.unique(ids, return_inverse=True)
-        return kernel(np.asarray(data), compact), columns
-    edges = np.cumsum([0, *data.chunks[-1]])
-    parts = [np.unique(ids[a:b], return_inverse=True) for a, b in pairwise(edges)]
-    groups, compact = [group for group, _ in parts], np.concatenate([inverse for _, inverse in parts])
+        ((starts, groups, place),) = runs_of_blocks(ids, (ids.size,))
+        return kernel(np.asarray(data), starts, place), groups
+    blocks = runs_of_blocks(ids, data.chunks[-1])
     tall = data.chunks[-3] if rows else (1,) * data.numblocks[-3]
-    chunks = (*data.chunks[:-3], tall, (width,), tuple(g.size for g in groups))
+    chunks = (*data.chunks[:-3], tall, (width,), tuple(groups.size for _, groups, _ in blocks))
     options = {"chunks": chunks, "dtype": dtype, "meta": np.empty((0,) * data.ndim, dtype)}
-    local = da.from_array(compact, chunks=(data.chunks[-1],))
-    return da.map_blocks(kernel, data, local, **options), np.concatenate(groups)
+    columns = np.concatenate([groups for _, groups, _ in blocks])
+    return da.map_blocks(partial(_reduce_block, blocks=blocks, kernel=kernel), data, **options), columns
+
+
+def _reduce_block(block: np.ndarray, blocks: list[Runs], kernel: Kernel, block_id: tuple[int, ...]) -> np.ndarray:
+    starts, _, place = blocks[block_id[-1]]
+    return kernel(block, starts, place)
 
 
 def describe(ds: xr.Dataset, units: str = "1", **long_names: str) -> xr.Dataset:

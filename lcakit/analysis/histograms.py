@@ -12,7 +12,6 @@ from lcakit.analysis._summaries import describe, labelled, map_blocks, members
 from lcakit.analysis.kernels.groups import reduce_groups
 from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.arguments import checks_itself
-from lcakit.trajectory.labels import runs_of
 from lcakit.trajectory.require import require
 
 __all__ = ["OUTCOMES", "SLAB", "histogram", "require_histogram", "trim"]
@@ -120,9 +119,8 @@ def _with_edges(ds: xr.Dataset, shift: int, bins: int, units: str) -> xr.Dataset
     return ds.assign_coords({name: ("bin", values, described[name]) for name, values in edges.items()})
 
 
-def _count_block(block: np.ndarray, ids: np.ndarray, shift: int) -> np.ndarray:
+def _count_block(block: np.ndarray, starts: np.ndarray, place: np.ndarray, shift: int) -> np.ndarray:
     """Count a block (…, t, 1, k) by group: (…, 1, codes + 1, groups); the last row has the zeros."""
-    starts, place = runs_of(ids)
     lead = block.shape[:-3]
     out = np.zeros((*lead, place.max(initial=-1) + 1, (1 << (32 - shift)) + 1), np.int64)
     for index in np.ndindex(*lead):

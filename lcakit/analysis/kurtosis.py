@@ -115,9 +115,8 @@ def _name_windows(moments: xr.DataArray, iterations: np.ndarray, size: int, wind
     return moments.rename(iteration="window").assign_coords(window_end=("window", iterations[ends]))
 
 
-def _moments_block(block: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def _moments_block(block: np.ndarray, starts: np.ndarray, place: np.ndarray) -> np.ndarray:
     """Return n, the mean and the sums of (x − mean)², …³, …⁴ of each group and row, row by row to stay in the cache."""
-    starts, place = runs_of(ids)
     lengths = np.diff(np.append(starts, block.shape[-1])).astype(np.float64)
     rows = block.reshape(-1, block.shape[-1])
     out = np.empty((len(rows), 5, starts.size))

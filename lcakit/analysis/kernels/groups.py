@@ -8,7 +8,8 @@ float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -21,8 +22,10 @@ from lcakit.trajectory.labels import runs_of
 __all__ = [
     "LONG_RUN",
     "RunKernel",
+    "Runs",
     "count_signs",
     "reduce_groups",
+    "runs_of_blocks",
     "sum_runs",
     "sum_runs_and_magnitudes",
     "sum_squares",
@@ -37,6 +40,9 @@ RunKernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(block (…, k), starts of its runs) -> (…, runs); a kernel of a width: (…, 1, k) -> (…, width, runs)."""
 
 LONG_RUN = 2048
+
+Runs = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of a block: starts of its runs, the groups that occur in it, in ascending order, and of each run which of these."""
 
 
 def sum_runs(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -105,22 +111,33 @@ def reduce_groups(
     ids = np.asarray(ids, np.int32)
     if not isinstance(data, da.Array):
         return _reduce_block(np.asarray(data), ids, n_groups, kernel)
-    edges = np.cumsum([0, *data.chunks[-1]])
-    groups = [np.unique(runs_of(ids[a:b])[1]) for a, b in pairwise(edges)]
+    blocks = runs_of_blocks(ids, data.chunks[-1])
+    groups = [present for _, present, _ in blocks]
     columns = tuple(g.size for g in groups)
     lead = data.chunks[:-1] if width is None else (*data.chunks[:-2], (width,))
     options = {"dtype": np.float64, "meta": np.empty((0,) * data.ndim)}
-    labels = da.from_array(ids, chunks=(data.chunks[-1],))
-    partial = da.map_blocks(_reduce_compact, data, labels, kernel=kernel, chunks=(*lead, columns), **options)
-    merged = partial.rechunk({data.ndim - 1: -1})
+    reduced = da.map_blocks(
+        partial(_reduce_compact, blocks=blocks, kernel=kernel), data, chunks=(*lead, columns), **options
+    )
+    merged = reduced.rechunk({data.ndim - 1: -1})
     columns_ids = np.concatenate([*groups, []]).astype(np.int32)
     return merged.map_blocks(_reduce_block, columns_ids, n_groups, sum_runs, chunks=(*lead, (n_groups,)), **options)
 
 
-def _reduce_compact(block: np.ndarray, ids: np.ndarray, kernel: RunKernel) -> np.ndarray:
+def runs_of_blocks(ids: np.ndarray, widths: Sequence[int]) -> list[Runs]:
+    """Return the runs of equal labels in each block of some width along the last axis.
+
+    A task on blocks is given them, not the labels as a second array: so Dask reads a block in the task that reduces it.
+    """
+    edges = np.cumsum([0, *widths])
+    runs = (runs_of(ids[a:b]) for a, b in pairwise(edges))
+    return [(starts, *np.unique(values, return_inverse=True)) for starts, values in runs]
+
+
+def _reduce_compact(block: np.ndarray, blocks: list[Runs], kernel: RunKernel, block_id: tuple[int, ...]) -> np.ndarray:
     """Reduce one block to the groups that occur in it, in ascending order."""
-    groups, compact = np.unique(runs_of(ids)[1], return_inverse=True)
-    return _merge_runs(kernel(block, runs_of(ids)[0]), compact, groups.size)
+    starts, present, place = blocks[block_id[-1]]
+    return _merge_runs(kernel(block, starts), place, present.size)
 
 
 def _reduce_block(block: np.ndarray, ids: np.ndarray, n_groups: int, kernel: RunKernel) -> np.ndarray:

@@ -7,12 +7,17 @@ the netCDF library adds all that is small behind them, and their index is writte
 Nothing depends on it. Segments are what a killed process leaves, and what others open. Where the early chunks turn out
 to be of no use (no room on the disk, another length than was said, a damaged segment) they are given up, and the
 segments are merged when the recording is closed.
+
+A process that is killed leaves its early chunks, too. Where each lies follows from the segments and from the number of
+iterations, which the file begins with. Who goes on, or makes the file, reads them back: rows with the checksums that
+the segments have are there, and all others are copied anew.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +28,10 @@ import xarray as xr
 
 from lcakit.errors import TrajectoryError
 from lcakit.storage.chunk_index import set_end, write_index
+from lcakit.storage.guard.blocks import CorruptError
 from lcakit.storage.guard.hdf5 import walk
-from lcakit.storage.npz import damage, open_segment
+from lcakit.storage.guard.segments import check_plain
+from lcakit.storage.npz import StoredArray, damage, open_segment
 from lcakit.trajectory import schema
 
 __all__ = ["EarlyChunks", "remove_early"]
@@ -40,6 +47,9 @@ LEAST_BYTES = 512 * 2**20
 _FILE = "early.nc"
 _BEGIN = 2**16
 """Room for the beginning of the file, which the library makes at the end (a few kB)."""
+
+_MARK, _MAGIC = struct.Struct("<8sQ"), b"lcaearly"
+"""What the file begins with until then: what it is, and the iterations that its chunks are made for."""
 
 _UNKNOWN = 2**40
 _MOST_EMPTY, _LEAST_PART = 0.05, 0.75
@@ -68,15 +78,21 @@ class _Variable:
         """Numbers of chunks that a row is cut into, along each axis."""
         return tuple(-(-n // c) for n, c in zip(self.shape, self.chunk[1:], strict=True))
 
-    def pieces(self, values: np.ndarray) -> Iterator[np.ndarray]:
-        """Cut rows at the borders of chunks; each piece is as wide as a chunk, also at the end."""
-        for place in np.ndindex(self.grid):
-            part = values[
-                (slice(None), *(slice(n * c, (n + 1) * c) for n, c in zip(place, self.chunk[1:], strict=True)))
-            ]
-            piece = np.zeros((len(values), *self.chunk[1:]), self.dtype)
-            piece[tuple(map(slice, part.shape))] = part
-            yield piece
+    def blocks(self, first: int, count: int) -> Iterator[tuple[tuple[slice, ...], tuple[int, ...], int]]:
+        """Cut rows at the borders of chunks.
+
+        Yields the place of a block in these rows, its shape, which is as wide as a chunk also at the end, and where in
+        the file it lies.
+        """
+        row, done = self.nbytes // self.chunk[0], 0
+        while done < count:
+            number, inside = divmod(first + done, self.chunk[0])
+            rows = slice(done, min(count, done + self.chunk[0] - inside))
+            for at, place in enumerate(np.ndindex(self.grid)):
+                columns = (slice(n * c, (n + 1) * c) for n, c in zip(place, self.chunk[1:], strict=True))
+                start = self.starts[number] + at * self.nbytes + inside * row
+                yield (rows, *columns), (rows.stop - rows.start, *self.chunk[1:]), start
+            done = rows.stop
 
     def addresses(self) -> dict[tuple[int, ...], int]:
         """Return where each chunk lies, by its place in the grid."""
@@ -119,7 +135,13 @@ class EarlyChunks:
         self._variables: dict[str, _Variable] = {}
         self._file: BinaryIO | None = None
         self._given_up = False
-        self._next, self._end = 0, _BEGIN
+        self._next, self._end, self._found = 0, _BEGIN, 0
+
+    @classmethod
+    def left(cls, directory: Path) -> EarlyChunks | None:
+        """Return those that a killed process has left in a folder; None where there are none."""
+        iterations = _made_for(directory / _FILE)
+        return None if iterations is None else cls(directory, iterations)
 
     @property
     def chunks(self) -> Mapping[str, tuple[int, ...]]:
@@ -134,9 +156,6 @@ class EarlyChunks:
         if self._given_up or not path.exists() or not (self._file or self._is_worth_it()):
             return False
         try:
-            if shutil.disk_usage(self._directory).free < max(self._end, 2 * path.stat().st_size) or damage(path):
-                self.give_up()
-                return False
             self._add(path)
         except (OSError, TrajectoryError):
             self.give_up()
@@ -160,36 +179,63 @@ class EarlyChunks:
             self._file.close()
 
     def _is_worth_it(self) -> bool:
+        if self.path.exists():
+            return True
         return sum(path.stat().st_size for path in self._directory.glob("[0-9]*.npz")) >= LEAST_BYTES
 
     def _add(self, path: Path) -> None:
-        file = self._file = self._file or self.path.open("w+b", buffering=0)
-        for name, stored in open_segment(path).items():
-            dims = schema.VARIABLES[base].dims if (base := schema.split_name(name)[0]) in schema.VARIABLES else ()
-            if dims[:1] in (("snapshot",), ("iteration",)) and dims[-1] == "parameter":
-                if name not in self._variables:
-                    self._variables[name] = self._variable(dims, stored.shape[1:], stored.dtype)
-                self._put(file, self._variables[name], stored.view(slice(None)))
-                stored.forget(0, stored.shape[0])
+        file = self._file = self._file or self._opened()
+        large = {name: stored for name, stored in open_segment(path).items() if self._is_in_chunks(name, stored)}
+        missing = [name for name, stored in large.items() if not self._is_there(file, self._variables[name], stored)]
+        if missing and shutil.disk_usage(self._directory).free < max(self._end, 2 * path.stat().st_size):
+            raise OSError("the disk is nearly full")
+        if damaged := damage(path, but=large.keys() - missing):
+            raise TrajectoryError(f"{path}: {damaged}")
+        for name in missing:
+            self._put(file, self._variables[name], large[name].view(slice(None)))
+            large[name].forget(0, large[name].shape[0])
+        for name, stored in large.items():
+            self._variables[name].rows += stored.shape[0]
+
+    def _opened(self) -> BinaryIO:
+        """Open the file that a process left, if its chunks are made for as many iterations; else begin one."""
+        if _made_for(self.path) == self._iterations:
+            self._found = self.path.stat().st_size
+            return self.path.open("r+b", buffering=0)
+        self.path.unlink(missing_ok=True)
+        file = self.path.open("w+b", buffering=0)
+        file.write(_MARK.pack(_MAGIC, self._iterations))
+        return file
+
+    def _is_in_chunks(self, name: str, stored: StoredArray) -> bool:
+        """Say whether a variable is written early; if so, find places for these rows of it."""
+        dims = schema.VARIABLES[base].dims if (base := schema.split_name(name)[0]) in schema.VARIABLES else ()
+        if dims[:1] not in (("snapshot",), ("iteration",)) or dims[-1] != "parameter":
+            return False
+        if name not in self._variables:
+            self._variables[name] = self._variable(dims, stored.shape[1:], stored.dtype)
+        variable = self._variables[name]
+        while len(variable.starts) * variable.chunk[0] < variable.rows + stored.shape[0]:
+            variable.starts.append(self._end)
+            self._end += variable.nbytes * math.prod(variable.grid)
+        return True
 
     def _variable(self, dims: tuple[str, ...], shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> _Variable:
         rows = self._iterations + (dims[0] == "snapshot")
         return _Variable(dims, shape, dtype, schema.chunk_sizes(dims, dict(zip(dims, (rows, *shape), strict=True))))
 
+    def _is_there(self, file: BinaryIO, variable: _Variable, stored: StoredArray) -> bool:
+        """Say whether another process has written these rows: what lies there has their checksum."""
+        count = stored.shape[0]
+        written = any(place < self._found for *_, place in variable.blocks(variable.rows, count))
+        return written and stored.equals(_row(file, variable, variable.rows + n) for n in range(count))
+
     def _put(self, file: BinaryIO, variable: _Variable, values: np.ndarray) -> None:
-        row = variable.nbytes // variable.chunk[0]
-        while len(values):
-            number, inside = divmod(variable.rows, variable.chunk[0])
-            if number == len(variable.starts):
-                variable.starts.append(self._end)
-                self._end += variable.nbytes * math.prod(variable.grid)
-            part, values = np.split(values, [variable.chunk[0] - inside])
-            place = variable.starts[number] + inside * row
-            for piece in variable.pieces(part):
-                file.seek(place)
-                _write_all(file, piece)
-                place += variable.nbytes
-            variable.rows += len(part)
+        for part, shape, place in variable.blocks(variable.rows, len(values)):
+            piece, some = np.zeros(shape, variable.dtype), values[part]
+            piece[tuple(map(slice, some.shape))] = some
+            file.seek(place)
+            _write_all(file, piece)
 
     # ---- when it is over -----------------------------------------------------------------------------------------
 
@@ -222,8 +268,9 @@ class EarlyChunks:
             end = file.seek(0, 2)
             found = walk(file, end)
             for name, variable in self._variables.items():
-                addresses = variable.addresses() | {place: start for place, (start, _) in found[name].ranges.items()}
-                end = write_index(file, found[name].index, end, variable.chunk, variable.dtype.itemsize, addresses)
+                end = write_index(
+                    file, found[name].index, end, variable.chunk, variable.dtype.itemsize, variable.addresses()
+                )
             set_end(file, end)
             file.truncate(end)
             found = walk(file, end)
@@ -237,7 +284,40 @@ def remove_early(directory: Path) -> None:
         (directory / _FILE).unlink()
 
 
+def _made_for(path: Path) -> int | None:
+    """Return the iterations that chunks are made for; None where there are no early chunks."""
+    try:
+        check_plain(path)
+        with path.open("rb") as file:
+            mark, iterations = _MARK.unpack(file.read(_MARK.size))
+    except (OSError, CorruptError, struct.error):
+        return None
+    return int(iterations) if mark == _MAGIC else None
+
+
+def _row(file: BinaryIO, variable: _Variable, number: int) -> np.ndarray:
+    """Read a row; what lies behind the end of the file is zero."""
+    row = np.empty((1, *variable.shape), variable.dtype)
+    for part, shape, place in variable.blocks(number, 1):
+        piece, into = np.zeros(shape, variable.dtype), row[part]
+        file.seek(place)
+        _read_all(file, piece)
+        into[...] = piece[tuple(map(slice, into.shape))]
+    return row
+
+
+def _bytes(array: np.ndarray) -> Any:
+    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+
+
 def _write_all(file: BinaryIO, array: np.ndarray) -> None:
-    left: Any = memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    left = _bytes(array)
     while left:
         left = left[file.write(left) :]
+
+
+def _read_all(file: Any, array: np.ndarray) -> None:
+    """Read an array as far as the file goes."""
+    left = _bytes(array)
+    while left and (count := file.readinto(left)):
+        left = left[count:]

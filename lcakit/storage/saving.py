@@ -186,6 +186,8 @@ def merge(
             "with lk.save(lk.open_trajectory(…), …), which leaves the recording as it is."
         )
     with Lock(folder):
+        if early is None and compression is None and target.suffix != ".zarr":
+            early = EarlyChunks.left(folder)
         if early is None or not early.complete(ds):
             early = None
             remove_early(folder)

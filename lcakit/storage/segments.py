@@ -7,7 +7,7 @@ While a run is recorded, its folder ``run.nc.partial/`` holds::
     000001.npz         …   (a member carries its CRC-32, so a damaged segment is noticed)
     000001.state       state of the training loop after block 1 (the last two are kept)
     000001.running     running statistics of all up to block 1 (the last two are kept), as one more such archive
-    early.nc           of a large recording: chunks of the file that it becomes (a process that goes on begins anew)
+    early.nc           of a large recording: chunks of the file that it becomes, written in idle time
     lock               held by the process that writes
     merged             instead of the header: all is in a file, or was nothing; what is left here is being removed
 

@@ -12,6 +12,8 @@ import xarray as xr
 import lcakit as lk
 from lcakit.storage import chunk_index, early_chunks, saving, segments
 from lcakit.storage.early_chunks import EarlyChunks
+from lcakit.storage.npz import damage
+from lcakit.storage.partial import open_partial
 from lcakit.storage.paths import partial_path
 from lcakit.testing import tiny_trajectory
 from lcakit.trajectory import schema
@@ -119,15 +121,115 @@ def _noted(function, calls):
     return called
 
 
-def test_a_recording_that_another_process_ends_is_begun_anew(tmp_path):
+def killed(ds, path, said=12, stop=None):
+    """Leave segments of four iterations, all of them in early chunks, as a process that is killed does."""
+    early = EarlyChunks(partial_path(path), said)
+    record(ds, path, stop=stop, block_rows=4, early=early).close()
+    while early.add_next():  # those that were not added in idle time
+        pass
+    early.close()
+    return early
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """What is written to early chunks from now on: the number of rows and the width of each block."""
+    blocks, real = [], early_chunks._write_all
+    monkeypatch.setattr(early_chunks, "_write_all", lambda file, array: (blocks.append(array.shape), real(file, array)))
+    return blocks
+
+
+def test_what_a_killed_process_wrote_is_used(tmp_path, written):
+    ds, path = tiny_trajectory(12), tmp_path / "run.nc"
+    killed(ds, path)
+    assert written
+    written.clear()
+    lk.finish(path)
+    assert not written
+    *about, numbers = shown(path)
+    *expected, wanted = shown(merged(ds, tmp_path / "merged.nc"))
+    assert about == expected
+    for name, values in wanted.items():
+        assert np.array_equal(numbers[name], values, equal_nan=values.dtype.kind == "f"), name
+    assert not partial_path(path).exists()
+
+
+def test_what_a_killed_process_had_no_time_for_is_added(tmp_path, written):
     ds, path = tiny_trajectory(12), tmp_path / "run.nc"
     early = EarlyChunks(partial_path(path), 12)
-    record(ds, path, stop=8, block_rows=4, early=early).close()
-    early.add_next()  # if it was not in idle time
-    assert early.path.exists()
-    assert np.array_equal(lk.open_trajectory(path)["lca"], ds["lca"][:8])
+    record(ds, path, block_rows=4).close()
+    assert early.add_next()
+    early.close()
+    first = len(written)
     lk.finish(path)
-    assert np.array_equal(lk.open_trajectory(path)["lca"], ds["lca"][:8])
+    assert len(written) == 3 * first
+    assert np.array_equal(lk.open_trajectory(path)["lca"], ds["lca"])
+
+
+def test_who_goes_on_leaves_what_is_there(tmp_path, written):
+    ds, path = tiny_trajectory(12), tmp_path / "run.nc"
+    killed(ds, path, stop=8)
+    first = len(written)
+    early = EarlyChunks(partial_path(path), 12)
+    record(ds, path, start=8, block_rows=4, resume=True, early=early).close()
+    saving.merge(path, early=early)
+    assert len(written) == first * 3 / 2
+    assert np.array_equal(lk.open_trajectory(path)["lca"], ds["lca"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda data, place: data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :], id="a bit"),
+        pytest.param(lambda data, place: data[:place], id="cut"),
+        pytest.param(lambda data, place: data[:100], id="its beginning alone"),
+        pytest.param(lambda data, place: data[:5], id="nothing"),
+        pytest.param(lambda data, place: b"\x89HDF\r\n\x1a\n" + data[8:], id="become a file"),
+        pytest.param(lambda data, place: data[:8] + bytes([3]) + data[9:], id="of another length"),
+    ],
+)
+def test_what_is_not_as_it_was_written_is_copied_again(tmp_path, change):
+    ds, path = tiny_trajectory(12), tmp_path / "run.nc"
+    early = killed(ds, path)
+    data = early.path.read_bytes()
+    place = data.index(ds["lca"].values[5, :8].tobytes())
+    early.path.write_bytes(change(data, place))
+    lk.finish(path)
+    got = lk.open_trajectory(path)
+    for name in ("theta", "gradient", "lca"):
+        assert np.array_equal(got[name], ds[name]), name
+    assert not partial_path(path).exists()
+
+
+def test_early_chunks_that_are_a_link_are_not_followed(tmp_path):
+    ds, path = tiny_trajectory(12), tmp_path / "run.nc"
+    early = killed(ds, path)
+    elsewhere = early.path.rename(tmp_path / "elsewhere")
+    before = elsewhere.read_bytes()
+    early.path.symlink_to(elsewhere)
+    lk.finish(path)
+    assert elsewhere.read_bytes() == before
+    assert np.array_equal(lk.open_trajectory(path)["lca"], ds["lca"])
+
+
+def test_a_row_that_is_damaged_in_its_segment_alone_is_not_lost(tmp_path):
+    ds, path = tiny_trajectory(12), tmp_path / "run.nc"
+    killed(ds, path)
+    opened = open_partial(partial_path(path))
+    segment = partial_path(path) / "000001.npz"
+    data = segment.read_bytes()
+    place = data.index(ds["lca"].values[5, :8].tobytes())
+    segment.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    assert damage(segment)
+    assert EarlyChunks.left(partial_path(path)).complete(opened)
+
+
+@pytest.mark.parametrize("how", [{"compression": "zlib"}, {"suffix": ".zarr"}])
+def test_early_chunks_are_not_used_for_other_files(tmp_path, how):
+    ds, path = tiny_trajectory(12), tmp_path / f"run{how.pop('suffix', '.nc')}"
+    killed(ds, path)
+    lk.finish(path, **how)
+    assert np.array_equal(lk.open_trajectory(path)["lca"], ds["lca"])
     assert not partial_path(path).exists()
 
 

@@ -1,9 +1,10 @@
 """Work that is killed (SIGKILL) at random moments and begun again, until it is done: nothing that was finished is lost.
 
-``python -m tests.support.killed_work --kills 100`` kills recording, allocation in place, finishing, sharing, saving to
-a Zarr store and an experiment, about as often each. After every kill what is on the disk must open, with the numbers
-that it had, and no finished block may be lost; at the end the result must be that of work that nobody killed, and
-nothing may be left beside it. ``--kinds`` chooses some. Children are forked, so that each starts in milliseconds.
+``python -m tests.support.killed_work --kills 100`` kills recording, allocation in place, finishing (with and without
+early chunks), sharing, saving to a Zarr store and an experiment, about as often each. After every kill what is on the
+disk must open, with the numbers that it had, and no finished block may be lost; at the end the result must be that of
+work that nobody killed, and nothing may be left beside it. ``--kinds`` chooses some. Children are forked, so that each
+starts in milliseconds.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ import xarray as xr
 import lcakit as lk
 from lcakit.experiments.run import Run
 from lcakit.experiments.training import record_run
+from lcakit.storage import early_chunks
+from lcakit.storage.early_chunks import EarlyChunks
+from lcakit.storage.paths import partial_path
 from lcakit.storage.segments import segment_paths
 from lcakit.testing import tiny_trajectory
 from tests.support import killed
@@ -69,7 +73,7 @@ def same_numbers(got: xr.Dataset, expected: xr.Dataset, rows: bool = False) -> N
 
 def _finished_rows(path: Path, whole: Path) -> None:
     """A recording, begun or done, holds the first rows of the whole one."""
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_path(path)
     if path.exists() or (partial.is_dir() and (partial / "header.nc").exists() and segment_paths(partial)):
         same_numbers(loaded(path), loaded(whole), rows=True)
 
@@ -106,8 +110,22 @@ def _begin_partial(path: Path) -> None:
 
 
 def _finish(path: Path) -> None:
-    if path.with_name(path.name + ".partial").is_dir():
+    if partial_path(path).is_dir():
         lk.finish(path, overwrite=True, compression="zlib")
+
+
+def _begin_early(path: Path) -> None:
+    early_chunks.LEAST_BYTES = 0  # so that small recordings have them too
+    early = EarlyChunks(partial_path(path), 2000)
+    record(tiny_trajectory(2000), path, block_rows=40).close()
+    while early.add_next():
+        pass
+    early.close()
+
+
+def _finish_early(path: Path) -> None:
+    if partial_path(path).is_dir():
+        lk.finish(path, overwrite=True)
 
 
 def _begin_source(path: Path) -> None:
@@ -142,6 +160,7 @@ WORK: dict[str, tuple[Work, str]] = {
     "record": (Work(_record, _nothing, _finished_rows), "run.nc"),
     "allocate": (Work(_allocate, _begin_path, _allocated), "run.nc"),
     "finish": (Work(_finish, _begin_partial, _finished_rows), "run.nc"),
+    "finish-early": (Work(_finish_early, _begin_early, _finished_rows), "run.nc"),
     "share": (Work(_share, _begin_source, _old_or_new), "run.nc"),
     "zarr": (Work(_save, _begin_source, _old_or_new), "run.zarr"),
     "experiment": (Work(_experiment, _nothing, _finished_rows), "run.nc"),

@@ -11,12 +11,13 @@ from lcakit.storage.paths import partial_path
 from lcakit.storage.segments import SegmentWriter
 
 
-def record(ds: xr.Dataset, path: Path, stop: int | None = None, **options: Any) -> SegmentWriter:
-    """Write a trajectory as a recording does, up to ``stop`` iterations; the caller closes the writer."""
+def record(ds: xr.Dataset, path: Path, stop: int | None = None, start: int = 0, **options: Any) -> SegmentWriter:
+    """Write a trajectory as a recording does, iterations ``start`` to ``stop``; the caller closes the writer."""
     writer = SegmentWriter(partial_path(path), ds.drop_dims(["snapshot", "iteration"]), **options)
     snapshots, iterations = rows(ds, "snapshot"), rows(ds, "iteration")
-    writer.append(snapshots[0], {})
-    for t in range(len(iterations) if stop is None else stop):
+    if not start:
+        writer.append(snapshots[0], {})
+    for t in range(start, len(iterations) if stop is None else stop):
         writer.append(snapshots[t + 1], iterations[t])
     return writer
 

@@ -6,12 +6,10 @@ record (``Objective``, ``Recorder``, ``allocate``, …) need torch.
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from typing import Any
 
-from lcakit.packages import faces, find_moved
+from lcakit.packages import faces, find_moved, register_accessor
 from lcakit.version import __version__ as __version__
 
 # public name -> module it lives in; where that has nothing of the name, the module itself is meant
@@ -80,14 +78,8 @@ find_moved()
 
 def __getattr__(name: str) -> Any:
     value = _get(name)
-    _register_accessor()
+    register_accessor()
     return value
 
 
-def _register_accessor() -> None:
-    """Register ``ds.lk`` once xarray is there; importing xarray for it would make ``import lcakit`` slow."""
-    if "xarray" in sys.modules:
-        importlib.import_module("lcakit.analysis.accessor")
-
-
-_register_accessor()
+register_accessor()

@@ -18,7 +18,7 @@ from typing import Any
 
 from lcakit.errors import MissingPackageError
 
-__all__ = ["EXTRAS", "GONE", "MOVED", "bundled", "faces", "find_moved", "missing", "package"]
+__all__ = ["EXTRAS", "GONE", "MOVED", "bundled", "faces", "find_moved", "missing", "package", "register_accessor"]
 
 
 def __dir__() -> list[str]:
@@ -63,6 +63,12 @@ def missing(error: ModuleNotFoundError, purpose: str) -> MissingPackageError:
     extra = next((extra for extra, names in EXTRAS.items() if name.partition(".")[0] in names), None)
     remedy = f"'lcakit[{extra}]'" if extra else name
     return MissingPackageError(f"{purpose} needs the package {name}: pip install {remedy}", name=name)
+
+
+def register_accessor() -> None:
+    """Register ``ds.lk`` once xarray is there; importing xarray for it would make ``import lcakit`` slow."""
+    if "xarray" in sys.modules:
+        importlib.import_module("lcakit.analysis.accessor")
 
 
 def faces(module: str, public: Mapping[str, str], shown: str | None = None) -> tuple[Callable[[str], Any], Any]:

@@ -10,6 +10,7 @@ import xarray as xr
 from xarray.backends import BackendEntrypoint
 
 from lcakit.errors import TrajectoryError
+from lcakit.packages import register_accessor
 from lcakit.storage import netcdf_reading, urls
 from lcakit.storage.checked import labelled
 from lcakit.storage.paths import given_path, no_file
@@ -22,7 +23,7 @@ def __dir__() -> list[str]:
 
 
 class TrajectoryBackend(BackendEntrypoint):
-    """Opens a file, or a URL, as :func:`lcakit.open_trajectory` does: checked, with its labels as coordinates.
+    """Opens a file, or a URL, as :func:`lcakit.open_trajectory` does: checked, with labels, and ``ds.lk``.
 
     Other than there, data is not in Dask unless ``chunks`` is given, and dimensions stay in the order of the file.
 
@@ -76,6 +77,7 @@ class TrajectoryBackend(BackendEntrypoint):
                 f"engine 'lcakit' opens a path or a URL, got {type(filename_or_obj).__name__}. Write what you have to "
                 "a file first."
             )
+        register_accessor()  # where lcakit was imported before xarray, and nothing of it used since
         ds = _opened(os.fspath(filename_or_obj), check)
         return xr.decode_cf(ds, drop_variables=drop_variables, **decoding)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -198,6 +199,14 @@ def test_plain_xarray_opens_a_trajectory_with_its_labels(path):
         assert_same(got, expected)
         np.testing.assert_array_equal(got["lca"][::-2, [5, 0]], expected["lca"].values[::-2][:, [5, 0]])
     assert descriptors(path) == 0
+
+
+def test_the_engine_brings_the_accessor(path, monkeypatch):
+    """Also where lcakit was imported before xarray, and nothing of it used since."""
+    monkeypatch.delattr(xr.Dataset, "lk")
+    monkeypatch.delitem(sys.modules, "lcakit.analysis.accessor")
+    with xr.open_dataset(path, engine=TrajectoryBackend) as got:
+        assert got.lk.sel(layer=str(got["layer"].values[0])).sizes["parameter"] > 0
 
 
 def test_xarray_finds_the_engine_by_its_name():

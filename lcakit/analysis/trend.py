@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -13,7 +14,7 @@ from lcakit.analysis.runs import require_runs
 from lcakit.errors import unknown
 from lcakit.storage.given import of_trajectories
 
-__all__ = ["layer_trend"]
+__all__ = ["layer_trend", "line_through", "one_per_run"]
 
 
 def __dir__() -> list[str]:
@@ -77,13 +78,13 @@ def layer_trend(
     array([-0.61, -4.71])
     """
     n = require_runs(runs, least=3)
-    x = np.asarray(_one_per_run(runs, against), np.float64)
+    x = np.asarray(one_per_run(runs, against), np.float64)
     if x.shape != (n,) or np.ptp(x) == 0:
         raise ValueError(f"a trend needs one number for each of the {n} runs, not all the same; got {x.tolist()}")
-    block = None if blocks is None else _block_numbers(_one_per_run(runs, blocks), x)
+    fit = line_through(x, None if blocks is None else one_per_run(runs, blocks))
     totals = layer_lca(runs, by, lca).sum("iteration", keep_attrs=True, skipna=False)
     columns = xr.apply_ufunc(
-        lambda values: _fit(x, values) if block is None else _fit_in_blocks(x, values, block),
+        fit,
         totals,
         input_core_dims=[["run"]],
         output_core_dims=[["column"]],
@@ -95,10 +96,24 @@ def layer_trend(
     return xr.Dataset({name: columns.isel(column=k) for k, name in enumerate(_COLUMNS)})
 
 
-def _one_per_run(runs: xr.Dataset, given: str | Sequence[object]) -> np.ndarray:
+def one_per_run(runs: xr.Dataset | xr.DataArray, given: str | Sequence[object]) -> np.ndarray:
+    """Return what is given, or the coordinate of that name."""
     if isinstance(given, str) and given not in runs.coords:
         raise unknown("coordinate of the runs", given, [c for c in runs.coords if runs[c].dims == ("run",)])
     return np.asarray(runs[given].values if isinstance(given, str) else given)
+
+
+def line_through(x: np.ndarray, blocks: np.ndarray | None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what fits a line to y, one number for each run: slope, intercept, r, p and standard error of the slope.
+
+    ``blocks`` are labels of the runs, or None.
+
+    Raises
+    ------
+    ValueError
+        As :func:`layer_trend` for its blocks.
+    """
+    return partial(_fit, x) if blocks is None else partial(_fit_in_blocks, x, _block_numbers(blocks, x))
 
 
 def _block_numbers(labels: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -129,7 +144,7 @@ def _fit(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.array([line.slope, line.intercept, line.rvalue, line.pvalue, line.stderr])
 
 
-def _fit_in_blocks(x: np.ndarray, y: np.ndarray, block: np.ndarray) -> np.ndarray:
+def _fit_in_blocks(x: np.ndarray, block: np.ndarray, y: np.ndarray) -> np.ndarray:
     line = stats.linregress(_without_block_means(x, block), _without_block_means(y, block))
     freedom = len(x) - (block.max() + 1) - 1
     stderr = line.stderr * np.sqrt((len(x) - 2) / freedom)  # SciPy counts a single intercept

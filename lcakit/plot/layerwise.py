@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from lcakit.analysis.aggregate import windowed
 from lcakit.analysis.computing import compute
 from lcakit.analysis.layerwise import layer_lca
+from lcakit.analysis.trend import line_through, one_per_run
 from lcakit.plot._bars import bars, over_runs
 from lcakit.plot._classes import by_classes
 from lcakit.plot._images import lca_map
@@ -267,12 +267,14 @@ def delays(
     lca: xr.DataArray,
     backend: str = "bokeh",
     title: str = "LCA of layers against the delay of the last layer",
+    blocks: str | Sequence[object] | None = None,
 ) -> Any:
     r"""Draw layer LCA against a delay, a dot for each run, with the linear trend of each layer (figure 5).
 
     .. math:: S_{r\ell} \approx a_\ell + b_\ell x_r
 
-    Horizontal: delay in iterations. Vertical: LCA over the run, in the unit of the loss.
+    The line is that of :func:`lcakit.layers.layer_trend`. Horizontal: delay in iterations. Vertical: LCA over the run,
+    in the unit of the loss.
 
     Parameters
     ----------
@@ -283,6 +285,9 @@ def delays(
         keep_attrs=True)``. At most twelve layers.
     backend, title
         ``"bokeh"`` (interactive) or ``"matplotlib"`` (print); the text above the picture.
+    blocks
+        Seeds of the runs, where there are several: each then has an intercept of its own, as in ``layer_trend``; what
+        is drawn is the line through the means. One label for each run, or the name of a coordinate of ``lca``.
 
     Returns
     -------
@@ -292,7 +297,7 @@ def delays(
     Raises
     ------
     ValueError
-        If there is not one number for each run, or all are the same; for an unknown backend.
+        If there is not one number for each run, or all are the same (in each block); for an unknown backend.
         :func:`lcakit.layers.layer_trend` has the numbers of the trend for any number of layers.
 
     Examples
@@ -313,11 +318,12 @@ def delays(
     values = values if "layer" in values.dims else values.expand_dims(layer=[""])
     names = [str(name) for name in values["layer"].values]
     axes = "delay (iterations)", label(lca)
+    fit = line_through(x, None if blocks is None else one_per_run(lca, blocks))
     marks, ends = [level(backend, 0)], np.array([x.min(), x.max()])
     for n, color in enumerate(line_colours(len(names))):
         y = values.isel(layer=n).values
-        trend = stats.linregress(x, y)
-        text = f"{names[n]}: slope {number(float(f'{trend.slope:.2g}'))}".removeprefix(": ")
+        slope, intercept, *_ = fit(y)
+        text = f"{names[n]}: slope {number(float(f'{slope:.2g}'))}".removeprefix(": ")
         marks.append(dots(backend, x, y, axes, "", color))
-        marks.append(line(backend, ends, trend.intercept + trend.slope * ends, axes, text, color))
+        marks.append(line(backend, ends, intercept + slope * ends, axes, text, color))
     return picture(backend, marks, axes, title)

@@ -53,3 +53,22 @@ def test_a_long_run_is_reduced_and_keeps_its_outlier():
     shown = pixels(plot.layer_map(ds.assign(lca=lca)))
     assert shown.shape[1] <= 1000
     assert shown.max() == pytest.approx(float(lk.layers.layer_lca(ds.assign(lca=lca)).max()))
+
+
+@pytest.mark.parametrize("blocks", [None, [0, 0, 0, 1, 1, 1, 1], "seed"])
+def test_lines_against_a_delay_are_those_of_the_trend(blocks):
+    """Seeds with different delays: what differs between the seeds is no trend."""
+    runs = lk.runs.align({f"run {n}": tiny_trajectory(4, seed=n) for n in range(7)})
+    delays, seeds = [0, 1, 2, 5, 6, 8, 9], [0, 0, 0, 1, 1, 1, 1]
+    runs = runs.assign_coords(seed=("run", seeds)).assign(lca=runs["lca"] + 0.01 * xr.DataArray(seeds, dims="run"))
+    trend = lk.layers.layer_trend(runs, delays, blocks=blocks).compute()
+    lca = lk.layers.layer_lca(runs).sum("iteration")
+    lines = [
+        curve for name, curve in named(plot.delays(delays, lca, blocks=blocks), hv.Curve).items() if "slope" in name
+    ]
+    assert len(lines) == trend.sizes["layer"]
+    for curve, slope, intercept in zip(lines, trend["slope"].values, trend["intercept"].values, strict=True):
+        x, y = columns(curve)
+        np.testing.assert_allclose(np.diff(y) / np.diff(x), slope)
+        np.testing.assert_allclose(y, intercept + slope * x)
+        assert float(curve.label.rpartition(" ")[2].replace("\N{MINUS SIGN}", "-")) == pytest.approx(slope, rel=0.06)

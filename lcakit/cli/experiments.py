@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from lcakit.cli.options import device_options, seeds
+from lcakit.cli.options import device_options, seeds, splits_option
 from lcakit.progress import phase
 
 __all__ = ["DONE", "SOME_FAILED", "Command", "add"]
@@ -33,6 +33,7 @@ def add(command: Command) -> None:
     experiment.add_argument("--seeds", type=seeds, help="such as 0:3 (default: those of the experiment)")
     experiment.add_argument("--jobs", type=_jobs, metavar="N", help="runs side by side (default: one per core)")
     device_options(experiment)
+    splits_option(experiment)
 
 
 def _jobs(text: str) -> int:
@@ -62,6 +63,7 @@ def _experiment(args: argparse.Namespace) -> int:
         data_root=args.data_root,
         device=args.device,
         precision=args.precision,
+        max_splits=args.max_splits,
     )
     print(outcome.text)
     return SOME_FAILED if outcome.failed else DONE

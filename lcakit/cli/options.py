@@ -16,6 +16,7 @@ __all__ = [
     "recording_options",
     "rule_options",
     "seeds",
+    "splits_option",
     "training_options",
     "writing_options",
 ]
@@ -97,8 +98,13 @@ def rule_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance", type=float, default=1e-3, help="largest residual before refining; 0: never refine"
     )
-    parser.add_argument("--max-splits", type=int, default=32)
+    splits_option(parser)
     parser.add_argument("--classes", choices=("unit", "parameter", "none"), default="unit", help="class resolution")
+
+
+def splits_option(parser: argparse.ArgumentParser) -> None:
+    """Add how far a move is refined at most."""
+    parser.add_argument("--max-splits", type=int, default=32, metavar="N", help="most splits of a move in refining it")
 
 
 def recording_options(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing.forkserver
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from lcakit.errors import DataError, RecordingError
 from lcakit.experiments import declared, training
 from lcakit.experiments.batches import Batches
 from lcakit.experiments.data import SHAPES
-from lcakit.experiments.declared import EXPERIMENTS, Scale, hyperparameters, reviewers
+from lcakit.experiments.declared import EXPERIMENTS, Scale, execute, hyperparameters, reviewers
 from lcakit.experiments.declared.experiment import seeded
 from lcakit.experiments.interventions import plan
 from lcakit.experiments.names import split_name
@@ -247,6 +249,29 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         run(tiny({"plain": TINY}), tmp_path)
 
 
+def test_moves_are_split_as_often_as_said(tmp_path):
+    run(tiny({"plain": TINY}, seeds=(0,)), tmp_path)
+    before = contents(tmp_path)["plain-0.nc"]
+    run(tiny({"plain": TINY}), tmp_path, max_splits=256)
+    assert [lk.open_trajectory(tmp_path / f"plain-{seed}.nc").attrs["max_splits"] for seed in (0, 1)] == [32, 256]
+    assert contents(tmp_path)["plain-0.nc"] == before
+    with pytest.raises(ValueError, match="splits must be a power of two"):
+        run(tiny({"plain": TINY}, seeds=(2,)), tmp_path, max_splits=0)
+    assert not (tmp_path / "plain-2.nc").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no fork server")
+@pytest.mark.parametrize("chosen", [["__main__"], [], ["json"]])
+def test_what_a_fork_server_imports_stays_what_its_user_said(monkeypatch, chosen):
+    server, started = multiprocessing.forkserver._forkserver, []
+    monkeypatch.setattr(server, "_preload_modules", chosen)
+    monkeypatch.setattr(multiprocessing.forkserver, "ensure_running", lambda: started.append(server._preload_modules))
+    assert execute._fresh().get_start_method() == "forkserver"
+    assert server._preload_modules == chosen
+    assert bool(started) == (chosen == ["__main__"])  # where nobody said anything, it begins with what runs import
+    assert all("torchvision" in names for names in started)
+
+
 def test_arms_that_cannot_be_compared_make_no_table(tmp_path):
     outcome = run(tiny({"plain": TINY, "wild": DIVERGING}, seeds=(0,)), tmp_path)
     assert outcome.result is None
@@ -276,9 +301,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert main(["experiment"]) == 0
     assert "last-layer" in capsys.readouterr().out
     arguments = ["experiment", "tiny", "--jobs", "1"]
-    assert main([*arguments, "--seeds", "2"]) == 0
+    assert main([*arguments, "--seeds", "2", "--max-splits", "64"]) == 0
     assert "| 6 | " in capsys.readouterr().out
-    assert (tmp_path / "experiments" / "tiny-small" / "plain-2.nc").exists()
+    assert lk.open_trajectory(tmp_path / "experiments" / "tiny-small" / "plain-2.nc").attrs["max_splits"] == 64
     monkeypatch.setitem(EXPERIMENTS, "tiny", tiny({"plain": DIVERGING}))
     assert main([*arguments, "--out", "other"]) == 1
     assert "plain-0 FAILED: DivergedError" in capsys.readouterr().out

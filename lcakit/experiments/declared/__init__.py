@@ -20,6 +20,7 @@ from lcakit.experiments.declared.experiment import Claim, Derived, Experiment, S
 from lcakit.experiments.declared.results import Results
 from lcakit.experiments.names import split_name
 from lcakit.progress import phase
+from lcakit.record.allocation.settings import AllocationSettings
 from lcakit.trajectory.arguments import checks_arguments, checks_creation
 from lcakit.version import __version__
 
@@ -72,6 +73,7 @@ def run_experiment(
     data_root: str | None = None,
     device: str | None = None,
     precision: str = "float32",
+    max_splits: int = AllocationSettings.max_splits,
     quiet: bool = False,
 ) -> Outcome:
     """Record what is missing of an experiment's runs, and make its table.
@@ -91,6 +93,9 @@ def run_experiment(
         Other seeds than those declared.
     jobs
         Runs side by side, each in a process of its own (:func:`lcakit.experiments.declared.execute.run_missing`).
+    max_splits
+        Most splits of a move, as for :func:`lcakit.allocate`, of the runs that are recorded now: more where an account
+        does not close. Finished files are kept, whatever theirs was.
 
     Returns
     -------
@@ -109,7 +114,7 @@ def run_experiment(
     chosen = find(experiment) if isinstance(experiment, str) else experiment
     declared = chosen.scale(scale)
     directory = Path(directory)
-    files = Files(chosen, directory, precision, device)
+    files = Files(chosen, directory, precision, device, AllocationSettings(max_splits=max_splits).max_splits)
     seeds = declared.seeds if seeds is None else tuple(seeds)
     tasks = [  # seeds first: what is stopped early can be compared
         files.task(arm, seeded(run, seed, data_root)) for seed in seeds for arm, run in declared.arms.items()

@@ -15,6 +15,7 @@ from lcakit.experiments.declared.experiment import Experiment
 from lcakit.experiments.existing import refuse_other_run
 from lcakit.experiments.run import Run
 from lcakit.experiments.training import make_model, make_objective, record_run
+from lcakit.record.allocation.settings import AllocationSettings
 from lcakit.storage import opening, saving
 
 __all__ = ["Files", "Task", "refuse_other_settings"]
@@ -39,6 +40,7 @@ class Task:
     precision: str
     device: str | None = None
     test_loss: bool = False
+    max_splits: int = AllocationSettings.max_splits
 
     @property
     def name(self) -> str:
@@ -59,7 +61,8 @@ class Task:
         """Train and record the run, or go on with it, and cut the file down to what the table needs."""
         how: dict[str, Any] = {"device": self.device, "precision": self.precision}
         if not self.path.exists():
-            record_run(self.run, self.path, quiet=quiet, classes=None, resume=True, keep=self.recorded, **how)
+            stored: dict[str, Any] = {"classes": None, "keep": self.recorded, "max_splits": self.max_splits}
+            record_run(self.run, self.path, quiet=quiet, resume=True, **stored, **how)
         with opening.open_trajectory(self.path) as ds:
             kept = ds.assign(_test_course(self.run, ds, **how)) if self.test_loss else ds
             kept = kept if "theta" in self.keep else kept.drop_vars("theta", errors="ignore")
@@ -89,11 +92,13 @@ class Files:
     directory: Path
     precision: str = "float32"
     device: str | None = None
+    max_splits: int = AllocationSettings.max_splits
 
     def task(self, arm: str, run: Run) -> Task:
         """Return a run of an arm with its file, ``ARM-SEED.nc``."""
         path, of = self.directory / f"{arm}-{run.seed}.nc", self.experiment
-        return Task(arm, run, path, of.keep, of.resolution, self.precision, self.device, of.test_loss)
+        how = self.precision, self.device, of.test_loss, self.max_splits
+        return Task(arm, run, path, of.keep, of.resolution, *how)
 
 
 def refuse_other_settings(tasks: Iterable[Task]) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 
 import torch
@@ -68,9 +69,9 @@ def _one_by_one(tasks: Iterable[Task], quiet: bool) -> Outcomes:
 
 
 def _side_by_side(tasks: Sequence[Task], jobs: int, threads: int) -> Outcomes:
-    pool = ThreadPoolExecutor(jobs)
+    pool, fresh = ThreadPoolExecutor(jobs), _fresh()
     try:
-        futures: dict[Future[None], Task] = {pool.submit(_in_own_process, task, threads): task for task in tasks}
+        futures: dict[Future[None], Task] = {pool.submit(_in_own_process, fresh, task, threads): task for task in tasks}
         for future in as_completed(futures):
             try:
                 future.result()
@@ -82,19 +83,29 @@ def _side_by_side(tasks: Sequence[Task], jobs: int, threads: int) -> Outcomes:
         pool.shutdown(cancel_futures=True)
 
 
+_PRELOADED = [Task.__module__, "torchvision", "sklearn.datasets"]
+_UNCHOSEN = ["__main__"]  # what Python's fork server imports where nobody has said
+
+
 def _fresh() -> BaseContext:
     """Return how processes start: forked copies of this one, which has used torch, may hang.
 
-    On Linux they are forked from one that has done nothing but imports: those take seconds, and runs are many.
+    On Linux they are forked from one that has done nothing but imports: those take seconds, and runs are many. There is
+    one such server in a process, and what it imports is its user's to say; where nobody has, it starts with ours.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload([Task.__module__, "torchvision", "sklearn.datasets"])
+    if getattr(forkserver._forkserver, "_preload_modules", None) == _UNCHOSEN:
+        found.set_forkserver_preload(_PRELOADED)
+        try:
+            forkserver.ensure_running()
+        finally:
+            found.set_forkserver_preload(_UNCHOSEN)
     return found
 
 
-def _in_own_process(task: Task, threads: int) -> None:
+def _in_own_process(fresh: BaseContext, task: Task, threads: int) -> None:
     """Record in a new process: its memory is its own, and a crash does not take other runs with it."""
-    with ProcessPoolExecutor(1, _fresh(), torch.set_num_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(1, fresh, torch.set_num_threads, (threads,)) as pool:
         pool.submit(task.record).result()

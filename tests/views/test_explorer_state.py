@@ -238,3 +238,10 @@ def test_the_parameter_follows_the_layer_that_is_opened():
     assert ex.selection.parameter == "fc.weight[1, 2]"
     ex.selection.layer = "fc"
     assert ex.selection.parameter == "fc.weight[1, 2]"
+
+
+def test_units_are_chosen_by_their_numbers():
+    """The label of the list says what they are: "Unit" beside "unit 0" would say it twice."""
+    controls = explorer(tiny_trajectory(5)).controls
+    assert controls.unit.name == "Unit"
+    assert controls.unit.options == {str(n): n for n in range(len(controls.unit.options))}

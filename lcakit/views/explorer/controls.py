@@ -290,7 +290,7 @@ class Controls:
         self.layers.value = [model.layers.index(name) for name in now.layers]
         self.classes.value = [model.classes.index(name) for name in now.classes]
         self.role.value, self.layer.value = model.roles.index(live.role), model.layers.index(live.layer)
-        units = {f"unit {n}": int(n) for n in model.channels(live.layer)}
+        units = {str(n): int(n) for n in model.channels(live.layer)}
         self.unit.param.update(options=units, value=live.unit)
         self.parameter.value = shown(live.parameter, 200)
 

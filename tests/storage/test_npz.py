@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,3 +34,39 @@ def test_blocks_are_read_as_one_array(tmp_path_factory, key, once, lengths):
     got = npz.JoinedArray(blocks, once)[key]
     np.testing.assert_array_equal(got, values[key])
     assert got.flags.writeable
+
+
+ARRAYS = {
+    "rows": np.arange(12, dtype="f4").reshape(3, 4),
+    "one": np.array(5),
+    "none": np.empty((0, 3), "f4"),
+    "turned": np.arange(6.0).reshape(2, 3).T,
+    "flags": np.array([True, False]),
+}
+
+
+def test_archives_are_those_of_numpy(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, "_WRITE", 7)
+    npz.write_arrays(tmp_path / "ours.npz", ARRAYS.items())
+    np.savez(tmp_path / "theirs.npz", **{name: np.asarray(array, order="C") for name, array in ARRAYS.items()})
+    with zipfile.ZipFile(tmp_path / "ours.npz") as ours, zipfile.ZipFile(tmp_path / "theirs.npz") as theirs:
+        assert ours.testzip() is None
+        assert {name: ours.read(name) for name in ours.namelist()} == {n: theirs.read(n) for n in theirs.namelist()}
+
+
+@given(st.data())
+def test_any_changed_byte_of_numbers_is_seen(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "changed.npz"
+    npz.write_arrays(path, ARRAYS.items())
+    assert not npz.damage(path)
+    stored = npz.open_segment(path)["rows"]
+    assert stored.equals(ARRAYS["rows"][row : row + 1] for row in range(3))
+    assert not stored.equals(ARRAYS["rows"][row : row + 1] for row in range(2))
+    content, place = path.read_bytes(), stored.offset + data.draw(st.integers(0, 47))
+    path.write_bytes(
+        content[:place] + bytes([content[place] ^ 1 << data.draw(st.integers(0, 7))]) + content[place + 1 :]
+    )
+    assert npz.damage(path) == "rows.npy differs from its checksum"
+    assert not npz.damage(path, but={"rows"})
+    path.write_bytes(content[:place])
+    assert "cannot be read" in npz.damage(path)

@@ -42,7 +42,7 @@ def run(scale: float = 1.0, directory: str | None = None) -> dict[str, Any]:
     -------
     dict
         ``machine``; ``rows``: ``iterations``, ``bytes``, and in seconds ``close`` (with the chunks that were written
-        while recording), ``processor`` (of that), ``merge`` (:func:`lcakit.finish` after a kill, with the same chunks),
+        while recording), ``processor`` (of that), ``merge`` (:func:`lcakit.finish` after a kill, with such chunks),
         ``write`` (the floor: the same bytes written in order, and flushed to the disk), ``loop`` and
         ``loop_processor`` (of an iteration, writing included).
 

@@ -51,6 +51,9 @@ _BEGIN = 2**16
 _MARK, _MAGIC = struct.Struct("<8sQ"), b"lcaearly"
 """What the file begins with until then: what it is, and the iterations that its chunks are made for."""
 
+_COMPARED = 2**24
+"""Bytes that are read back at a time, of a row that is no larger."""
+
 _UNKNOWN = 2**40
 _MOST_EMPTY, _LEAST_PART = 0.05, 0.75
 """Where a recording has another length than was said: the share of a variable that its last chunks may hold empty, and
@@ -226,9 +229,11 @@ class EarlyChunks:
 
     def _is_there(self, file: BinaryIO, variable: _Variable, stored: StoredArray) -> bool:
         """Say whether another process has written these rows: what lies there has their checksum."""
-        count = stored.shape[0]
-        written = any(place < self._found for *_, place in variable.blocks(variable.rows, count))
-        return written and stored.equals(_row(file, variable, variable.rows + n) for n in range(count))
+        first, end = variable.rows, variable.rows + stored.shape[0]
+        if all(place >= self._found for *_, place in variable.blocks(first, end - first)):
+            return False
+        some = max(1, _COMPARED // (variable.dtype.itemsize * math.prod(variable.shape)))
+        return stored.equals(_rows(file, variable, n, min(some, end - n)) for n in range(first, end, some))
 
     def _put(self, file: BinaryIO, variable: _Variable, values: np.ndarray) -> None:
         for part, shape, place in variable.blocks(variable.rows, len(values)):
@@ -295,15 +300,15 @@ def _made_for(path: Path) -> int | None:
     return int(iterations) if mark == _MAGIC else None
 
 
-def _row(file: BinaryIO, variable: _Variable, number: int) -> np.ndarray:
-    """Read a row; what lies behind the end of the file is zero."""
-    row = np.empty((1, *variable.shape), variable.dtype)
-    for part, shape, place in variable.blocks(number, 1):
-        piece, into = np.zeros(shape, variable.dtype), row[part]
+def _rows(file: BinaryIO, variable: _Variable, first: int, count: int) -> np.ndarray:
+    """Read rows; what lies behind the end of the file is zero."""
+    rows = np.empty((count, *variable.shape), variable.dtype)
+    for part, shape, place in variable.blocks(first, count):
+        piece, into = np.zeros(shape, variable.dtype), rows[part]
         file.seek(place)
         _read_all(file, piece)
         into[...] = piece[tuple(map(slice, into.shape))]
-    return row
+    return rows
 
 
 def _bytes(array: np.ndarray) -> Any:

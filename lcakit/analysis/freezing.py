@@ -14,7 +14,7 @@ from lcakit.analysis.layerwise import LAYER_GROUPINGS, layer_lca
 from lcakit.errors import TrajectoryError, unknown
 from lcakit.storage.given import of_trajectories
 from lcakit.trajectory.arguments import require_least
-from lcakit.trajectory.require import WHERE_MISSING, require
+from lcakit.trajectory.require import WHERE_MISSING, require, require_pairs
 from lcakit.trajectory.schema import loss_unit
 
 __all__ = ["argmin_iteration", "freeze_candidates"]
@@ -201,6 +201,7 @@ def _share_of_walks(steps: np.ndarray, gain: float, trials: int, seed: int) -> f
 
 
 def _labels_of(ds: xr.Dataset, position: xr.DataArray) -> xr.DataArray:
+    require_pairs(ds)
     labels = ds["snapshot"].values
 
     def look_up(place: np.ndarray) -> np.ndarray:

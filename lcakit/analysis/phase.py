@@ -17,7 +17,7 @@ from lcakit.analysis.kernels.groups import reduce_groups
 from lcakit.analysis.layerwise import layer_lca
 from lcakit.storage.given import of_trajectories
 from lcakit.trajectory import labels
-from lcakit.trajectory.require import recorded, require, require_tables
+from lcakit.trajectory.require import recorded, require, require_pairs, require_tables
 
 __all__ = ["MAX_LAG", "phase_lag"]
 
@@ -100,6 +100,7 @@ def phase_lag(ds: xr.Dataset, by: str = "kernel_layer", max_lag: int | None = No
     unit = recorded(ds, "iterations")
     out["lag_of_peak"] = _peak(correlation, lags).assign_attrs(units=unit)
     if lca in ds and by in ("kernel_layer", "layer"):
+        require_pairs(ds)
         out["layer_correlation"] = _between_layers(layer_lca(ds, by, lca), max_lag)
     out["lag"].attrs = {"long_name": "lag behind", "units": unit}
     return out

@@ -14,11 +14,13 @@ import numpy as np
 import xarray as xr
 from dask.local import get_sync
 
+from lcakit.storage.given import of_trajectories
 from lcakit.storage.opening import open_trajectory
 from lcakit.text import printable
 from lcakit.trajectory import schema
 from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.provenance import config_of
+from lcakit.trajectory.require import require_pairs
 
 __all__ = ["MOST_LINES", "OWNER", "Description", "Source", "describe", "fingerprint"]
 
@@ -134,6 +136,7 @@ def describe(source: Source) -> Description:
     return _describe(source, printable(source.encoding.get("source", "dataset")))
 
 
+@of_trajectories
 def _describe(ds: xr.Dataset, name: str) -> Description:
     first = (*OWNER, *_MADE, *_SET, *_SHARED, *_PRINTS)
     place = {name: row for row, name in enumerate(first)}
@@ -182,6 +185,7 @@ def _of_objective(ds: xr.Dataset, suffix: str) -> dict[str, float]:
         if name in values and not np.isnan(values[name]).all():  # an accuracy of NaN: the task has none
             out |= {f"{name} at the start": float(values[name][0]), f"{name} at the end": float(values[name][-1])}
     if "loss" in values and "residual" in values:
+        require_pairs(ds)
         change = float(values["loss"][-1] - values["loss"][0])
         error = float(values["residual"].sum())
         out["sum of LCA"] = change + error

@@ -11,10 +11,12 @@ import xarray as xr
 from lcakit.errors import LcakitWarning, TrajectoryError
 from lcakit.storage import guard
 from lcakit.storage.blocks import dask_chunks, in_order
+from lcakit.text import printable
 from lcakit.trajectory import schema
 from lcakit.trajectory.columns import LABELS, is_held
+from lcakit.trajectory.narrowed import faults
 
-__all__ = ["as_trajectory", "checked", "labelled"]
+__all__ = ["as_trajectory", "check_writable", "checked", "labelled"]
 
 
 def __dir__() -> list[str]:
@@ -64,6 +66,10 @@ def checked(ds: xr.Dataset, source: str) -> xr.Dataset:
     ds = ds.set_coords([name for name in schema.COORDINATES if name in ds.variables])
     if "snapshot" in ds.dims and "iteration" not in ds.dims:  # older files without an iteration
         ds = ds.assign_coords(iteration=np.zeros(0, np.int64))
+    return _with_labels(ds, source)
+
+
+def _with_labels(ds: xr.Dataset, source: str) -> xr.Dataset:
     with guard.reading(source):
         labels = {str(name): ds[name].variable for name in ds.coords if name not in ds.dims}
         return ds.assign_coords({name: _label(name, label, source) for name, label in labels.items()})
@@ -80,3 +86,23 @@ def _label(name: str, label: xr.Variable, source: str) -> xr.Variable:
     if label.dtype == dtype:
         return loaded
     return xr.Variable(label.dims, guard.as_type(loaded.values, dtype, repr(name)), label.attrs, label.encoding)
+
+
+def check_writable(ds: xr.Dataset, source: str) -> None:
+    """Refuse a dataset of which the file could not be opened again.
+
+    Raises
+    ------
+    TrajectoryError
+        For parts that contradict each other, nothing along a dimension, or text and names that files do not have.
+    """
+    try:
+        wrong = faults(_with_labels(guard.clean_tables(guard.clean_texts(ds, source), source), source))
+    except TrajectoryError as error:
+        wrong = [printable(error.__cause__ or error, 400)]
+    if wrong:
+        raise TrajectoryError(
+            f"{source}: {'; '.join(wrong)}, so its file could not be opened again. Nothing was written. Narrow a "
+            "trajectory with ds.lk.sel(iteration=…, layer=…, unit=…, cls=…), which keeps what belongs together; "
+            "lk.validate(ds) tells all."
+        )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import os
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import xarray as xr
 
+from lcakit.errors import LcakitError, TrajectoryError
+from lcakit.text import printable
 from lcakit.trajectory.arguments import allowed_kinds, check_arguments
+from lcakit.trajectory.narrowed import faults
 
 __all__ = ["of_trajectories"]
 
@@ -27,7 +31,8 @@ R = TypeVar("R")
 def of_trajectories(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function of datasets take paths of their files as well, and check its arguments.
 
-    A path (also a pattern, a URL, or a list of paths of several runs) is opened as by :func:`lk.open_trajectory`.
+    A path (also a pattern, a URL, or a list of paths of several runs) is opened as by :func:`lk.open_trajectory`. Where
+    the function stumbles on a dataset whose parts contradict each other, the error says so.
 
     Examples
     --------
@@ -50,9 +55,38 @@ def of_trajectories(function: Callable[P, R]) -> Callable[P, R]:
             if takes_dataset(function, name):
                 given.arguments[name] = opened(value)
         check_arguments(function, given.args, given.kwargs)
-        return function(*given.args, **given.kwargs)
+        try:
+            return function(*given.args, **given.kwargs)
+        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+            if _is_meant(error):
+                raise
+            raise _explained(function.__name__.lstrip("_"), given.arguments.values(), error) from error
 
     return call
+
+
+def _is_meant(error: Exception) -> bool:
+    """Say whether a statement of lcakit raised it, with a message of its own, as opposed to a library that stumbled."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if isinstance(error, LcakitError) or last is None:
+        return True
+    code = last.tb_frame.f_code.co_code  # what is written in C has no frame of its own
+    raised = code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return raised and str(last.tb_frame.f_globals.get("__name__", "")).startswith("lcakit.")
+
+
+def _explained(called: str, values: Iterable[Any], error: Exception) -> Exception:
+    """Return the error that a dataset which was narrowed by hand deserves; the one that came where all is sound."""
+    wrong = [text for value in values if isinstance(value, xr.Dataset) for text in faults(value)]
+    if not wrong:
+        return error
+    return TrajectoryError(
+        f"{called} cannot use this dataset: {'; '.join(wrong)}. Narrow a trajectory with ds.lk.sel(iteration=slice(2, "
+        "6), layer=…, unit=…, cls=…), which keeps what belongs together, or with lists of places, "
+        f"ds.isel(iteration=[3], snapshot=[3, 4]). ({type(error).__name__}: {printable(error, 200)})"
+    )
 
 
 def takes_dataset(function: Callable[..., Any], name: str) -> bool:

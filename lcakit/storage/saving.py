@@ -13,6 +13,7 @@ from lcakit.packages import package
 from lcakit.storage import netcdf, segments
 from lcakit.storage.atomic import Lock, remove_stale
 from lcakit.storage.blocks import windows
+from lcakit.storage.checked import check_writable
 from lcakit.storage.early_chunks import EarlyChunks, remove_early
 from lcakit.storage.npz import damage
 from lcakit.storage.partial import open_partial
@@ -29,6 +30,8 @@ def __dir__() -> list[str]:
 
 
 COMPRESSIONS = (None, "zlib")
+
+_GIVEN = "the dataset to save"
 
 _OF_STORAGE = ("partial", "all_chunks_written")
 """Attributes that say how a trajectory was stored, not what it is: they are not copied."""
@@ -75,8 +78,11 @@ def save(
         If the file exists (and not ``overwrite``) or cannot be written, also by a worker; an older file is then as it
         was.
     TrajectoryError
-        If the dataset is not a trajectory of this format.
+        If the dataset is not a trajectory of this format, or one that could not be opened again, because its parts
+        contradict each other. Nothing is written then.
     """
+    schema.check_version(ds.attrs, _GIVEN)
+    check_writable(ds, _GIVEN)
     return _save(ds, path, overwrite, compression, quiet, cluster)
 
 
@@ -95,7 +101,7 @@ def _save(
     check_compression(compression)
     if path.exists() and not overwrite:
         raise RecordingError(f"{path} exists already. Choose another name, or pass overwrite=True to replace it.")
-    schema.check_version(ds.attrs, "the dataset to save")
+    schema.check_version(ds.attrs, _GIVEN)
     large = [str(name) for name in ds.data_vars if ds[name].ndim > 1 or "parameter" in ds[name].dims]
     columns = [name for name in LABELS if path.suffix != ".zarr" and name in ds.coords and not is_held(ds[name].size)]
     small = ds.drop_vars([*large, *columns]).load()

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from lcakit.errors import TrajectoryError, unknown
+from lcakit.trajectory.narrowed import check_dimensions
 from lcakit.trajectory.schema import STATISTICS, UNIT_NORMS, VARIABLES, split_name, with_suffix
 from lcakit.trajectory.select import OF_WHOLE_UNITS
 from lcakit.trajectory.selection_notes import part_of, was_left_out
@@ -17,6 +18,7 @@ __all__ = [
     "recorded",
     "require",
     "require_iterations",
+    "require_pairs",
     "require_tables",
     "require_units_by_class",
     "source",
@@ -43,12 +45,13 @@ def require(ds: xr.Dataset, variable: str, or_else: str = "") -> xr.DataArray:
     ------
     TrajectoryError
         If the dataset does not hold it; the message says which option of ``lk.Recorder`` stores it, or that a
-        selection left it out.
+        selection left it out. Also for one that was spread over a dimension that is not its own.
     ValueError
         If the format has no such variable.
     """
     if variable in ds.data_vars:
         array = ds[variable]
+        check_dimensions(array, variable)
         return array.transpose(..., "parameter") if "parameter" in array.dims else array
     base, _ = split_name(variable)
     if base not in VARIABLES:
@@ -147,6 +150,16 @@ def require_iterations(data: xr.Dataset | xr.DataArray) -> int:
             "Allowed: at least 1."
         )
     return int(n)
+
+
+def require_pairs(ds: xr.Dataset) -> None:
+    """Raise TrajectoryError unless iteration t is the move between the snapshots t and t + 1."""
+    snapshots, iterations = ds.sizes.get("snapshot"), ds.sizes.get("iteration")
+    if snapshots is not None and iterations is not None and snapshots != iterations + 1:
+        raise TrajectoryError(
+            f"this dataset has {snapshots} snapshots for {iterations} iterations, not {iterations + 1}, so they do not "
+            "belong together. ds.lk.sel(iteration=slice(2, 6)) selects both."
+        )
 
 
 def iterations_there(ds: xr.Dataset) -> xr.DataArray | int:

@@ -103,3 +103,36 @@ def test_full_disk_leaves_the_older_file(ds, tmp_path, monkeypatch, step):
         lk.save(ds, path, overwrite=True)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_recording_of_its_start_alone_can_be_saved(tmp_path):
+    start = tiny_trajectory(1).isel(snapshot=[0]).drop_dims("iteration")
+    with lk.open_trajectory(lk.save(start, tmp_path / "a.nc")) as got:
+        again = lk.save(got, tmp_path / "b.nc")
+        assert_same(lk.open_trajectory(again), got)
+
+
+UNREADABLE = {
+    "a dimension with another name": (lambda ds: ds.rename(parameter="weight"), "dimensions"),
+    "iterations without their snapshots": (lambda ds: ds.isel(iteration=slice(2, 5)), "13 snapshots for 3"),
+    "parameters without their tables": (lambda ds: ds.isel(parameter=slice(0, 7)), "7 parameters"),
+    "one iteration without its dimension": (lambda ds: ds.isel(iteration=3, snapshot=3), "dimensions"),
+    "no parameter": (lambda ds: ds.isel(parameter=[]), "no parameter"),
+    "no iteration and its snapshots": (lambda ds: ds.isel(iteration=[], snapshot=[]), "no iteration"),
+    "a table that is gone": (lambda ds: ds.drop_vars("layer"), "layer"),
+    "all spread over the parameters": (lambda ds: ds.where(ds["layer_index"] == 0, drop=True), "dimensions"),
+    "classes that are numbers": (lambda ds: ds.assign_coords({"class": [*range(ds.sizes["class"])]}), "names"),
+    "classes of one name": (lambda ds: ds.assign_coords({"class": ["a"] * ds.sizes["class"]}), "repeated"),
+    "a long attribute": (lambda ds: ds.assign_attrs(note="x" * (2**20 + 1)), "1,048,577 letters"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_could_not_be_opened_again_is_not_written(ds, tmp_path, kind):
+    """With ``overwrite=True`` it would even have replaced a sound file."""
+    edit, says = UNREADABLE[kind]
+    path = lk.save(ds, tmp_path / "run.nc")
+    before = path.read_bytes()
+    with pytest.raises(lk.TrajectoryError, match=f"the dataset to save: .*{says}.*Nothing was written"):
+        lk.save(edit(ds), path, overwrite=True)
+    assert path.read_bytes() == before

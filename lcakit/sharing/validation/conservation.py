@@ -165,7 +165,7 @@ def _unit_sums(ds: xr.Dataset, names: dict[str, str]) -> dict[str, xr.DataArray]
     units = held.sum("class", skipna=False) if by_class else held
     magnitude = abs(held).sum(("unit", "class") if by_class else "unit", skipna=False)
     out = {"unit_total": units.sum("unit", skipna=False), "unit_magnitude": magnitude}
-    if names["lca"] in ds:
+    if names["lca"] in ds and held.size:
         out["unit_miss"] = abs(units - sum_by(ds, "unit", names["lca"])).max("unit", skipna=False)
     return out
 

@@ -101,7 +101,7 @@ def warn_of_rest(path: Path, steps: int, losses: BatchLosses, recording: Recordi
             "after optimizer.step(), each loss is stored one iteration late. Call it before."
         )
     elif recording is not None:
-        text = recording.own_loss.warning()
+        text = recording.closing.warning() or recording.own_loss.warning()
     if text:
         warnings.warn(text, LcakitWarning, stacklevel=4)
 

@@ -21,6 +21,7 @@ from lcakit.progress import phase
 from lcakit.record.allocation.allocate import allocate
 from lcakit.record.allocation.allocator import Allocator
 from lcakit.record.allocation.integral import is_finite
+from lcakit.record.closing import Closing
 from lcakit.record.header import stored_online
 from lcakit.record.host_copy import to_host
 from lcakit.record.independence import Independence
@@ -69,6 +70,8 @@ class Recording:
         Whether θ has moved in any iteration.
     own_loss : OwnLoss
         The loss of the loop beside the recorded one.
+    closing : Closing
+        The sum of the allocations beside the change of the loss.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Recording:
         self._moving = False  # buffers, since the recording began
         self._count = 0
         self.own_loss = OwnLoss()
+        self.closing = Closing(settings.allocation.rule, settings.allocation.tolerance)
         self._loss: float | None = None  # at the last snapshot
         self.seconds = 0.0
         self.recorded = 0
@@ -203,6 +207,9 @@ class Recording:
             ) from error
         iteration |= {"iteration": self.recorded, **told}
         self.own_loss.add(told["batch_loss"], self._loss)
+        if self._loss is not None and "residual" in iteration:
+            change = snapshot["loss"] - self._loss - iteration.get("buffer_change", 0.0)
+            self.closing.add(iteration["residual"], change, iteration["splits"])
         self._loss = snapshot.get("loss")
         self.ever_moved = self.ever_moved or not torch.equal(theta, self._last)
         self.recorded, self._last = self._loop.steps, theta

@@ -15,6 +15,7 @@ from lcakit.record.objective.buffers import BufferTable
 from lcakit.trajectory.consistency import contradictions
 from tests.support.networks import dense, examples
 
+pytestmark = pytest.mark.filterwarnings("ignore:the allocations do not add up")  # those of a codebook: straight through
 x, y = examples(60)
 
 

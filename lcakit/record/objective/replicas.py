@@ -18,6 +18,7 @@ from lcakit.record.objective.describe import (
     unwrap,
     unwrap_inner,
 )
+from lcakit.record.objective.embeddings import use_derivatives
 from lcakit.record.objective.hooks import drop_hooks
 from lcakit.record.objective.isolation import Numerics
 from lcakit.record.objective.small_images import multiply_rows
@@ -131,7 +132,7 @@ def fresh_copy(model: nn.Module, numerics: Numerics, like: nn.Module) -> nn.Modu
 
 def _prepared(bare: nn.Module, numerics: Numerics, tuned: bool, norm: str) -> nn.Module:
     drop_hooks(bare)
-    bare = make_deterministic(bare, norm).to(numerics.device, numerics.dtype)
+    bare = make_deterministic(use_derivatives(bare), norm).to(numerics.device, numerics.dtype)
     if tuned and numerics.device.type == "cpu" and numerics.precision == "float32":
         use_precise_norms(use_onednn(bare) if prefers_onednn() else multiply_rows(bare))
     return bare

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import lcakit as lk
+from lcakit.errors import LcakitWarning
 from tests.support.networks import dense, examples, norm_net
 
 
@@ -17,6 +18,12 @@ from tests.support.networks import dense, examples, norm_net
     [
         (lambda x, y: lk.Objective(dense(), (x, y[:-1])), "one entry per example"),
         (lambda x, y: lk.Objective(dense(), (x[:0], y[:0])), "empty"),
+        (lambda x, y: lk.Objective(dense(), (x, y - 1)), r"labels \[-1\] .* Leave out examples .* x\[y >= 0\]"),
+        (
+            lambda x, y: lk.Objective(dense(), (x, y), loss=lambda output, y: output - 1),
+            r"returned \(16, 3\).*flatten\(1\)",
+        ),
+        (lambda x, y: lk.Objective(dense(), (x, y), loss=nn.CrossEntropyLoss()), r"returned \(\).*class_weight"),
         (lambda x, y: lk.Objective(dense(), (x, y + 1)), r"labels \[3\] are outside the classes 0 … 2"),
         (lambda x, y: lk.Objective(dense().requires_grad_(False), (x, y)), "no trainable parameter"),
         (
@@ -78,3 +85,23 @@ def test_replaced_parameters_are_noticed():
     model[0] = nn.Linear(6, 5)
     with pytest.raises(lk.ObjectiveError, match="were replaced"):
         objective.loss()
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "says"),
+    [
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0, 0.5]), reduction="none"), lambda y: y, "class_weight=…"),
+        (nn.CrossEntropyLoss(reduction="none"), lambda y: torch.where(y == 0, -100, y), "targets -100.*leave those"),
+        (nn.NLLLoss(ignore_index=1, reduction="none"), lambda y: y, "targets 1, which it ignores"),
+    ],
+)
+def test_a_mean_that_pytorch_forms_otherwise_is_told(loss, targets, says):
+    """With ``reduction="none"`` the weights are gone that its own mean is divided by."""
+    x, y = examples()
+    with pytest.warns(LcakitWarning, match=says):
+        lk.Objective(dense(), (x, targets(y)), loss=loss)
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(reduction="none"), nn.NLLLoss(reduction="none")])
+def test_nothing_is_told_where_all_examples_count_alike(loss):
+    lk.Objective(dense(), examples(), loss=loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 
 import numpy as np
@@ -213,6 +214,42 @@ def test_a_hook_that_may_return_an_output_is_told():
     model[0].register_forward_hook(double)
     with pytest.warns(LcakitWarning, match=r"double on '0' does not run when the loss is evaluated"):
         lk.Objective(model, examples(), workers=1)
+
+
+class Doubling:
+    def __call__(self, module, inputs, output):
+        return 2 * output
+
+
+def scaled(factor, module, inputs, output):
+    return factor * output
+
+
+CHANGING = {
+    "a product": lambda module, inputs, output: 2 * output,
+    "a call": lambda module, inputs, output: torch.relu(output),
+    "a method": lambda module, inputs, output: output.clamp(min=0),
+    "a tuple": lambda module, inputs, output: (output,)[0],
+    "an object": Doubling(),
+    "a partial function": functools.partial(scaled, 2),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGING)
+def test_every_kind_of_hook_that_may_change_an_output_is_told(kind):
+    model = dense()
+    model[0].register_forward_hook(CHANGING[kind])
+    with pytest.warns(LcakitWarning, match="does not run when the loss is evaluated"):
+        lk.Objective(model, examples(), workers=1)
+
+
+def test_hooks_that_watch_are_not_told():
+    model, seen = dense(), []
+    model[0].register_forward_hook(lambda module, inputs, output: seen.append(output.mean()))
+    model[0].register_forward_hook(lambda module, inputs, output: print(output.shape))
+    model[0].register_forward_hook(functools.partial(lambda where, *_: where.extend([1]), seen))
+    lk.Objective(model, examples(), workers=1)
+    assert not seen
 
 
 def old_weight_norm(model):

@@ -164,9 +164,10 @@ def test_a_frozen_loss_is_no_part_of_theta_and_leaves_no_mark():
 
 def test_weights_of_the_classes_may_lie_in_the_loss():
     weight = torch.tensor([1.0, 2.0, 0.5])
-    objective = lk.Objective(
-        dense(), (x, y), loss=nn.CrossEntropyLoss(weight=weight, reduction="none"), precision="float64"
-    )
+    with pytest.warns(LcakitWarning, match="divides by the weights"):
+        objective = lk.Objective(
+            dense(), (x, y), loss=nn.CrossEntropyLoss(weight=weight, reduction="none"), precision="float64"
+        )
     with torch.no_grad():
         expected = F.cross_entropy(dense().double()(x.double()), y, weight.double(), reduction="none").mean()
     assert objective.loss() == pytest.approx(float(expected), rel=1e-12)

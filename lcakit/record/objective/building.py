@@ -19,7 +19,7 @@ from lcakit.record.objective.groups import Groups, find_groups
 from lcakit.record.objective.isolation import Numerics, ThreadTeam
 from lcakit.record.objective.layout import fastest_layout
 from lcakit.record.objective.live import LiveModel
-from lcakit.record.objective.losses.resolve import ExampleLoss
+from lcakit.record.objective.losses.resolve import ExampleLoss, warn_of_means
 from lcakit.record.objective.memory import keep_freed_memory
 from lcakit.record.objective.replicas import Replica, make_replica
 from lcakit.record.objective.side_by_side import WORTH_A_THREAD, SideBySide, passes_at_once
@@ -150,6 +150,7 @@ def _sorted_out(
     if not loss.of_batches:
         whole = isinstance(source, Columns)
         y = source.tree[1] if isinstance(source, Columns) else _all_targets(source)
+        warn_of_means(loss.function, y)
         found = find_targets(y, wanted.class_names, loss.name, loss.takes_classes, output_shape)
         classifies, groups = found.classifies, Groups(found.class_names, found.labels)
         if isinstance(source, Columns) and whole:

@@ -115,6 +115,17 @@ def _is_same(losses: torch.Tensor, repeated: torch.Tensor) -> bool:
     return torch.equal(losses, repeated) or (losses.is_cuda and torch.allclose(losses, repeated, rtol=1e-5))
 
 
+_REDUCED = (
+    'Use reduction="none" and average over everything but the examples: nn.CrossEntropyLoss(reduction="none"), or '
+    'lambda output, y: F.cross_entropy(output, y, reduction="none"), which loss="cross_entropy" is by name. '
+    "functools.partial(lk.losses.cross_entropy, class_weight=…) has class weights, ignore_index and label_smoothing."
+)
+_AVERAGED = (
+    "Average over everything but the examples, lambda output, y: loss(output, y).flatten(1).mean(1), or return a pair, "
+    "(losses, weights), where positions weigh differently (padding)."
+)
+
+
 def _check_shape(found: Found, n: int, of_batches: bool) -> None:
     losses, weights = found.losses, found.weights
     is_tensor = isinstance(losses, torch.Tensor)
@@ -127,8 +138,7 @@ def _check_shape(found: Found, n: int, of_batches: bool) -> None:
     if not of_batches and (shape != (n,) if weights is None or not is_tensor else len(losses) != n):
         raise ObjectiveError(
             f"the loss must return one value per example: for {n} examples it returned {shape}, expected ({n},). "
-            'Use reduction="none" and average over everything but the examples: nn.CrossEntropyLoss(reduction="none"), '
-            'or lambda output, y: F.cross_entropy(output, y, reduction="none"), which loss="cross_entropy" is by name.'
+            + (_AVERAGED if is_tensor and losses.dim() > 1 and len(losses) == n else _REDUCED)
         )
     if len(losses) != n:
         raise ObjectiveError(

@@ -102,6 +102,8 @@ def class_numbers(labels: torch.Tensor, n: int | None, what: str = "labels") -> 
         wrong = sorted({int(v) for v in labels.unique() if v < 0 or v > top})
         where, remedy = (
             ("the classes", "Relabel the data, or give the network (and class_names) more classes.")
+            if what == "labels" and low >= 0
+            else ("the classes", "Leave out examples that do not count, x[y >= 0] and y[y >= 0]: it is the same mean.")
             if what == "labels"
             else ("the groups", "Number the groups from 0 on, and give each a name in group_names.")
         )

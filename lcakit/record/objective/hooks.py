@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import functools
 import types
 import warnings
 from typing import Any
@@ -16,6 +17,11 @@ __all__ = ["drop_hooks", "users_hooks"]
 
 def __dir__() -> list[str]:
     return __all__
+
+
+_GIVES_NOTHING = {"append", "extend", "insert", "add", "update", "put", "write", "print", "setattr", "__setitem__"}
+_GIVES_NOTHING |= {"debug", "info", "log", "add_scalar", "add_histogram"}
+"""Names of what watching functions call, and what returns None."""
 
 
 def drop_hooks(model: nn.Module) -> None:
@@ -58,21 +64,28 @@ def _is_of_torch(hook: Any) -> bool:
 
 
 def _may_return(hook: Any) -> bool:
-    """Say whether a hook may return anything but None, as far as its code tells; a lambda's value is taken for None.
+    """Say whether a hook may return anything but None, as far as its code tells.
 
-    A lambda that watches returns what its call returns, such as that of ``list.append``.
+    A lambda that watches returns what its call returns, such as that of ``list.append``: those are known by name.
     """
+    while isinstance(hook, functools.partial):
+        hook = hook.func
     code = getattr(hook, "__code__", None)
-    if code is None:  # an object that is called, or a partial function
+    if code is None:  # an object that is called
         code = getattr(getattr(type(hook), "__call__", None), "__code__", None)  # noqa: B004  it is not asked whether
-    if code is None or code.co_name == "<lambda>":
+    if code is None:
         return False
+    watches = code.co_name == "<lambda>" and not _GIVES_NOTHING.isdisjoint(code.co_names)
     last = None
     for instruction in dis.get_instructions(code):
-        if instruction.opname == "RETURN_VALUE" and not _loads_none(last):
+        if instruction.opname == "RETURN_VALUE" and not (_loads_none(last) or (watches and _calls(last))):
             return True
         last = instruction
     return False
+
+
+def _calls(instruction: dis.Instruction | None) -> bool:
+    return instruction is not None and instruction.opname.startswith("CALL")
 
 
 def _loads_none(instruction: dis.Instruction | None) -> bool:

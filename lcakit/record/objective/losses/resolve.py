@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lcakit.errors import ObjectiveError, unknown
+from lcakit.errors import LcakitWarning, ObjectiveError, unknown
 from lcakit.record.objective import losses
 from lcakit.record.objective.losses.outputs import Losses
 from lcakit.record.objective.with_loss import ModelWithLoss
@@ -25,6 +26,7 @@ __all__ = [
     "no_tensor",
     "resolve_batch_loss",
     "resolve_loss",
+    "warn_of_means",
 ]
 
 
@@ -151,6 +153,30 @@ def chosen_loss(loss: Any, batch_loss: Any, class_names: Any, groups: Any, group
             'lambda batch: batch["labels"]) and group_names=…'
         )
     return resolve_batch_loss(batch_loss)
+
+
+def warn_of_means(function: Any, targets: torch.Tensor) -> None:
+    """Warn of a loss of PyTorch whose weights, or ignored targets, its own mean divides by, and an objective does not.
+
+    With ``reduction="none"`` an ignored example has a loss of 0, and counts.
+    """
+    if not isinstance(function, nn.CrossEntropyLoss | nn.NLLLoss) or function.reduction != "none":
+        return
+    ignored = not targets.is_floating_point() and bool((targets == function.ignore_index).any())
+    if not ignored and function.weight is None:
+        return
+    what, remedy = (
+        (f"targets {function.ignore_index}, which it ignores", "leave those examples out of x and y")
+        if function.weight is None
+        else ("weights of classes", "pass loss=functools.partial(lk.losses.cross_entropy, class_weight=…), of logits")
+    )
+    warnings.warn(
+        f"the loss {type(function).__name__} has {what}, and the objective is the mean of what it returns over all "
+        'examples: not the mean of reduction="mean", which divides by the weights of those that count. To record that '
+        f"one, {remedy}, or return (losses, weights).",
+        LcakitWarning,
+        stacklevel=2,
+    )
 
 
 def _bare(function: Any) -> Any:

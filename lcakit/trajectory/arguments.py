@@ -259,6 +259,8 @@ def _shown(value: Any) -> str:
         return f"the text {value[:60]!r}"
     if value is None or isinstance(value, numbers.Number | slice):
         return repr(value)
+    if isinstance(value, list | tuple) and value and all(isinstance(one, numbers.Number | str | None) for one in value):
+        return f"a {type(value).__name__} ({repr(value)[:60]})"
     dims = getattr(value, "dims", None)
     if dims is not None and not hasattr(value, "data_vars"):
         return f"a DataArray ({value.name!r} with the dimensions {tuple(map(str, dims))})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import lcakit as lk
+from lcakit.errors import LcakitWarning
 from tests.support.networks import dense, examples
 
 x, y = examples()
@@ -186,3 +188,57 @@ def test_a_loss_may_depend_on_the_copy_of_the_model_only():
 
     expected = F.cross_entropy(model(x), y) + model[0].weight.square().sum()
     assert lk.Objective(model, (x, y), batch_loss=penalized).loss() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_arrays_that_a_tensor_cannot_share_are_copied():
+    """Images that were flipped, and files with the bytes of another kind of machine (IDX, FITS)."""
+    x, y = (tensor.numpy() for tensor in examples())
+    expected = lk.Objective(dense(), (x, y)).loss()
+    for same in (x.astype(">f4"), x[::-1].copy()[::-1], np.asfortranarray(x), x.astype(np.longdouble).astype("f8")):
+        assert lk.Objective(dense(), (same, y.astype(">i8"))).loss() == pytest.approx(expected, rel=1e-6)
+        batches = [{"x": same[:20], "y": y[:20]}, {"x": same[20:], "y": y[20:]}]
+        assert lk.Objective(dense(), batches, batch_loss=of_mapping).loss() == pytest.approx(expected, rel=1e-6)
+
+
+def of_mapping(model, batch):
+    return F.cross_entropy(model(batch["x"]), batch["y"], reduction="none")
+
+
+def test_masked_numbers_are_not_taken_for_numbers():
+    x, y = (tensor.numpy() for tensor in examples())
+    masked = np.ma.masked_array(x, mask=x > 1)
+    with pytest.raises(lk.ObjectiveError, match=r"masked array.*filled"):
+        lk.Objective(dense(), (masked, y))
+    with pytest.raises(lk.ObjectiveError, match="masked array"):
+        lk.Objective(dense(), {"x": masked, "y": y}, batch_loss=of_mapping)
+    lk.Objective(dense(), (np.ma.masked_array(x, mask=False), y))
+
+
+@pytest.mark.parametrize("shape", [(50, 1), (50, 2), (50, 1, 1)])
+def test_groups_in_another_shape_than_the_losses_are_refused(shape):
+    """Of (n, 1) and (n,) a product would have n times n numbers."""
+    x, y = examples()
+    with pytest.raises(lk.ObjectiveError, match="groups have the shape"):
+        lk.Objective(dense(), (x, y), groups=np.zeros(shape, int), group_names=["a"]).class_losses()
+
+
+def test_a_sampler_that_leaves_examples_out_is_named():
+    data = torch.utils.data.TensorDataset(*examples())
+    loader = torch.utils.data.DataLoader(data, sampler=torch.utils.data.SubsetRandomSampler(range(20)), batch_size=5)
+    with pytest.warns(LcakitWarning, match="the sampler SubsetRandomSampler of the DataLoader is not used"):
+        assert lk.Objective(dense(), loader).data.n_examples == 50
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.passes = nn.Linear(6, 3), 0
+
+    def forward(self, x):
+        self.passes += 1
+        return self.linear(x) * self.passes
+
+
+def test_a_pass_that_changes_the_model_is_told_as_that():
+    with pytest.raises(lk.ObjectiveError, match=r"a pass changes the model \(a counter"):
+        lk.Objective(Counting(), examples())

@@ -107,10 +107,10 @@ def build(live: LiveModel, wanted: Wanted, loss: ExampleLoss, numerics: Numerics
         source = trial.counted()
         source, groups, classifies = _sorted_out(source, wanted, loss, seen.output_shape, storage)
         trial = replace(trial, source=source)
-        coupled = trial.couples_batch()
+        coupled, written = trial.couples_batch(), trial.writes()
     weights = None if wanted.weights is None else example_weights(wanted.weights, source.n_examples)
     size = _size(division.batch_size, given, seen.activation_bytes, numerics.device, coupled)
-    examples = EvaluationSet(source, groups, storage, coupled, size, weights)
+    examples = EvaluationSet(source, groups, storage, coupled, size, weights, written)
     check_together(division.together, coupled, examples.by_products or weights is not None)
     if coupled and source.edges is None and 1 in (size, source.n_examples % size):
         with numerics.isolated():
@@ -234,7 +234,7 @@ def _lay_out(examples: EvaluationSet, trial: Trial) -> None:
     def fastest(x: torch.Tensor) -> torch.Tensor:
         return fastest_layout(x, model, trial.numerics.precision, losses_of, trial.some)
 
-    if tensors(examples.take(0, trial.some).content):
+    if not examples.written and tensors(examples.take(0, trial.some).content):
         with trial.numerics.isolated(), torch.no_grad():
             examples.lay_out(fastest)
 

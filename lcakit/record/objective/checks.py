@@ -101,7 +101,8 @@ def check_losses(found_of: Callable[[int, int], Found], n: int, of_batches: bool
     if not all(_is_same(losses, weighted(one, None)[0]) for one in again):
         raise ObjectiveError(
             "the loss differs between two evaluations at the same parameters, so it is not a function of them. "
-            "Something random runs even in eval mode: use nn.Dropout, or F.dropout(…, training=self.training); or "
+            "Something random runs even in eval mode: use nn.Dropout, or F.dropout(…, training=self.training); or a "
+            "pass changes the model (a counter, a cache), which must go; or "
             + (
                 "let it draw from the global generators of torch, NumPy or random, which fixed_noise=True sets."
                 if fixed_noise

@@ -14,7 +14,7 @@ import torch
 from lcakit.errors import ObjectiveError
 from lcakit.record.objective.groups import Groups
 from lcakit.record.objective.sources import Columns, Items, Ready, Source
-from lcakit.record.objective.trees import mapped, tensors, with_first
+from lcakit.record.objective.trees import apart, cloned, mapped, tensors, with_first
 
 __all__ = ["Batch", "Chunk", "EvaluationSet", "Storage"]
 
@@ -85,6 +85,8 @@ class EvaluationSet:
         Examples of a batch of items that are collated now.
     weights
         One for each example, in the user's order, or None.
+    written
+        Whether a pass writes into its batch, which then is a copy.
     """
 
     def __init__(
@@ -95,11 +97,13 @@ class EvaluationSet:
         keep_order: bool,
         size: int,
         weights: torch.Tensor | None = None,
+        written: bool = False,
     ) -> None:
         self.n_examples = source.n_examples
         self.keep_order = keep_order
         self.groups, self.storage = groups, storage
         self.class_counts = self.class_order = None
+        self.written = written
         self._sorted = False
         self._may_change = isinstance(source, Items) and not storage.resident
         labels = groups.labels
@@ -149,12 +153,12 @@ class EvaluationSet:
         """Return the examples where they are kept: in memory of the device, or as they are."""
         if not self.storage.resident:
             return source
-        if isinstance(source, Columns):
-            return Columns(self.storage.put(source.settled(self.storage.device).tree))
+        if isinstance(source, Columns):  # what the loop writes into its own arrays is none of the objective's
+            return Columns(apart(self.storage.put(source.settled(self.storage.device).tree), source.tree))
         if isinstance(source, Items):
             parts = list(itertools.pairwise(self._edges(size)))
             source = Ready([source.take(a, b) for a, b in parts], [b - a for a, b in parts])
-        return Ready([self.storage.put(batch) for batch in source.batches], source.lengths)
+        return Ready([apart(self.storage.put(batch), batch) for batch in source.batches], source.lengths)
 
     def _edges(self, size: int) -> list[int]:
         """Return the edges of batches of at most ``size`` examples, each of one group where they are sorted."""
@@ -223,6 +227,7 @@ class EvaluationSet:
     def as_batch(self, start: int, stop: int, content: Any) -> Batch:
         """Return a batch with its groups and weights."""
         where = slice(start, stop)
+        content = cloned(content) if self.written else content
         groups = None if self._labels is None else self._labels[where]
         if self.groups.of_positions is not None:
             groups = self.groups.of_positions(content, where, self.storage.device)

@@ -15,6 +15,7 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
+    RandomSampler,
     SequentialSampler,
     TensorDataset,
     default_collate,
@@ -171,12 +172,13 @@ def _of_loader(loader: DataLoader[Any], resident: Any) -> Given:
     """Return what a DataLoader reads from, in the order of its Dataset."""
     if isinstance(loader.dataset, IterableDataset):
         return _ready(_finite(loader, "the DataLoader"), resident)
-    sequential = loader.sampler is None or isinstance(loader.sampler, SequentialSampler)
     usual = type(loader.batch_sampler) is BatchSampler
     unused = [
         what
         for what, used in {
-            "shuffling": usual and not sequential,
+            "shuffling": usual and isinstance(loader.sampler, RandomSampler),
+            f"the sampler {type(loader.sampler).__name__}": usual
+            and not isinstance(loader.sampler, RandomSampler | SequentialSampler | None),
             "drop_last": loader.drop_last,
             "the batch sampler": loader.batch_sampler is not None and not usual,
         }.items()
@@ -330,7 +332,7 @@ def _array(values: Any, name: str) -> Any:
         if all(isinstance(leaf, torch.Tensor) for leaf in leaves(tree)):
             return tree
     try:
-        return values.detach() if isinstance(values, torch.Tensor) else of_array(np.asarray(values))
+        return values.detach() if isinstance(values, torch.Tensor) else of_array(values)
     except (TypeError, ValueError) as error:
         names = name == "y" and np.asarray(values).dtype.kind in "USO"
         remedy = (

@@ -93,7 +93,8 @@ class Objective(Described):
         One for each example, not negative: L is the weighted mean.
     resident
         Whether examples stay in memory. ``"auto"``: a Dataset that takes more than half of what is free is read anew
-        in each pass, by as many processes as its DataLoader has. A Dataset that augments at random is read once.
+        in each pass, by as many processes as its DataLoader has. A Dataset that augments at random is read once. Those
+        that stay are a copy: what a loop writes into its arrays later is none of the objective's.
     fixed_noise
         Give each batch the same random numbers in each pass, so that the loss of a network that draws some (a
         variational autoencoder) is a function of θ.

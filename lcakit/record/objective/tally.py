@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from lcakit.errors import ObjectiveError
 from lcakit.record.objective.data import Batch, Chunk, EvaluationSet
 from lcakit.record.objective.losses.resolve import Found
 
@@ -91,6 +92,11 @@ class Tally:
             of_each = torch.ones_like(values) if weights is None else weights
             self.weights[where] = of_each.double().flatten(1).sum(1) if of_each.dim() > 1 else of_each
         if self.by_position is not None and batch.groups is not None:
+            if batch.groups.shape != values.shape:
+                raise ObjectiveError(
+                    f"groups have the shape {tuple(batch.groups.shape)} and the losses {tuple(values.shape)}. "
+                    "Give one group for each example, (n,), or one for each loss, in the shape of the losses."
+                )
             for group in batch.groups.unique().tolist():
                 self.by_position[share, group] += (values * (batch.groups == group)).sum(dtype=torch.float64)
         return terms

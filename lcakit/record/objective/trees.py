@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["describe_tree", "leaves", "mapped", "of_array", "tensors", "to_tensors", "with_first"]
+from lcakit.errors import ObjectiveError
+
+__all__ = ["apart", "cloned", "describe_tree", "leaves", "mapped", "of_array", "tensors", "to_tensors", "with_first"]
 
 
 def __dir__() -> list[str]:
@@ -66,14 +68,49 @@ def to_tensors(tree: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
             return leaf.detach()
         numeric = isinstance(leaf, np.ndarray | np.number) and leaf.dtype.kind in "biufc"
-        return of_array(np.asarray(leaf)) if numeric else leaf
+        return of_array(leaf) if numeric else leaf
 
     return mapped(convert, tree)
 
 
-def of_array(array: np.ndarray) -> torch.Tensor:
-    """Return an array as a tensor, without a copy unless it must not be written, as the columns of a table."""
-    return torch.as_tensor(array if array.flags.writeable else array.copy())
+def cloned(tree: Any) -> Any:
+    """Return the same nesting with copies of its tensors."""
+    return mapped(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, tree)
+
+
+def apart(tree: Any, other: Any) -> Any:
+    """Return the same nesting with copies of those tensors that share their memory with one of ``other``."""
+    theirs = {_place(tensor) for tensor in tensors(other)} - {None}
+
+    def keep(leaf: Any) -> Any:
+        return leaf.clone() if isinstance(leaf, torch.Tensor) and _place(leaf) in theirs else leaf
+
+    return mapped(keep, tree)
+
+
+def _place(tensor: torch.Tensor) -> int | None:
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else None
+
+
+def of_array(values: Any) -> torch.Tensor:
+    """Return an array as a tensor; a copy where a tensor cannot share its memory.
+
+    So it is with numbers that must not be written, as the columns of a table, lie backwards (``x[::-1]``), or have the
+    bytes of another kind of machine.
+
+    Raises
+    ------
+    ObjectiveError
+        For a masked array: a tensor would hold what lies under the mask.
+    """
+    if np.ma.is_masked(values):
+        raise ObjectiveError(
+            "the data are a masked array, and a tensor has no masked numbers. Fill them, x.filled(0), or leave the "
+            "examples out."
+        )
+    array = np.asarray(values)
+    usable = array.flags.writeable and array.dtype.isnative and all(stride >= 0 for stride in array.strides)
+    return torch.as_tensor(array if usable else array.astype(array.dtype.newbyteorder("="), order="C"))
 
 
 def describe_tree(tree: Any, most: int = 6) -> str:

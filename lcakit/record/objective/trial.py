@@ -20,7 +20,7 @@ from lcakit.record.objective.losses.resolve import ExampleLoss, Found, no_tensor
 from lcakit.record.objective.replicas import Replica
 from lcakit.record.objective.sources import Columns, Ready, Source, ranges, tree_bytes
 from lcakit.record.objective.tally import weighted
-from lcakit.record.objective.trees import describe_tree, tensors
+from lcakit.record.objective.trees import cloned, describe_tree, tensors
 
 __all__ = ["Trial"]
 
@@ -50,8 +50,8 @@ class Trial:
         return min(self.source.n_examples, _SOME) if self.source.edges is None else self.source.edges[1]
 
     def batch(self, start: int, stop: int) -> Any:
-        """Return a range of examples on the device."""
-        return self.storage.put(self.source.take(start, stop))
+        """Return a range of examples on the device; a copy, since a pass may write into it."""
+        return cloned(self.storage.put(self.source.take(start, stop)))
 
     def found_of(self, start: int, stop: int) -> Found:
         """Return the losses of a range of examples, with their weights."""
@@ -98,6 +98,14 @@ class Trial:
             )
             raise ObjectiveError(f"{what}: {self._told(given)}; {error}") from error
         return seen
+
+    def writes(self) -> bool:
+        """Say whether a pass writes into its batch: ``x.mul_(…)``, or ``nn.ReLU(inplace=True)`` as the first layer."""
+        batch = self.batch(0, self._few)
+        before = [tensor._version for tensor in tensors(batch)]
+        with torch.no_grad():
+            self.loss(self.replica.model, batch)
+        return [tensor._version for tensor in tensors(batch)] != before
 
     def counted(self) -> Source:
         """Return the source; of ready batches whose first tensor is not the examples, with as many as there are losses.

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from lcakit.errors import RecordingError
 from lcakit.record.allocation.facts import objective_attrs
 from lcakit.record.allocation.stored import Stored
 from lcakit.record.objective.objective import Objective
 from lcakit.record.optimizers import layers_of
 from lcakit.record.settings import RecorderSettings
+from lcakit.storage.checked import unreadable
 from lcakit.trajectory import provenance, schema
+from lcakit.trajectory.columns import LABELS
 
-__all__ = ["header_of", "settings_attrs", "stored_online"]
+__all__ = ["checked_header", "header_of", "settings_attrs", "stored_online"]
 
 
 def __dir__() -> list[str]:
@@ -66,3 +70,14 @@ def header_of(
     made = provenance.made_by("lk.Recorder", **vars(settings.allocation), **told, seed=seed)
     header = schema.build_dataset(coords, {}, {**attrs, **made})
     return provenance.with_config(header, dict(config))
+
+
+def checked_header(header: xr.Dataset, path: Path) -> xr.Dataset:
+    """Return the header; raise RecordingError, before anything is recorded, if a file with it could not be opened."""
+    named = header.drop_vars(LABELS, errors="ignore")  # which are computed, and long
+    if wrong := unreadable(named, str(path)):
+        raise RecordingError(
+            f"{path} could not be opened after the training: {'; '.join(wrong)}. Change that "
+            "(class_names, group_names, seed, config, or names in the model) before it begins."
+        )
+    return header

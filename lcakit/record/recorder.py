@@ -14,7 +14,7 @@ import torch
 
 from lcakit.errors import RecordingError
 from lcakit.record.budget import check_count
-from lcakit.record.header import header_of, settings_attrs
+from lcakit.record.header import checked_header, header_of, settings_attrs
 from lcakit.record.loop import BatchLosses, StepWatch, checked_state, warn_of_rest
 from lcakit.record.loopstate import LoopState
 from lcakit.record.objective.describe import unwrap
@@ -244,7 +244,7 @@ class Recorder:
         stored = None if self._overwrite else resumed_state(where, attrs, config, self._loop.kept)
         recording = Recording(self.path, self.objective, self.settings, self._loop, self._n_iterations)
         self._seconds += time.perf_counter() - began
-        header = header_of(self.objective, self.settings, attrs, self._config, self._seed)
+        header = checked_header(header_of(self.objective, self.settings, attrs, self._config, self._seed), self.path)
         recording.begin(header, stored, self._overwrite, self._quiet)
         self._recording = recording
         self._give_up = weakref.finalize(self, _give_up, self._watch, recording)

@@ -16,7 +16,7 @@ from lcakit.trajectory import schema
 from lcakit.trajectory.columns import LABELS, is_held
 from lcakit.trajectory.narrowed import faults
 
-__all__ = ["as_trajectory", "check_writable", "checked", "labelled"]
+__all__ = ["as_trajectory", "check_writable", "checked", "labelled", "unreadable"]
 
 
 def __dir__() -> list[str]:
@@ -88,19 +88,23 @@ def _label(name: str, label: xr.Variable, source: str) -> xr.Variable:
     return xr.Variable(label.dims, guard.as_type(loaded.values, dtype, repr(name)), label.attrs, label.encoding)
 
 
-def check_writable(ds: xr.Dataset, source: str) -> None:
-    """Refuse a dataset of which the file could not be opened again.
+def unreadable(ds: xr.Dataset, source: str) -> list[str]:
+    """Return why a file of a dataset could not be opened again.
 
-    Raises
-    ------
-    TrajectoryError
-        For parts that contradict each other, nothing along a dimension, or text and names that files do not have.
+    Parts that contradict each other, nothing along a dimension, or text, names and attributes that files do not have.
     """
+    far = [str(name) for name, value in ds.attrs.items() if isinstance(value, int) and not -(2**63) <= value < 2**63]
+    if far:
+        return [f"attribute {name!r} is no number of 64 bits" for name in far]
     try:
-        wrong = faults(_with_labels(guard.clean_tables(guard.clean_texts(ds, source), source), source))
+        return faults(_with_labels(guard.clean_tables(guard.clean_texts(ds, source), source), source))
     except TrajectoryError as error:
-        wrong = [printable(error.__cause__ or error, 400)]
-    if wrong:
+        return [printable(error.__cause__ or error, 400)]
+
+
+def check_writable(ds: xr.Dataset, source: str) -> None:
+    """Raise TrajectoryError for a dataset of which the file could not be opened again."""
+    if wrong := unreadable(ds, source):
         raise TrajectoryError(
             f"{source}: {'; '.join(wrong)}, so its file could not be opened again. Nothing was written. Narrow a "
             "trajectory with ds.lk.sel(iteration=…, layer=…, unit=…, cls=…), which keeps what belongs together; "

@@ -155,12 +155,14 @@ def _run_name(file: str) -> str:
 
 
 def writable_path(path: Pathlike) -> Path:
-    """Return the path of a file to write; raise RecordingError for no name, and for a URL, which is read only."""
+    """Return the path of a file to write; raise RecordingError for no name, a folder, and a URL, which is read only."""
     given = given_path(path, RecordingError)
     if urls.is_url(os.fspath(path)):
         raise RecordingError(
             f"{os.fspath(path)}: files behind a URL are read, not written. Write to a folder, and copy that."
         )
+    if given.suffix not in (".zarr", PARTIAL) and given.is_dir() and not is_zarr(given):
+        raise RecordingError(f"{printable(given, 200)} is a folder. Give the name of a file to write.")
     beside = len(os.fsencode(temporary_name(given).name)) if given.name else 0
     if beside > _MOST_NAME:
         raise RecordingError(

@@ -242,7 +242,7 @@ def _in_words(kind: Any, many: bool = False) -> str:
         each = _in_words(parts[0], many=True) if parts and parts[0] is not Any else "values"
         return f"a list of {each}"
     if origin is collections.abc.Mapping or origin is dict:
-        return f"a dict of name to {_in_words(parts[1])}"
+        return f"a dict of name to {'value' if parts[1] is Any else _in_words(parts[1])}"
     plain = origin or kind
     word = _WORDS.get(plain) or (
         "a path" if plain is os.PathLike else _with_article(getattr(plain, "__name__", str(plain)))

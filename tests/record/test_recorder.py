@@ -287,3 +287,27 @@ def test_estimate_is_the_size_of_the_file(tmp_path):
     assert set(found.bytes_by_variable) == {"theta", "gradient", "lca", "lca_unit_class", "lca_class"}
     assert found.gradient_evaluations == 101
     assert lk.estimate(model, 50, n_classes=3).n_parameters == 53
+
+
+UNREADABLE = {
+    "a long name": ({"class_names": ["a" * 2000, "b", "c"]}, {}, "2,000 letters"),
+    "names that look the same": ({"class_names": ["e\u0301", "\u00e9", "c"]}, {}, "repeated names"),
+    "a seed beyond 64 bits": ({}, {"seed": 2**70}, "'seed' is no number of 64 bits"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_the_file_could_not_be_opened_with_is_told_before_the_training(tmp_path, kind):
+    of_objective, of_recorder, says = UNREADABLE[kind]
+    objective = lk.Objective(dense(), examples(), **of_objective)
+    recorder = lk.Recorder(tmp_path / "run.nc", objective, quiet=True, **of_recorder)
+    with pytest.raises(lk.RecordingError, match=says):
+        recorder.start()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_file_to_record_to(tmp_path):
+    objective = lk.Objective(dense(), examples())
+    for name in (tmp_path, tmp_path / ".", str(tmp_path)):
+        with pytest.raises(lk.RecordingError, match="is a folder"):
+            lk.Recorder(name, objective, overwrite=True)

@@ -11,7 +11,7 @@ from lcakit.packages import package
 from lcakit.trajectory import select, summary
 from lcakit.trajectory.arguments import checks_arguments
 from lcakit.trajectory.require import require
-from lcakit.trajectory.select import Names, Units
+from lcakit.trajectory.select import Iterations, Names, Units
 
 if TYPE_CHECKING:
     from lcakit.plot import OfDataset
@@ -44,7 +44,7 @@ class TrajectoryAccessor:
         unit: Units = None,
         cls: Names = None,
         role: Names = None,
-        iteration: slice | int | None = None,
+        iteration: Iterations | None = None,
     ) -> xr.Dataset:
         """Return the part of the trajectory that all given names have in common. Lazy.
 
@@ -65,7 +65,8 @@ class TrajectoryAccessor:
             gradients go. So studies of layers and units (from ``lca_unit_class``) are of the selected classes, and
             those of parameters need a file with ``classes="parameter"``.
         iteration
-            Label slice, both ends included, or one label; the snapshots at both ends of every iteration stay.
+            Label slice, both ends included, one label, or a list of neighbours; the snapshots at both ends of every
+            iteration stay.
 
         Returns
         -------

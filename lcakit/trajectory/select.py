@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -17,6 +17,7 @@ from lcakit.trajectory.selection_notes import leave_out, size_before, with_size_
 __all__ = [
     "OF_WHOLE_UNITS",
     "TAPS",
+    "Iterations",
     "Names",
     "Units",
     "select",
@@ -44,6 +45,9 @@ _OF_ALL_CLASSES = frozenset(
 _SUMS_OF = {"lca": "lca_class", "loss": "loss_class"}
 """Those of them that can be summed again over the selected classes, and the variable by class to sum."""
 
+Iterations = slice | int | Sequence[int]
+"""One iteration, several that are neighbours, or a slice of labels."""
+
 OF_WHOLE_UNITS = frozenset({"lca_unit_class", "unit_lca", *schema.UNIT_NORMS})
 """Variables that are sums or norms over all tensors of a unit: a selection of some tensors or roles leaves them out."""
 
@@ -56,7 +60,7 @@ def select(
     unit: Units = None,
     cls: Names = None,
     role: Names = None,
-    iteration: slice | int | None = None,
+    iteration: Iterations | None = None,
 ) -> xr.Dataset:
     """Return the part of the trajectory that all given names have in common: see ``ds.lk.sel``. Lazy."""
     tables = {"layer": layer, "kernel_layer": kernel_layer, "tensor": tensor, "role": role}
@@ -211,15 +215,19 @@ def _sums_over_classes(ds: xr.Dataset) -> dict[str, xr.DataArray]:
     return found
 
 
-def select_iterations(ds: xr.Dataset, iteration: slice | int) -> xr.Dataset:
+def select_iterations(ds: xr.Dataset, iteration: Iterations) -> xr.Dataset:
     """Return the iterations of a label slice (both ends included), with the snapshots at both ends of each.
+
+    A list is of neighbours, in their order.
 
     Raises
     ------
     ValueError
-        For a step, an end outside the run, or if nothing is left.
+        For a step, numbers that are no neighbours, an end outside the run, or if nothing is left.
     """
-    wanted = iteration if isinstance(iteration, slice) else slice(iteration, iteration)
+    wanted = iteration if isinstance(iteration, slice) else _ends(ds, iteration)
+    if any(isinstance(end, str) for end in (wanted.start, wanted.stop)):
+        raise _no_iterations(iteration)
     if wanted.step not in (None, 1):
         raise ValueError(f"iterations must be neighbours to stay a trajectory, got a step of {wanted.step}; allowed: 1")
     labels = ds["iteration"].values
@@ -263,3 +271,26 @@ def _natural_dims(shape: tuple[int, ...], kind: str) -> list[str]:
     taps = len(shape) - 2
     names = list(TAPS[-taps:]) if 0 < taps <= len(TAPS) else [f"axis{n}" for n in range(taps)]
     return [*ends, *names][: len(shape)]
+
+
+def _ends(ds: xr.Dataset, iteration: Any) -> slice:
+    """Return the slice that one iteration, or several neighbours, stand for."""
+    given = np.asarray(iteration)
+    if given.dtype.kind not in "iu" or given.ndim > 1 or not given.size:
+        raise _no_iterations(iteration)
+    numbers = np.atleast_1d(given)
+    ends = slice(int(numbers[0]), int(numbers[-1]))
+    between = ds["iteration"].values[(ds["iteration"].values >= ends.start) & (ds["iteration"].values <= ends.stop)]
+    if numbers.size > 1 and not np.array_equal(numbers, between):
+        raise ValueError(
+            f"iterations must be neighbours to stay a trajectory, in their order, got {iteration!r}. Allowed: a slice, "
+            "as in ds.lk.sel(iteration=slice(10, 20)); of results take any, result.sel(iteration=[3, 1])"
+        )
+    return ends
+
+
+def _no_iterations(iteration: Any) -> ValueError:
+    return ValueError(
+        f"iteration must be a whole number, several that are neighbours, or a slice of them, got {iteration!r}. "
+        "Allowed: as in ds.lk.sel(iteration=slice(10, 20)), both ends included"
+    )

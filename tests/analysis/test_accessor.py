@@ -276,3 +276,30 @@ def test_what_a_file_never_had_did_not_go_with_a_selection():
         lk.oscillation.gradient_crossings(ds)
     with pytest.raises(lk.TrajectoryError, match="open the file again"):
         lk.generalization.train_validation(tiny_trajectory(4))
+
+
+@pytest.mark.parametrize("given", [[3, 4, 5], range(3, 6), np.arange(3, 6), (3, 4, 5), xr.DataArray([3, 4, 5])])
+def test_neighbouring_iterations_may_be_listed(given):
+    ds = tiny_trajectory()
+    xr.testing.assert_identical(ds.lk.sel(iteration=given), ds.lk.sel(iteration=slice(3, 5)))
+    xr.testing.assert_identical(ds.lk.sel(iteration=given[1:2]), ds.lk.sel(iteration=4))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([3, 1], r"neighbours .* in their order, got \[3, 1\]"),
+        ([3, 5], "neighbours"),
+        ([3, 3], "neighbours"),
+        (np.array([[1, 2]]), "whole number"),
+        ([], "whole number"),
+        ("all", "whole number.*'all'"),
+        (1.5, "whole number"),
+        (True, "whole number"),
+        (slice("a", "b"), "whole number"),
+        ([11, 12], "neighbours|not in the run"),
+    ],
+)
+def test_other_lists_of_iterations_are_named(given, says):
+    with pytest.raises(ValueError, match=says):
+        tiny_trajectory().lk.sel(iteration=given)

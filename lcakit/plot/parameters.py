@@ -228,6 +228,6 @@ def unit_map(ds: xr.Dataset, layer: str, lca: str = "lca", backend: str = "bokeh
 def of_units(ds: xr.Dataset, lca: str) -> xr.DataArray:
     """Return LCA (iteration, unit), from the sums by class if the file has them: they are a hundred times smaller."""
     by_class = source(ds, lca, classes=True)
-    if by_class in ds and "unit" in ds[by_class].dims:
+    if by_class in ds and {"unit", "class"} <= set(ds[by_class].dims):
         return ds[by_class].sum("class", dtype=np.float64, keep_attrs=True).transpose("iteration", "unit")
-    return sum_by(ds, "unit", source(ds, lca))
+    return sum_by(ds, "unit", source(ds, lca))  # also of a selection of one class

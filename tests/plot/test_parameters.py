@@ -52,3 +52,10 @@ def test_units_over_time():
     np.testing.assert_allclose(
         pixels(plot.unit_map(DS, "fc")), lk.aggregate.sum_by(DS.lk.sel(layer="fc"), "unit").T, rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("select", [lambda ds, c: ds.lk.sel(cls=c), lambda ds, c: ds.lk.sel(cls=[c])])
+def test_units_over_time_of_a_selection_of_one_class(select):
+    chosen = str(DS["class"].values[1])
+    expected = DS["lca_unit_class"].sel({"class": chosen})[:, DS["unit_layer"].values == 2]
+    np.testing.assert_allclose(pixels(plot.unit_map(select(DS, chosen), "fc")), expected.T, rtol=1e-4, atol=1e-6)

@@ -93,9 +93,18 @@ def unreadable(ds: xr.Dataset, source: str) -> list[str]:
 
     Parts that contradict each other, nothing along a dimension, or text, names and attributes that files do not have.
     """
-    far = [str(name) for name, value in ds.attrs.items() if isinstance(value, int) and not -(2**63) <= value < 2**63]
-    if far:
-        return [f"attribute {name!r} is no number of 64 bits" for name in far]
+    wrong = [
+        f"attribute {name!r} is no number of 64 bits"
+        for name, value in ds.attrs.items()
+        if isinstance(value, int) and not -(2**63) <= value < 2**63
+    ]
+    wrong += [
+        f"{name!r} is {array.dtype}, which netCDF does not have (ds[{name!r}].astype('f4') does)"
+        for name, array in ds.data_vars.items()
+        if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8)
+    ]
+    if wrong:
+        return wrong
     try:
         return faults(_with_labels(guard.clean_tables(guard.clean_texts(ds, source), source), source))
     except TrajectoryError as error:

@@ -123,6 +123,8 @@ UNREADABLE = {
     "all spread over the parameters": (lambda ds: ds.where(ds["layer_index"] == 0, drop=True), "dimensions"),
     "classes that are numbers": (lambda ds: ds.assign_coords({"class": [*range(ds.sizes["class"])]}), "names"),
     "classes of one name": (lambda ds: ds.assign_coords({"class": ["a"] * ds.sizes["class"]}), "repeated"),
+    "half precision": (lambda ds: ds.assign(lca=ds["lca"].astype("f2")), "'lca' is float16"),
+    "extended precision": (lambda ds: ds.assign(loss=ds["loss"].astype(np.longdouble)), "'loss' is float"),
     "a long attribute": (lambda ds: ds.assign_attrs(note="x" * (2**20 + 1)), "1,048,577 letters"),
 }
 

@@ -242,3 +242,24 @@ class Counting(nn.Module):
 def test_a_pass_that_changes_the_model_is_told_as_that():
     with pytest.raises(lk.ObjectiveError, match=r"a pass changes the model \(a counter"):
         lk.Objective(Counting(), examples())
+
+
+def test_parameters_are_real_numbers_in_any_array():
+    objective = lk.Objective(dense(), examples())
+    theta = np.linspace(-1, 1, objective.n_parameters)
+    expected = objective.loss(theta)
+    for same in (theta.astype(">f8"), theta[::-1].copy()[::-1], theta.tolist(), torch.tensor(theta)):
+        assert objective.loss(same) == expected
+    path = np.stack([theta, theta / 2])
+    allocated = lk.allocate(path, objective, quiet=True)["lca"]
+    np.testing.assert_array_equal(lk.allocate(path[:, ::-1].copy()[:, ::-1], objective, quiet=True)["lca"], allocated)
+    np.testing.assert_array_equal(lk.allocate([*path], objective, quiet=True)["lca"], allocated)
+
+
+@pytest.mark.parametrize("odd", [lambda t: t * 1j, lambda t: np.ma.masked_array(t, t > 0), lambda t: ["a"] * len(t)])
+def test_other_parameters_are_refused(odd):
+    objective = lk.Objective(dense(), examples())
+    theta = np.linspace(-1, 1, objective.n_parameters)
+    for ask in (lambda: objective.loss(odd(theta)), lambda: lk.allocate(np.ma.stack([odd(theta)] * 2), objective)):
+        with pytest.raises(lk.ObjectiveError, match=r"real numbers|masked"):
+            ask()

@@ -14,6 +14,7 @@ import xarray as xr
 
 from lcakit.errors import RecordingError, TrajectoryError
 from lcakit.record.allocation.facts import Facts
+from lcakit.record.objective.trees import of_theta
 from lcakit.storage import opening
 from lcakit.storage.paths import given_path, writable_path
 from lcakit.text import printable, visible
@@ -52,8 +53,7 @@ def as_dataset(trajectory: Any, facts: Facts, in_place: bool) -> tuple[xr.Datase
                 "pass out=…"
             )
         return source, writable_path(trajectory) if in_place else given_path(trajectory)
-    tensor = isinstance(trajectory, torch.Tensor)
-    theta = np.asarray(trajectory.detach().cpu() if tensor else trajectory, np.float32)
+    theta = of_theta(trajectory).to("cpu", torch.float32).numpy()
     n_parameters = facts.labels.n_parameters
     if theta.ndim != 2 or theta.shape[1] != n_parameters or len(theta) < 2:
         raise TrajectoryError(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from lcakit.errors import ObjectiveError
@@ -17,6 +16,7 @@ from lcakit.record.objective.isolation import Numerics
 from lcakit.record.objective.side_by_side import SideBySide
 from lcakit.record.objective.sweep import Evaluation, Sweep
 from lcakit.record.objective.together import Together
+from lcakit.record.objective.trees import of_theta
 
 __all__ = ["Evaluator"]
 
@@ -46,9 +46,9 @@ class Evaluator:
 
     def load(self, theta: Any) -> None:
         """Write θ (K,), an array or a tensor, into the vector that the replicas view."""
-        vector = theta if isinstance(theta, torch.Tensor) else torch.as_tensor(np.asarray(theta))
+        vector = of_theta(theta)
         self._check(vector.shape)
-        self.flat.copy_(vector.detach())
+        self.flat.copy_(vector)
 
     def evaluate(self, *, gradient: bool, classes: bool, accuracy: bool) -> Evaluation:
         """Evaluate at the θ that was loaded."""

@@ -12,7 +12,18 @@ import torch
 
 from lcakit.errors import ObjectiveError
 
-__all__ = ["apart", "cloned", "describe_tree", "leaves", "mapped", "of_array", "tensors", "to_tensors", "with_first"]
+__all__ = [
+    "apart",
+    "cloned",
+    "describe_tree",
+    "leaves",
+    "mapped",
+    "of_array",
+    "of_theta",
+    "tensors",
+    "to_tensors",
+    "with_first",
+]
 
 
 def __dir__() -> list[str]:
@@ -111,6 +122,23 @@ def of_array(values: Any) -> torch.Tensor:
     array = np.asarray(values)
     usable = array.flags.writeable and array.dtype.isnative and all(stride >= 0 for stride in array.strides)
     return torch.as_tensor(array if usable else array.astype(array.dtype.newbyteorder("="), order="C"))
+
+
+def of_theta(values: Any) -> torch.Tensor:
+    """Return parameters that a user gives as an array or a tensor.
+
+    Raises
+    ------
+    ObjectiveError
+        Unless they are real numbers.
+    """
+    try:
+        found = values.detach() if isinstance(values, torch.Tensor) else of_array(values)
+    except (TypeError, ValueError) as error:
+        raise ObjectiveError(f"theta must be an array or a tensor of real numbers: {error}") from error
+    if found.is_complex():
+        raise ObjectiveError(f"theta must be real numbers, got {found.dtype}: pass two real numbers for a complex one.")
+    return found
 
 
 def describe_tree(tree: Any, most: int = 6) -> str:

@@ -20,8 +20,8 @@ from lcakit.errors import DivergedError, LcakitWarning, RecordingError
 from lcakit.progress import phase
 from lcakit.record.allocation.allocate import allocate
 from lcakit.record.allocation.allocator import Allocator
+from lcakit.record.allocation.closing import Closing
 from lcakit.record.allocation.integral import is_finite
-from lcakit.record.closing import Closing
 from lcakit.record.header import stored_online
 from lcakit.record.host_copy import to_host
 from lcakit.record.independence import Independence

@@ -13,7 +13,7 @@ from torch import nn
 
 import lcakit as lk
 from lcakit.errors import LcakitWarning
-from lcakit.record.closing import Closing
+from lcakit.record.allocation.closing import Closing
 
 TOKENS = torch.randint(0, 7, (24, 4), generator=torch.Generator().manual_seed(0))
 
@@ -112,9 +112,10 @@ def end_of(path, bend, learning_rate, **how) -> list[str]:
     return [str(warning.message) for warning in caught]
 
 
+@pytest.mark.parametrize("when", ["online", "later"])
 @pytest.mark.parametrize("bend", [Reversed.apply, StraightThrough.apply], ids=["reversed", "straight through"])
-def test_a_gradient_that_is_none_is_told_at_the_end(bend, tmp_path):
-    (told,) = end_of(tmp_path / "run.nc", bend, 0.3)
+def test_a_gradient_that_is_none_is_told_at_the_end(bend, when, tmp_path):
+    (told,) = end_of(tmp_path / "run.nc", bend, 0.3, allocate=when)
     assert "do not add up" in told
     assert "derivative" in told
     assert not lk.validate(tmp_path / "run.nc", quiet=True).ok

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import lcakit as lk
+from lcakit.errors import LcakitWarning
 from tests.support.networks import dense, examples, norm_net
 
 DATA = {
@@ -67,3 +68,20 @@ def test_a_model_that_scales_its_batch_in_place_gives_the_same_loss_each_time():
     sums = [float(F.cross_entropy(model.train()(a), b, reduction="sum").detach()) for a, b in parts]
     assert first == pytest.approx(sum(sums) / len(x), rel=1e-5)
     assert torch.equal(x, kept)
+
+
+def refilled(x, y, size=10):
+    """Give batches as a loader that fills one buffer does."""
+    buffer = x[:size].clone(), y[:size].clone()
+    for first in range(0, len(x), size):
+        buffer[0].copy_(x[first : first + size]), buffer[1].copy_(y[first : first + size])
+        yield buffer
+
+
+def test_batches_that_are_one_buffer_are_told():
+    x, y = examples()
+    with pytest.warns(LcakitWarning, match=r"batches 0 and 1 are the same tensors.*copy\.deepcopy"):
+        lk.Objective(dense(), list(refilled(x, y)))
+    own = lk.Objective(dense(), [copy.deepcopy(batch) for batch in refilled(x, y)])
+    cut = lk.Objective(dense(), [(x[first : first + 10], y[first : first + 10]) for first in range(0, len(x), 10)])
+    assert own.loss() == cut.loss()  # views of one tensor are batches of their own

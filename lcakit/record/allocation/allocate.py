@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 from lcakit.errors import RecordingError
+from lcakit.record.allocation.closing import warn_unless_closed
 from lcakit.record.allocation.joining import join
 from lcakit.record.allocation.local import LocalWork
 from lcakit.record.allocation.settings import AllocationSettings
@@ -144,10 +145,13 @@ def allocate(
     attrs = work.facts.attrs | settings.attrs() | stored.attrs()
     if target is None:  # so there is no path, and no cluster
         local = work if isinstance(work, LocalWork) else LocalWork(objective)
-        return join(source, local.in_memory(source, settings, stored, attrs, quiet), work.facts, name)
+        found = local.in_memory(source, settings, stored, attrs, quiet)
+        warn_unless_closed(found, rule, tolerance)
+        return join(source, found, work.facts, name)
     partial = allocation_partial(target, name)
     attrs |= {"path_fingerprint": _path_fingerprint(source), "dropped": " ".join(sorted({*KEEP} - stored.keep))}
     work.allocate(source, settings, stored, partial, attrs, quiet)
+    warn_unless_closed(open_partial(partial), rule, tolerance)
     with exclusively(target):
         if target == path:  # which may have got another allocation since
             source = opening.open_trajectory(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch.utils.data import (
 
 from lcakit.errors import LcakitWarning, ObjectiveError
 from lcakit.record.objective.memory import host_bytes
+from lcakit.record.objective.ready import empty, finite, ready
 from lcakit.record.objective.sources import Columns, Items, Ready, Source, first_length, is_dataset, tree_bytes
 from lcakit.record.objective.trees import describe_tree, leaves, of_array, tensors, to_tensors
 
@@ -69,7 +69,7 @@ def gather(data: Any, collate_fn: Any = None, resident: Any = "auto") -> Given:
     if isinstance(data, TensorDataset) and collate_fn is None:
         return _of_columns(data.tensors, resident)
     if isinstance(data, IterableDataset):
-        return _ready(_finite(data, "the IterableDataset"), resident)
+        return _ready(finite(data, "the IterableDataset"), resident)
     if isinstance(data, list):
         return _ready(data, resident)
     if isinstance(data, tuple | Mapping | np.ndarray | torch.Tensor):
@@ -132,11 +132,6 @@ def _check_rows_can_be_cut(given: list[torch.Tensor], what: str) -> None:
             )
 
 
-def empty() -> ObjectiveError:
-    """Return the error for no examples."""
-    return ObjectiveError("the evaluation set is empty; an objective needs at least one example")
-
-
 # ---- datasets and loaders --------------------------------------------------------------------------------------
 
 
@@ -171,7 +166,7 @@ def _of_dataset(data: Any, collate: Any, resident: Any, size: int | None = None,
 def _of_loader(loader: DataLoader[Any], resident: Any) -> Given:
     """Return what a DataLoader reads from, in the order of its Dataset."""
     if isinstance(loader.dataset, IterableDataset):
-        return _ready(_finite(loader, "the DataLoader"), resident)
+        return _ready(finite(loader, "the DataLoader"), resident)
     usual = type(loader.batch_sampler) is BatchSampler
     unused = [
         what
@@ -196,38 +191,8 @@ def _of_loader(loader: DataLoader[Any], resident: Any) -> Given:
     return _of_dataset(loader.dataset, loader.collate_fn, resident, size, loader.num_workers)
 
 
-def _finite(batches: Any, what: str) -> list[Any]:
-    """Return the batches of an iterable that says how many it has; refuse one that does not, or gives more."""
-    try:
-        n = len(batches)
-    except TypeError as error:
-        raise ObjectiveError(
-            f"{what} does not say its length, so it may never end. Pass a list of batches, "
-            "list(itertools.islice(loader, n)), or give the data set __len__."
-        ) from error
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Length of IterableDataset", UserWarning)  # told below, as an error
-        found = list(itertools.islice(batches, n + 1))
-    if len(found) > n:
-        raise ObjectiveError(
-            f"{what} has the length {n}, but gives more batches than that. Correct its __len__, or pass a list of "
-            "batches, list(itertools.islice(loader, n))."
-        )
-    return found
-
-
 def _ready(batches: list[Any], resident: Any) -> Given:
-    batches = [to_tensors(batch) for batch in batches]
-    if not batches:
-        raise empty()
-    lengths = [first_length(batch) for batch in batches]
-    if 0 in lengths:
-        at = lengths.index(0)
-        raise ObjectiveError(
-            f"batch {at} has no examples: {describe_tree(batches[at])}. A batch holds tensors whose first dimension "
-            "is the examples; leave out empty ones."
-        )
-    return Given(Ready(batches, lengths), resident=True if resident == "auto" else resident)
+    return Given(ready(batches), resident=True if resident == "auto" else resident)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 
-__all__ = ["Closing"]
+import numpy as np
+import xarray as xr
+
+from lcakit.errors import LcakitWarning
+
+__all__ = ["Closing", "warn_unless_closed"]
 
 
 def __dir__() -> list[str]:
@@ -60,3 +66,15 @@ class Closing:
             "detach(), a reversed gradient), so that LCA means little, or the steps are very long; else record with a "
             "smaller tolerance. lk.validate says more."
         )
+
+
+def warn_unless_closed(allocated: xr.Dataset, rule: str, tolerance: float | None) -> None:
+    """Warn of an allocation (loss along snapshots; residual, splits, … along iterations) that does not add up."""
+    closing = Closing(rule, tolerance)
+    names = ("residual", "splits", "buffer_change")
+    rows = {name: allocated[name].values for name in names if name in allocated}
+    changes = np.diff(allocated["loss"].values) - rows.get("buffer_change", 0.0)
+    for residual, splits, change in zip(rows["residual"], rows["splits"], changes, strict=True):
+        closing.add(float(residual), float(change), int(splits))
+    if text := closing.warning():
+        warnings.warn(text, LcakitWarning, stacklevel=3)

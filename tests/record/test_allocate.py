@@ -79,7 +79,6 @@ class Polynomial(nn.Module):
         return (x * self.w).sum(1) ** self.degree
 
 
-@pytest.mark.filterwarnings("ignore:the allocations do not add up")  # by a rule of too low a degree
 @pytest.mark.parametrize(
     ("rule", "degree"), [("first_order", 1), ("trapezoid", 2), ("midpoint", 2), ("rk4", 4), ("boole", 6)]
 )

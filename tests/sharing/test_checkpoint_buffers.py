@@ -17,6 +17,7 @@ from lcakit.sharing.importers.checkpoints import from_checkpoints
 from tests.support.networks import dense, examples, norm_net
 
 x, y = examples(30)
+OPEN = "the allocations do not add up"  # those of a codebook: straight through
 
 
 class Scaled(nn.Module):
@@ -89,7 +90,6 @@ def one_warning(caught):
     return str(warning.message)
 
 
-@pytest.mark.filterwarnings("ignore:the allocations do not add up")  # those of a codebook: straight through
 @pytest.mark.parametrize(("make", "name"), CASES.values(), ids=CASES)
 def test_each_checkpoint_is_allocated_with_its_own_buffers(tmp_path, make, name):
     right = write(tmp_path / "all", fresh(make), move(name))
@@ -97,6 +97,7 @@ def test_each_checkpoint_is_allocated_with_its_own_buffers(tmp_path, make, name)
     before = objective.loss()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", OPEN)
         ds = from_checkpoints(tmp_path / "all", objective=objective, quiet=True, max_splits=64, tolerance=1e-5)
     np.testing.assert_allclose(ds["loss"], right, rtol=1e-5)
     account = ds["lca"].sum("parameter") - ds["residual"] + ds["buffer_change"]
@@ -107,6 +108,7 @@ def test_each_checkpoint_is_allocated_with_its_own_buffers(tmp_path, make, name)
 
 
 @pytest.mark.sampled
+@pytest.mark.filterwarnings(f"ignore:{OPEN}")
 @pytest.mark.parametrize(("make", "name"), CASES.values(), ids=CASES)
 def test_a_file_has_them_for_an_allocation_that_comes_later(tmp_path, make, name):
     right = write(tmp_path / "all", fresh(make), move(name))

@@ -37,11 +37,11 @@ class Closing:
     Parameters
     ----------
     rule, tolerance
-        Those of the allocation.
+        Those of the allocation; without a tolerance nothing is said.
     """
 
     def __init__(self, rule: str, tolerance: float | None) -> None:
-        self._judges, self._tolerance = rule in _RULES, tolerance or 0.0
+        self._judges, self._tolerance = rule in _RULES and tolerance is not None, tolerance or 0.0
         self._residual, self._change, self._iterations, self._stuck = 0.0, 0.0, 0, 0
 
     def add(self, residual: float, change: float, splits: int) -> None:

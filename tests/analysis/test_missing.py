@@ -85,7 +85,7 @@ STUDIES: dict[str, Study] = {
     "tails.tail_share": lambda ds: lk.tails.tail_share(ds, 1.0),
     "windows.helping_by_window": lambda ds: windows.helping_by_window(ds, [1, 4]),
 }
-NO_STUDIES = {"aggregate.unit_group_ids", "saliency.one_unit"}  # they only look at tables
+NO_STUDIES = {"aggregate.unit_group_ids", "saliency.one_unit", "trend.one_per_run"}  # they only look at tables
 OF_PARTS = {"outcomes.outcome_counts"}  # inside noise.help_hurt_zero
 
 
